@@ -1,1 +1,31 @@
-//! Placeholder.
+//! The contract between the three processes: the words on the wire and the same words in Rust.
+//!
+//! What must not be here: async, clocks, network, randomness, Kafka. Everything is a value or a pure function, in the
+//! order in which a record meets it.
+
+/// Where a change stands in its source's log: epoch, commit end LSN, ordinal. An LSN alone is no position.
+pub mod position;
+
+/// The values that apps are compared by: one number kind, one text kind, nothing lossy.
+pub mod value;
+
+/// What the sink leaves in an app's log beside a write, so that capture recognises the echo.
+pub mod mark;
+
+/// What one source says of one entity: the record between map and merge.
+pub mod mapped;
+
+/// The agreed record, and for each app the last word it said.
+pub mod canonical;
+
+/// A decision about words that did not see each other: open, or settled and why.
+pub mod conflict;
+
+/// A person's word: which value holds, in answer to what.
+pub mod decision;
+
+/// Names of topics and subjects: every name is made here and nowhere else.
+pub mod topic;
+
+/// Avro out and in: Confluent wire format, one schema for each record above.
+pub mod codec;

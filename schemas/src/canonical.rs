@@ -1,0 +1,86 @@
+//! The agreed record, on `<pipeline>.canonical.<entity>.v<N>`, keyed by the entity id, compacted.
+//!
+//! It is a function of the words that were said and of nothing else: not of the order in which topics were read, not of
+//! what has been delivered. So a replay gives the same bytes. For each app it carries the last word that app said of each
+//! field; with what the sink itself wrote last (kept in the target, beside the data) that is what the app must still hold
+//! for a compare-and-set write.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::mapped::RowKey;
+use crate::position::{Position, Vector};
+use crate::value::{Number, Value};
+
+/// What all apps should hold of one entity.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Canonical {
+    /// Entity id.
+    pub cid: String,
+    /// Whether the entity is gone everywhere. The record stays, so that late words meet the deletion.
+    pub deleted: bool,
+    /// When an app with policy `soft` deleted it, microseconds since 1970.
+    pub deleted_us: Option<i64>,
+    /// The agreed values. On the wire: the entity's own Avro record.
+    pub fields: BTreeMap<String, Value>,
+    /// Fields whose conflict waits for a person. They are not delivered.
+    pub held: Vec<String>,
+    /// Counters, for which the sink adds and does not overwrite.
+    pub counters: Vec<String>,
+    /// Everything the record was made from.
+    pub vector: Vector,
+    /// Greatest stamp among the words, microseconds since 1970.
+    pub stamp_us: i64,
+    /// What each app said, in the order of names.
+    pub apps: Vec<AppWords>,
+    /// Identifies the rules that decided: the first 16 hex digits of the hash of the entity's part of the pipeline file.
+    pub rules: String,
+}
+
+/// What one app said of the entity.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppWords {
+    /// Name of the app.
+    pub app: String,
+    /// The row it speaks through.
+    pub row: RowKey,
+    /// Whether the app itself deleted the row and that stands: the sink must not make it anew.
+    pub gone: bool,
+    /// Whether the app itself deleted the row and that does not stand (`update_wins`): the sink makes it anew, with its key.
+    pub remake: bool,
+    /// The last word of each field, in the order of names.
+    pub words: Vec<SaidWord>,
+}
+
+/// The last word of an app on a field.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SaidWord {
+    /// The field.
+    pub field: String,
+    /// What the app holds by its own doing.
+    pub value: Value,
+    /// Where it was said.
+    pub position: Position,
+    /// When, microseconds since 1970 (the source's clock, pushed by what it had received).
+    pub stamp_us: i64,
+    /// Whether words stand beside it that its author had not seen. The sink then tells the app's log when it has the
+    /// agreed value, also without a write, so that the next edit there is known to have seen the decision.
+    pub contested: bool,
+    /// For a counter: the app's value less all that was ever delivered to it.
+    pub own: Option<Number>,
+}
+
+impl Canonical {
+    /// What `app` said, if it said anything.
+    pub fn app(&self, app: &str) -> Option<&AppWords> {
+        self.apps.iter().find(|words| words.app == app)
+    }
+}
+
+impl AppWords {
+    /// The last word on `field`.
+    pub fn word(&self, field: &str) -> Option<&SaidWord> {
+        self.words.iter().find(|word| word.field == field)
+    }
+}

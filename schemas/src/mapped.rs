@@ -1,0 +1,118 @@
+//! What one source says of one entity: the record on `<pipeline>.mapped.<entity>`, keyed by the entity id.
+//!
+//! Map makes it from one change event; merge joins it into the entity's state. It carries no verdict: whether a change
+//! is an edit, an echo or both is a matter of what the app said before, which only merge knows.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::mark::Mark;
+use crate::position::Position;
+use crate::value::Value;
+
+/// The key of a row in its app as JSON text: `{"id":7}`, columns in the order of the link's `key`, numbers bare.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RowKey(pub String);
+
+impl RowKey {
+    /// The key made of these columns.
+    pub fn new<'a>(columns: impl IntoIterator<Item = (&'a str, &'a Value)>) -> Self {
+        let columns: Vec<String> = columns
+            .into_iter()
+            .map(|(name, value)| format!("{}:{value}", serde_json::Value::from(name)))
+            .collect();
+        Self(format!("{{{}}}", columns.join(",")))
+    }
+
+    /// The columns and their values, if the text is what [`RowKey::new`] makes.
+    pub fn columns(&self) -> Option<BTreeMap<String, Value>> {
+        let json: BTreeMap<String, serde_json::Value> = serde_json::from_str(&self.0).ok()?;
+        json.into_iter().map(|(name, value)| Some((name, value.to_string().parse().ok()?))).collect()
+    }
+}
+
+impl fmt::Display for RowKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What happened to the row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RowOp {
+    /// It is there, with these values (snapshot, insert, update).
+    Present,
+    /// It was deleted.
+    Deleted,
+    /// Nothing: a mark alone, saying what the app's users can see.
+    Seen,
+}
+
+/// What one source says of one entity.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mapped {
+    /// Entity id.
+    pub cid: String,
+    /// The app that says it.
+    pub source: String,
+    /// The row that says it.
+    pub row: RowKey,
+    /// The key this row had before this change, when the change moved it.
+    pub was: Option<RowKey>,
+    /// Where it stands in the source's log.
+    pub position: Position,
+    /// The source's commit time, microseconds since 1970.
+    pub commit_us: i64,
+    /// What happened.
+    pub op: RowOp,
+    /// The entity's fields as this row has them now. A field that is not here is not known (unchanged TOAST): never null.
+    pub fields: Vec<FieldValue>,
+    /// The fields before the change, where the source's log has them (REPLICA IDENTITY FULL).
+    pub before: Vec<FieldValue>,
+    /// The sink's mark, when the change is, wholly or in part, our own write.
+    pub mark: Option<Mark>,
+}
+
+/// A field and its value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FieldValue {
+    /// Name of the entity's field.
+    pub name: String,
+    /// What it holds.
+    pub value: Value,
+}
+
+/// The records on `<pipeline>.mapped.<entity>`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MappedRecord {
+    /// What one source says.
+    Said(Mapped),
+    /// All rows that `link` had at the start, in input partition `partition` of `partitions`, have been mapped.
+    /// Merge publishes nothing before it has this of every link, or the first app read would be written into the others.
+    Loaded {
+        /// `source.schema.table` of the link.
+        link: String,
+        /// Input partition that has been read.
+        partition: i32,
+        /// How many partitions the input has.
+        partitions: i32,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_key_reads_what_it_writes() {
+        let (id, region) = (Value::from(7), Value::from("e\"u"));
+        let key = RowKey::new([("id", &id), ("region", &region)]);
+        assert_eq!(key.0, r#"{"id":7,"region":"e\"u"}"#);
+        assert_eq!(key.columns().unwrap()["id"], id);
+        assert_eq!(key.columns().unwrap()["region"], region);
+    }
+}

@@ -1,0 +1,81 @@
+//! Names of topics and subjects: every name is made here and nowhere else.
+
+/// `<source>.<schema>.<table>`: the changes of a table, as Debezium names it. Characters that Kafka refuses become `_`.
+pub fn capture(source: &str, schema: &str, table: &str) -> String {
+    sanitize(&format!("{source}.{schema}.{table}"))
+}
+
+/// `<source>.syncline.progress`: up to where a slot has been captured.
+pub fn progress(source: &str) -> String {
+    sanitize(&format!("{source}.syncline.progress"))
+}
+
+/// `<source>.syncline.marks`: marks that stand in the source's log without a row change, and the end of its snapshots.
+pub fn marks(source: &str) -> String {
+    sanitize(&format!("{source}.syncline.marks"))
+}
+
+/// `<pipeline>.mapped.<entity>`: what each source says.
+pub fn mapped(pipeline: &str, entity: &str) -> String {
+    sanitize(&format!("{pipeline}.mapped.{entity}"))
+}
+
+/// `<pipeline>.crosswalk.<entity>`: entity id of each row (compacted).
+pub fn crosswalk(pipeline: &str, entity: &str) -> String {
+    sanitize(&format!("{pipeline}.crosswalk.{entity}"))
+}
+
+/// `<pipeline>.decisions.<entity>`: what people decided.
+pub fn decisions(pipeline: &str, entity: &str) -> String {
+    sanitize(&format!("{pipeline}.decisions.{entity}"))
+}
+
+/// `<pipeline>.state.<entity>`: changelog of merge (compacted).
+pub fn state(pipeline: &str, entity: &str) -> String {
+    sanitize(&format!("{pipeline}.state.{entity}"))
+}
+
+/// `<pipeline>.canonical.<entity>.v<N>`: the agreed record (compacted).
+pub fn canonical(pipeline: &str, entity: &str, version: u32) -> String {
+    sanitize(&format!("{pipeline}.canonical.{entity}.v{version}"))
+}
+
+/// `<pipeline>.conflicts.<entity>`: every decision.
+pub fn conflicts(pipeline: &str, entity: &str) -> String {
+    sanitize(&format!("{pipeline}.conflicts.{entity}"))
+}
+
+/// `<pipeline>.dlq.<stage>`: records that `map`, `merge` or `sink` could not work on.
+pub fn dead_letters(pipeline: &str, stage: &str) -> String {
+    sanitize(&format!("{pipeline}.dlq.{stage}"))
+}
+
+/// The subject of a topic's keys (Confluent's TopicNameStrategy).
+pub fn key_subject(topic: &str) -> String {
+    format!("{topic}-key")
+}
+
+/// The subject of a topic's values (Confluent's TopicNameStrategy).
+pub fn value_subject(topic: &str) -> String {
+    format!("{topic}-value")
+}
+
+/// Kafka allows `[A-Za-z0-9._-]` and 249 characters.
+fn sanitize(name: &str) -> String {
+    name.chars()
+        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '_' })
+        .take(249)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_is_named_as_debezium_names_it() {
+        assert_eq!(capture("shop", "public", "Odd Täble"), "shop.public.Odd_T_ble");
+        assert_eq!(capture("x", "Other-Schema", "t"), "x.Other-Schema.t");
+        assert_eq!(value_subject("shop.public.t"), "shop.public.t-value");
+    }
+}
