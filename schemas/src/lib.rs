@@ -29,3 +29,9 @@ pub mod topic;
 
 /// Avro out and in: Confluent wire format, one schema for each record above.
 pub mod codec;
+
+/// The pipeline file: read, checked and told off with line and column.
+pub mod pipeline;
+
+/// Between the columns of an app's table and the fields of an entity, both ways.
+pub mod lens;

@@ -1,0 +1,88 @@
+//! A compiled mapping expression. Names are columns when a row is read and the field itself when it is written.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use crate::value::Value;
+
+/// An expression over names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expr {
+    /// A column (in a `get`) or the field (in a `put`).
+    Name(String),
+    /// A fixed text or number.
+    Literal(Value),
+    /// Without white space at both ends.
+    Trim(Box<Expr>),
+    /// In lower case.
+    Lower(Box<Expr>),
+    /// A text into a list, at each separator.
+    Split(Box<Expr>, String),
+    /// Texts or one list into a text, with a separator between; empty parts are left out.
+    Join(String, Vec<Expr>),
+    /// Minor units into units: divided by ten to the power.
+    Scale(Box<Expr>, i64),
+    /// Units into minor units: multiplied by ten to the power; refused if digits after the point remain.
+    Unscale(Box<Expr>, i64),
+    /// Null replaced by a fixed value.
+    Default(Box<Expr>, Value),
+    /// One code for another: (from, to), each read from the left.
+    Enum(Box<Expr>, Vec<(String, String)>),
+    /// The nth word, from 1; an empty text if there are fewer.
+    Word(Box<Expr>, usize),
+    /// All after the first word.
+    Rest(Box<Expr>),
+}
+
+impl Expr {
+    /// The column or field of that name, unchanged.
+    pub fn name(name: impl Into<String>) -> Self {
+        Expr::Name(name.into())
+    }
+
+    /// Every name it depends on.
+    pub fn names(&self) -> BTreeSet<&str> {
+        match self {
+            Expr::Name(name) => BTreeSet::from([name.as_str()]),
+            Expr::Literal(_) => BTreeSet::new(),
+            Expr::Join(_, parts) => parts.iter().flat_map(Expr::names).collect(),
+            Expr::Trim(inner)
+            | Expr::Lower(inner)
+            | Expr::Split(inner, _)
+            | Expr::Scale(inner, _)
+            | Expr::Unscale(inner, _)
+            | Expr::Default(inner, _)
+            | Expr::Enum(inner, _)
+            | Expr::Word(inner, _)
+            | Expr::Rest(inner) => inner.names(),
+        }
+    }
+}
+
+/// As in the file.
+impl fmt::Display for Expr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Expr::Name(name) => f.write_str(name),
+            Expr::Literal(value) => write!(f, "{value}"),
+            Expr::Trim(inner) => write!(f, "trim({inner})"),
+            Expr::Lower(inner) => write!(f, "lower({inner})"),
+            Expr::Split(inner, separator) => write!(f, "split({inner}, {separator:?})"),
+            Expr::Join(separator, parts) => {
+                write!(f, "join({separator:?}")?;
+                parts.iter().try_for_each(|part| write!(f, ", {part}"))?;
+                f.write_str(")")
+            }
+            Expr::Scale(inner, digits) => write!(f, "scale({inner}, {digits})"),
+            Expr::Unscale(inner, digits) => write!(f, "scale({inner}, {})", -digits),
+            Expr::Default(inner, value) => write!(f, "default({inner}, {value})"),
+            Expr::Enum(inner, codes) => {
+                write!(f, "enum({inner}")?;
+                codes.iter().try_for_each(|(from, to)| write!(f, ", {:?}", format!("{from}={to}")))?;
+                f.write_str(")")
+            }
+            Expr::Word(inner, number) => write!(f, "word({inner}, {number})"),
+            Expr::Rest(inner) => write!(f, "rest({inner})"),
+        }
+    }
+}

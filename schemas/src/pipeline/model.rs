@@ -1,0 +1,428 @@
+//! The checked model: what the pipeline file says once it is known to make sense.
+//!
+//! Nothing here knows YAML or spans; a rule remembers only the line that a conflict record names. Whoever holds a
+//! [`Pipeline`] may rely on what was checked: names refer to something, every two-way field obeys the lens law.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use super::secret::Secret;
+use crate::lens::Expr;
+
+/// A whole pipeline file. Lists keep the order of the file: the order of `systems` is the order of authority for ties.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Pipeline {
+    /// Name; the first part of the names of its topics.
+    pub name: String,
+    /// The file it was read from, as it is named in messages and conflict records.
+    pub file: String,
+    /// Kafka's bootstrap servers.
+    pub kafka: String,
+    /// Further properties of the Kafka client (`security.protocol` and the like).
+    pub kafka_properties: BTreeMap<String, String>,
+    /// URL of the schema registry.
+    pub registry: String,
+    /// Partitions of the topics that Syncline makes.
+    pub partitions: i32,
+    /// How capture writes to Kafka.
+    pub delivery: Delivery,
+    /// How far ahead of Kafka's time a source's clock may run before its stamps are clamped.
+    pub max_clock_skew_ms: i64,
+    /// IANA name of the time zone that local times are read in.
+    pub timezone: String,
+    /// The apps.
+    pub systems: Vec<System>,
+    /// What the apps agree on.
+    pub entities: Vec<Entity>,
+    /// Which table speaks for which entity.
+    pub links: Vec<Link>,
+    /// Tables that are copied as they are.
+    pub replicas: Vec<Replica>,
+}
+
+/// How capture writes to Kafka.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Delivery {
+    /// Rows and progress in one Kafka transaction.
+    #[default]
+    ExactlyOnce,
+    /// Progress after the acknowledged rows: a crash may repeat rows, which map, merge and sink recognise.
+    AtLeastOnce,
+}
+
+/// An app and its database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct System {
+    /// Name, as links and rules use it.
+    pub name: String,
+    /// Connection string; none if Syncline neither captures nor writes it.
+    pub postgres: Option<Secret>,
+    /// Name of the replication slot.
+    pub slot: String,
+    /// Name of the publication.
+    pub publication: String,
+    /// First part of the names of its capture topics.
+    pub topic_prefix: String,
+    /// Who writes its capture topics.
+    pub capture: CapturedBy,
+    /// Tables to capture as `schema.table`, beyond those that links and replicas read; none if the file does not say.
+    pub tables: Option<Vec<String>>,
+}
+
+/// Who writes the capture topics of a system.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CapturedBy {
+    /// `syncline-capture`.
+    #[default]
+    Syncline,
+    /// A Debezium connector.
+    Debezium,
+}
+
+/// Something that several apps hold and should agree on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entity {
+    /// Name.
+    pub name: String,
+    /// Version of its schema: the N of `path@N` and of the canonical topic.
+    pub version: u32,
+    /// The Avro record of its fields, as its author wrote it.
+    pub schema_json: String,
+    /// The fields that are kept in agreement, in the order of the file.
+    pub fields: Vec<Field>,
+    /// Rows are the same entity if they hold the same in all the fields of one of these lists.
+    pub match_on: Vec<Vec<String>>,
+    /// What a delete in a system means, where the file says it for that system.
+    pub on_delete: BTreeMap<String, DeletePolicy>,
+    /// What a delete means in every other system.
+    pub default_delete: DeletePolicy,
+    /// Identifies the rules: first 16 hex digits of a SHA-256 over the rules, not over spelling or line numbers.
+    pub rules: String,
+}
+
+/// A field of an entity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// Name, the same as in the schema.
+    pub name: String,
+    /// What it holds.
+    pub kind: FieldKind,
+    /// Whether the schema lets it be null.
+    pub nullable: bool,
+    /// What decides between words that did not see each other.
+    pub strategy: Strategy,
+    /// Where the file says so.
+    pub rule: RuleRef,
+}
+
+/// What a field holds, by its Avro type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FieldKind {
+    /// `string`, and whatever travels as text.
+    Text,
+    /// `boolean`.
+    Bool,
+    /// `int`, `long` (scale 0), `bytes` with `decimal` (its scale), `float`, `double` (no scale).
+    Number {
+        /// Digits after the point that the schema has room for; none if it does not say.
+        scale: Option<u32>,
+    },
+    /// `int` with `date`: a text such as `2026-01-02`.
+    Date,
+    /// A timestamp logical type: a text such as `2026-01-02T03:04:05.123456Z`.
+    Timestamp,
+    /// `array`.
+    List(ElementKind),
+}
+
+/// What a list holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ElementKind {
+    /// `string`.
+    Text,
+    /// `int` or `long`.
+    Integer,
+}
+
+/// What decides between words that did not see each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Strategy {
+    /// The greatest stamp.
+    Latest,
+    /// The smallest stamp.
+    First,
+    /// Nobody is overwritten; the field waits for a person.
+    Hold,
+    /// The most authoritative source that said something; systems by falling authority.
+    Order(Vec<String>),
+    /// Only this system is read for the field.
+    Owner(String),
+    /// Initial value and the sum of all deltas.
+    Add,
+    /// Observed-remove set.
+    Union,
+    /// The greatest value.
+    Max,
+    /// The smallest value.
+    Min,
+}
+
+/// What a delete in an app means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeletePolicy {
+    /// The entity is deleted everywhere, also against a concurrent edit.
+    DeleteWins,
+    /// The entity lives if somebody edited it without having seen the delete.
+    UpdateWins,
+    /// The record is flagged as deleted, rows stay.
+    Soft,
+    /// Only the link of that app ends.
+    #[default]
+    Ignore,
+}
+
+/// Where a rule stands: `acme.yaml:34`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RuleRef {
+    /// The file, as in [`Pipeline::file`].
+    pub file: String,
+    /// The line, from 1.
+    pub line: usize,
+}
+
+/// Which way a link goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// `->`: the table is read.
+    Into,
+    /// `<-`: the table is written.
+    OutOf,
+    /// `<->`: both.
+    Both,
+}
+
+/// A table that speaks for an entity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// The system the table is in.
+    pub system: String,
+    /// The table's schema, `public` unless the file names one.
+    pub schema: String,
+    /// The table.
+    pub table: String,
+    /// The entity it speaks for.
+    pub entity: String,
+    /// Which way it goes.
+    pub direction: Direction,
+    /// Key columns of the table.
+    pub key: Vec<String>,
+    /// How columns and fields correspond.
+    pub fields: Vec<LinkField>,
+    /// Where the file says so.
+    pub rule: RuleRef,
+}
+
+/// How columns correspond to one field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkField {
+    /// The field.
+    pub field: String,
+    /// What the field holds.
+    pub kind: FieldKind,
+    /// Whether its list is a set (strategy `union`).
+    pub set: bool,
+    /// Whether what the app says of it is listened to; false for `<-`, where `get` serves the sink alone.
+    pub reads: bool,
+    /// The field from the columns. None only if it is written by a `put` without a `get`.
+    pub get: Option<Expr>,
+    /// The columns from the field; empty if it is never written.
+    pub put: Vec<(String, Expr)>,
+}
+
+/// Tables of one system kept identical in another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replica {
+    /// The system read.
+    pub from: String,
+    /// The system written.
+    pub to: String,
+    /// `schema.table` of each table; none for every table captured.
+    pub tables: Option<Vec<String>>,
+}
+
+impl Pipeline {
+    /// The system of that name.
+    pub fn system(&self, name: &str) -> Option<&System> {
+        self.systems.iter().find(|system| system.name == name)
+    }
+
+    /// The entity of that name.
+    pub fn entity(&self, name: &str) -> Option<&Entity> {
+        self.entities.iter().find(|entity| entity.name == name)
+    }
+
+    /// The links of an entity, in the order of the file.
+    pub fn links_of<'a>(&'a self, entity: &'a str) -> impl Iterator<Item = &'a Link> + 'a {
+        self.links.iter().filter(move |link| link.entity == entity)
+    }
+
+    /// The names of the systems by falling authority: what decides where nothing else does.
+    pub fn authority(&self) -> impl Iterator<Item = &str> {
+        self.systems.iter().map(|system| system.name.as_str())
+    }
+
+    /// `schema.table` of every table of `system` that has to be captured; links and replicas first, in the order of the
+    /// file. A replica of all tables adds none here.
+    pub fn captured_tables(&self, system: &str) -> Vec<String> {
+        let links = self.links.iter().filter(|link| link.system == system).map(Link::qualified_table);
+        let replicas = self.replicas.iter().filter(|replica| replica.from == system);
+        let replicated = replicas.flat_map(|replica| replica.tables.clone().unwrap_or_default());
+        let named = self.system(system).and_then(|system| system.tables.clone()).unwrap_or_default();
+        let mut seen = BTreeSet::new();
+        links.chain(replicated).chain(named).filter(|table| seen.insert(table.clone())).collect()
+    }
+}
+
+/// Properties and URLs may carry passwords, so only names are shown.
+impl fmt::Debug for Pipeline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pipeline")
+            .field("name", &self.name)
+            .field("file", &self.file)
+            .field("systems", &self.systems)
+            .field("entities", &self.entities)
+            .field("links", &self.links)
+            .field("replicas", &self.replicas)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Entity {
+    /// The field of that name.
+    pub fn field(&self, name: &str) -> Option<&Field> {
+        self.fields.iter().find(|field| field.name == name)
+    }
+
+    /// What a delete in `system` means.
+    pub fn delete_policy(&self, system: &str) -> DeletePolicy {
+        self.on_delete.get(system).copied().unwrap_or(self.default_delete)
+    }
+}
+
+impl Link {
+    /// `shop.public.customers`.
+    pub fn name(&self) -> String {
+        format!("{}.{}.{}", self.system, self.schema, self.table)
+    }
+
+    /// `public.customers`.
+    pub fn qualified_table(&self) -> String {
+        format!("{}.{}", self.schema, self.table)
+    }
+
+    /// Whether the table is read.
+    pub fn reads(&self) -> bool {
+        self.direction != Direction::OutOf
+    }
+
+    /// Whether the table is written.
+    pub fn writes(&self) -> bool {
+        self.direction != Direction::Into
+    }
+
+    /// How columns correspond to `field`.
+    pub fn field(&self, field: &str) -> Option<&LinkField> {
+        self.fields.iter().find(|mapped| mapped.field == field)
+    }
+
+    /// Every column that is looked at, key columns first, then by name.
+    pub fn columns_read(&self) -> Vec<&str> {
+        let names = self.fields.iter().filter_map(|field| field.get.as_ref()).flat_map(Expr::names);
+        self.after_key(names.collect())
+    }
+
+    /// Every column that a field is written to, by name.
+    pub fn columns_written(&self) -> Vec<&str> {
+        let columns = self.fields.iter().flat_map(|field| &field.put).map(|(column, _)| column.as_str());
+        columns.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    fn after_key<'a>(&'a self, columns: BTreeSet<&'a str>) -> Vec<&'a str> {
+        let key = self.key.iter().map(String::as_str);
+        let others = columns.into_iter().filter(|column| !self.key.iter().any(|key| key == column));
+        key.chain(others).collect()
+    }
+}
+
+impl LinkField {
+    /// Whether the sink writes it.
+    pub fn writes(&self) -> bool {
+        !self.put.is_empty()
+    }
+}
+
+impl Strategy {
+    /// Whether the sink adds to the app's value instead of replacing it.
+    pub fn is_counter(&self) -> bool {
+        *self == Strategy::Add
+    }
+}
+
+/// As in the file.
+impl fmt::Display for Strategy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Strategy::Latest => f.write_str("latest"),
+            Strategy::First => f.write_str("first"),
+            Strategy::Hold => f.write_str("hold"),
+            Strategy::Order(systems) => write!(f, "[{}]", systems.join(", ")),
+            Strategy::Owner(system) => write!(f, "owner: {system}"),
+            Strategy::Add => f.write_str("add"),
+            Strategy::Union => f.write_str("union"),
+            Strategy::Max => f.write_str("max"),
+            Strategy::Min => f.write_str("min"),
+        }
+    }
+}
+
+/// As in the file.
+impl fmt::Display for DeletePolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            DeletePolicy::DeleteWins => "delete_wins",
+            DeletePolicy::UpdateWins => "update_wins",
+            DeletePolicy::Soft => "soft",
+            DeletePolicy::Ignore => "ignore",
+        })
+    }
+}
+
+impl fmt::Display for FieldKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            FieldKind::Text => "text",
+            FieldKind::Bool => "true or false",
+            FieldKind::Number { .. } => "number",
+            FieldKind::Date => "date",
+            FieldKind::Timestamp => "timestamp",
+            FieldKind::List(_) => "list",
+        })
+    }
+}
+
+/// As in the file.
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Direction::Into => "->",
+            Direction::OutOf => "<-",
+            Direction::Both => "<->",
+        })
+    }
+}
+
+impl fmt::Display for RuleRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)
+    }
+}
