@@ -17,20 +17,23 @@
 #
 # A second stack is another directory with other ports; it remembers its ports, so they are only needed once.
 set -euo pipefail
+shopt -s inherit_errexit
 
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 DIR=$(realpath -m "${SYNCLINE_STACK_DIR:-${TMPDIR:-/tmp}/syncline-stack}")
+# shellcheck source=deploy/find.sh
+. "$HERE/find.sh"
 CACHE=${SYNCLINE_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/syncline}
 SERVICES=(postgres kafka registry)
-INSTALL="deploy/install.sh"
 
 START_SECONDS_MAX=120
 STOP_SECONDS_MAX=30
 FETCH_SECONDS_MAX=900
 LOCK_SECONDS_MAX=1200
 
-die() { echo "stack.sh: $*" >&2; exit 1; }
 say() { echo "stack.sh: $*" >&2; }
+die() { say "$*"; exit 1; }
+install_hint() { die "$1; install it with: deploy/install.sh"; }
 
 # ---- where things are ---------------------------------------------------------------------------------------------
 
@@ -43,7 +46,7 @@ load_ports() {
   REGISTRY_PORT=${REGISTRY_PORT:-${remembered_registry:-28181}}
   local port
   for port in "$PG_PORT" "$KAFKA_PORT" "$REGISTRY_PORT"; do
-    [[ $port =~ ^[0-9]+$ ]] && ((port > 0 && port < 65535)) || die "not a port: $port"
+    if ! [[ $port =~ ^[0-9]{1,5}$ ]] || ((port == 0 || port >= 65535)); then die "not a port: $port"; fi
   done
 }
 
@@ -66,37 +69,6 @@ port_of() {
     kafka) echo "$KAFKA_PORT" ;;
     registry) echo "$REGISTRY_PORT" ;;
   esac
-}
-
-java_major() { "$1" -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p' | head -n 1; }
-
-# The newest Java here, unless JAVA_HOME names one.
-find_java() {
-  local candidate major best='' best_major=0
-  for candidate in ${JAVA_HOME:+"$JAVA_HOME/bin/java"} "$(command -v java || true)" /usr/lib/jvm/*/bin/java; do
-    [ -x "$candidate" ] || continue
-    major=$(java_major "$candidate")
-    if ((${major:-0} > best_major)); then best=$candidate best_major=$major; fi
-    if [ -n "${JAVA_HOME:-}" ] && [ "$best" = "$JAVA_HOME/bin/java" ]; then break; fi
-  done
-  ((best_major >= 17)) || die "no Java 17 or later; install it with: $INSTALL"
-  echo "$best"
-}
-
-postgres_major() { "$1/postgres" --version | sed 's/[^0-9]*\([0-9]*\).*/\1/'; }
-
-# The newest PostgreSQL server here, unless PGBIN names one. Debian keeps it out of PATH.
-find_postgres() {
-  local candidate major best='' best_major=0 in_path
-  in_path=$(command -v postgres || true)
-  for candidate in ${PGBIN:+"$PGBIN"} /usr/lib/postgresql/*/bin ${in_path:+"$(dirname "$in_path")"}; do
-    [ -x "$candidate/postgres" ] && [ -x "$candidate/initdb" ] || continue
-    major=$(postgres_major "$candidate")
-    if ((major > best_major)); then best=$candidate best_major=$major; fi
-    if [ "$best" = "${PGBIN:-}" ]; then break; fi
-  done
-  ((best_major >= 14)) || die "no PostgreSQL server 14 or later; install it with: $INSTALL"
-  echo "$best"
 }
 
 # ---- processes ----------------------------------------------------------------------------------------------------
@@ -133,7 +105,7 @@ all_gone() { local pid; for pid in "$@"; do gone "$pid" || return 1; done; }
 # PostgreSQL refuses root, and its files belong to whom it runs as.
 as_postgres() {
   if [ "$(id -u)" = 0 ]; then
-    id postgres >/dev/null 2>&1 || die "PostgreSQL does not run as root and there is no user postgres; install it with: $INSTALL"
+    id postgres >/dev/null 2>&1 || install_hint "PostgreSQL does not run as root and there is no user postgres"
     (cd / && runuser -u postgres -- "$@")
   else
     "$@"
@@ -202,7 +174,7 @@ forget_dead_postmaster() {
 
 launch_postgres() {
   local bin
-  bin=$(find_postgres)
+  bin=$(find_postgres) || install_hint "no PostgreSQL server 14 or later${PGBIN:+ in PGBIN, $PGBIN}"
   refuse_foreign_port postgres "$PG_PORT"
   init_postgres "$bin"
   configure_postgres
@@ -217,7 +189,7 @@ ready_postgres() { [[ $(sed -n 8p "$DIR/postgres/postmaster.pid" 2>/dev/null) ==
 
 stop_postgres() {
   local bin
-  bin=$(find_postgres)
+  bin=$(find_postgres) || install_hint "no PostgreSQL server 14 or later${PGBIN:+ in PGBIN, $PGBIN}"
   as_postgres "$bin/pg_ctl" -D "$DIR/postgres" -m fast -t "$STOP_SECONDS_MAX" --silent stop >/dev/null 2>&1 ||
     as_postgres "$bin/pg_ctl" -D "$DIR/postgres" -m immediate -t "$STOP_SECONDS_MAX" --silent stop >/dev/null
 }
@@ -280,7 +252,7 @@ format_kafka() { # JAVA JARS
 
 launch_kafka() {
   local java jars
-  java=$(find_java)
+  java=$(find_java) || install_hint "no Java 17 or later${JAVA_HOME:+ in JAVA_HOME, $JAVA_HOME}"
   jars=$(fetch_jars)
   refuse_foreign_port kafka "$KAFKA_PORT"
   refuse_foreign_port "kafka's controller" $((KAFKA_PORT + 1))
@@ -297,7 +269,7 @@ ready_kafka() { grep -q 'Kafka Server started' "$DIR/kafka.log" 2>/dev/null && a
 
 launch_registry() {
   local java jars jar database
-  java=$(find_java)
+  java=$(find_java) || install_hint "no Java 17 or later${JAVA_HOME:+ in JAVA_HOME, $JAVA_HOME}"
   jars=$(fetch_jars)
   jar=$(echo "$jars"/registry/*-runner.jar)
   refuse_foreign_port registry "$REGISTRY_PORT"
@@ -317,7 +289,7 @@ ready_registry() { curl --silent --fail --max-time 5 --output /dev/null "http://
 fetch_jars() {
   local pom=$HERE/pom.xml target
   target=$CACHE/stack-$(sha256sum "$pom" | cut -c 1-12)
-  if ! [ -d "$target" ]; then fetch_into "$target" "$pom"; fi
+  if ! [ -d "$target" ]; then fetch_into "$target" "$pom" || exit 1; fi
   echo "$target"
 }
 
@@ -327,7 +299,7 @@ fetch_into() { # TARGET POM
   (
     flock -w "$LOCK_SECONDS_MAX" 8 || die "another stack has been downloading into $CACHE for too long"
     if [ -d "$1" ]; then exit 0; fi
-    command -v mvn >/dev/null || die "no Maven (mvn); install it with: $INSTALL"
+    command -v mvn >/dev/null || install_hint "no Maven (mvn)"
     say "downloading Kafka and the registry into $CACHE (170 MB, once)"
     rm -rf "$new"
     timeout "$FETCH_SECONDS_MAX" mvn --batch-mode --quiet --strict-checksums -Dstyle.color=never -f "$2" -Dstack.jars="$new" package >&2 8>&- ||
@@ -350,8 +322,12 @@ await() { # SERVICE
   done
 }
 
+# destroy deletes the directory, so it must never have been anybody else's.
 prepare_dir() {
-  mkdir -p "$DIR"
+  if ! [ -f "$DIR/ports" ] && [ -n "$(ls -A --ignore=lock "$DIR")" ]; then
+    rm -f "$DIR/lock"
+    die "$DIR holds files that are no stack; set SYNCLINE_STACK_DIR to an empty directory"
+  fi
   chmod a+rx "$DIR"
   remember_ports
 }
@@ -367,7 +343,7 @@ kill_service() { # SERVICE; of PostgreSQL the postmaster and its children, as wh
   local pid pids
   alive "$1" || die "$1 is not running"
   pid=$(pid_of "$1")
-  mapfile -t pids < <(echo "$pid"; cat "/proc/$pid/task/$pid/children" 2>/dev/null | tr ' ' '\n' | grep .)
+  mapfile -t pids < <(echo "$pid"; grep -o '[0-9]*' "/proc/$pid/task/$pid/children" 2>/dev/null)
   kill -KILL "${pids[@]}" 2>/dev/null || true
   wait_until "$STOP_SECONDS_MAX" all_gone "${pids[@]}" || die "$1 survived SIGKILL"
   if [ "$1" != postgres ]; then rm -f "$(pid_file "$1")"; fi
@@ -429,7 +405,7 @@ export PG_DSN=postgres://postgres@127.0.0.1:$PG_PORT
 ENV
 }
 
-usage() { sed -n '2,/^set /s/^#$//; 2,/^set /s/^# //p' "${BASH_SOURCE[0]}"; }
+usage() { sed -n '2,/^set /{/^set /d; s/^# \{0,1\}//; p}' "${BASH_SOURCE[0]}"; }
 
 one_service() {
   case ${1:-} in
@@ -438,18 +414,28 @@ one_service() {
   esac
 }
 
-# Two callers at once would start a service twice. The lock lies beside the directory, which destroy removes.
+# Two callers at once would start a service twice. The lock goes with the directory: whoever waited for one that
+# destroy has deleted in the meantime takes the new one.
 alone() {
-  mkdir -p "$(dirname "$DIR")"
-  exec 9>"$DIR.lock"
-  flock -w "$LOCK_SECONDS_MAX" 9 || die "another stack.sh has been at work on $DIR for too long"
+  local file=$DIR/lock
+  while :; do
+    mkdir -p "$DIR"
+    exec 9>"$file"
+    flock -w "$LOCK_SECONDS_MAX" 9 || die "another stack.sh has been at work on $DIR for too long"
+    if [ "$file" -ef /proc/self/fd/9 ]; then return; fi
+  done
 }
 
 main() {
   local verb=${1:-}
   load_ports
   case $verb in
-    up | down | destroy) alone; "$verb" ;;
+    up) alone; up ;;
+    down | destroy)
+      [ -f "$DIR/ports" ] || { say "no stack in $DIR, nothing to do"; exit 0; }
+      alone
+      "$verb"
+      ;;
     start) one_service "${2:-}"; alone; start_services "$2" ;;
     stop) one_service "${2:-}"; alone; stop_service "$2" ;;
     kill) one_service "${2:-}"; alone; kill_service "$2" ;;
