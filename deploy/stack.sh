@@ -26,6 +26,9 @@ DIR=$(realpath -m "${SYNCLINE_STACK_DIR:-${TMPDIR:-/tmp}/syncline-stack}")
 CACHE=${SYNCLINE_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/syncline}
 SERVICES=(postgres kafka registry)
 
+# Nothing outside of the directory, not even what Java puts into /tmp by itself.
+JAVA_OPTIONS=(-XX:+ExitOnOutOfMemoryError -XX:-UsePerfData -Djava.io.tmpdir="$DIR/tmp")
+
 START_SECONDS_MAX=120
 STOP_SECONDS_MAX=30
 FETCH_SECONDS_MAX=900
@@ -117,6 +120,7 @@ launch() { # SERVICE COMMAND...
   local service=$1
   shift
   if [ -f "$DIR/$service.log" ]; then mv "$DIR/$service.log" "$DIR/$service.log.1"; fi
+  mkdir -p "$DIR/tmp"
   setsid "$@" >"$DIR/$service.log" 2>&1 </dev/null 9>&- &
   echo $! >"$(pid_file "$service")"
 }
@@ -161,7 +165,7 @@ CONF
   grep -qx "include 'stack.conf'" "$DIR/postgres/postgresql.conf" || echo "include 'stack.conf'" >>"$DIR/postgres/postgresql.conf"
 }
 
-works_in() { local entry; for entry in /proc/[0-9]*/cwd; do if [ "$(readlink "$entry")" = "$1" ]; then return 0; fi; done; return 1; }
+works_in() { local entry; for entry in /proc/[0-9]*/cwd; do if [ "$entry" -ef "$1" ]; then return 0; fi; done; return 1; }
 nobody_works_in() { ! works_in "$1"; }
 
 # A killed postmaster leaves its pid file, and PostgreSQL refuses to start while any process has that id: a corpse that
@@ -245,7 +249,7 @@ format_kafka() { # JAVA JARS
   if [ -f "$DIR/kafka/meta.properties" ]; then return; fi
   local cluster
   cluster=$(head -c 16 /dev/urandom | base64 | tr '+/' 'AB' | tr -d '=')
-  "$1" -cp "$2/kafka/*" -Dlog4j2.configurationFile="$DIR/log4j2.properties" kafka.tools.StorageTool \
+  "$1" -XX:-UsePerfData -cp "$2/kafka/*" -Dlog4j2.configurationFile="$DIR/log4j2.properties" kafka.tools.StorageTool \
     format -t "$cluster" -c "$DIR/kafka.properties" --standalone >"$DIR/format.log" 2>&1 ||
     { tail -n 20 "$DIR/format.log" >&2; die "could not format Kafka's storage"; }
 }
@@ -258,7 +262,7 @@ launch_kafka() {
   refuse_foreign_port "kafka's controller" $((KAFKA_PORT + 1))
   configure_kafka
   format_kafka "$java" "$jars"
-  launch kafka "$java" -Xms512m -Xmx768m -XX:+ExitOnOutOfMemoryError -cp "$jars/kafka/*" \
+  launch kafka "$java" -Xms512m -Xmx768m "${JAVA_OPTIONS[@]}" -cp "$jars/kafka/*" \
     -Dlog4j2.configurationFile="$DIR/log4j2.properties" kafka.Kafka "$DIR/kafka.properties"
 }
 
@@ -276,7 +280,7 @@ launch_registry() {
   mkdir -p "$DIR/registry"
   # In a file, so that schema ids in the topics still mean something after a restart; WRITE_DELAY=0 makes a commit outlive SIGKILL.
   database="jdbc:h2:file:$DIR/registry/h2;WRITE_DELAY=0"
-  launch registry "$java" -Xmx384m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:+ExitOnOutOfMemoryError \
+  launch registry "$java" -Xmx384m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 "${JAVA_OPTIONS[@]}" \
     -Dquarkus.http.host=127.0.0.1 -Dquarkus.http.port="$REGISTRY_PORT" \
     -Dapicurio.storage.kind=sql -Dapicurio.storage.sql.kind=h2 -Dapicurio.datasource.url="$database" -jar "$jar"
 }

@@ -1,0 +1,5 @@
+INSERT INTO customers (full_name, email, phone, labels)
+  SELECT first || ' ' || last, mail, tel, CASE WHEN i % 5 = 0 THEN '{newsletter}'::text[] ELSE '{}' END
+  FROM generate_series(1, 2400) i, pg_temp.person(i);
+INSERT INTO products (sku, retail_pence, launch_pence, web_pence, trade_pence, contract_pence, floor_pence, promo_pence, qty)
+  SELECT 'SKU-' || i, p, p, p, p, p, p, p, 100 + i % 50 FROM generate_series(1, 1500) i, LATERAL (SELECT 500 + i % 900) v(p);
