@@ -24,6 +24,9 @@ pub mod conflict;
 /// A person's word: which value holds, in answer to what.
 pub mod decision;
 
+/// How far capture has come, and what it says beside the rows.
+pub mod progress;
+
 /// Names of topics and subjects: every name is made here and nowhere else.
 pub mod topic;
 
@@ -35,3 +38,6 @@ pub mod pipeline;
 
 /// Between the columns of an app's table and the fields of an entity, both ways.
 pub mod lens;
+
+/// A change of a row in Debezium's envelope, ours or Debezium's own.
+pub mod envelope;

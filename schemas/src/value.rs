@@ -11,7 +11,9 @@ use bigdecimal::BigDecimal;
 use serde::{Deserialize, Serialize};
 
 /// An exact decimal number without trailing zeros: equal numbers are equal bytes.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// Serialised, it is its text.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct Number(BigDecimal);
 
 impl Number {
@@ -49,11 +51,27 @@ impl From<i64> for Number {
     }
 }
 
+impl From<Number> for String {
+    fn from(number: Number) -> String {
+        number.to_string()
+    }
+}
+
+impl TryFrom<String> for Number {
+    type Error = ValueError;
+
+    fn try_from(text: String) -> Result<Self, ValueError> {
+        text.parse()
+    }
+}
+
 impl FromStr for Number {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        BigDecimal::from_str(text).map(Number::from).map_err(|_| ValueError(text.to_owned(), "number"))
+        BigDecimal::from_str(text)
+            .map(Number::from)
+            .map_err(|_| ValueError(text.to_owned(), "number"))
     }
 }
 
@@ -220,7 +238,14 @@ mod tests {
     #[test]
     fn a_value_reads_what_it_writes() {
         let long = "123456789012345678901234567890.000000001";
-        for text in ["null", "true", long, "\"a\\\"b\\u0000\"", "[\"a\",1.5,null]", "\"\u{1F600}\""] {
+        for text in [
+            "null",
+            "true",
+            long,
+            "\"a\\\"b\\u0000\"",
+            "[\"a\",1.5,null]",
+            "\"\u{1F600}\"",
+        ] {
             let value: Value = text.parse().unwrap();
             assert_eq!(value.to_string().parse::<Value>().unwrap(), value, "{text}");
         }
@@ -230,6 +255,9 @@ mod tests {
 
     #[test]
     fn a_set_has_one_spelling() {
-        assert_eq!(Value::set(["b".into(), "a".into(), "b".into()]), Value::set(["a".into(), "b".into()]));
+        assert_eq!(
+            Value::set(["b".into(), "a".into(), "b".into()]),
+            Value::set(["a".into(), "b".into()])
+        );
     }
 }

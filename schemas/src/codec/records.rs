@@ -1,0 +1,463 @@
+//! Our own records on the wire: one schema each, values as their JSON text, positions as their text.
+
+use std::fmt::Display;
+use std::str::FromStr;
+
+use super::datum::{Datum, Node};
+use super::{CodecError, Out, ParsedSchema, RecordType, Wire};
+use crate::conflict::{Candidate, Conflict, Status};
+use crate::decision::Decision;
+use crate::mapped::{FieldValue, Mapped, MappedRecord, RowKey, RowOp};
+use crate::mark::{Mark, PlacedMark};
+use crate::position::{Position, Vector};
+use crate::progress::{MarkRecord, Progress, SnapshotState, TableProgress};
+use crate::value::Value;
+
+/// An entry of merge's changelog: the state of one entity. The text is merge's own and means nothing elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// Format of the text; a reader that does not know it must not guess.
+    pub format: i32,
+    /// The state.
+    pub state: String,
+}
+
+/// The entity that a row belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Crosswalk {
+    /// Entity id.
+    pub cid: String,
+}
+
+/// The fields of a record that was read, by name.
+pub(crate) struct Fields<'a> {
+    record: &'a RecordType,
+    nodes: &'a [Node<'a>],
+}
+
+impl<'a> Fields<'a> {
+    pub(crate) fn of(node: &'a Node<'a>) -> Result<Self, CodecError> {
+        match &node.datum {
+            Datum::Record(record, nodes) => Ok(Self { record, nodes }),
+            _ => Err(CodecError::Datum("a record was expected".to_owned())),
+        }
+    }
+
+    /// The name of the record without its namespace.
+    pub(crate) fn name(&self) -> &'a str {
+        self.record.name.rsplit('.').next().unwrap_or_default()
+    }
+
+    pub(crate) fn full_name(&self) -> &'a str {
+        &self.record.name
+    }
+
+    /// All fields in the writer's order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&'a str, &'a Node<'a>)> + use<'a> {
+        self.record.fields.iter().map(|(name, _)| name.as_str()).zip(self.nodes)
+    }
+
+    /// The field, if the writer knew it.
+    pub(crate) fn get(&self, name: &str) -> Option<&'a Node<'a>> {
+        self.record.index(name).map(|index| &self.nodes[index])
+    }
+
+    fn wrong(name: &str) -> CodecError {
+        CodecError::field(name, "is missing or of another type")
+    }
+
+    pub(crate) fn text(&self, name: &str) -> Result<&'a str, CodecError> {
+        self.optional_text(name)?.ok_or_else(|| Self::wrong(name))
+    }
+
+    /// None when it is null or not there.
+    pub(crate) fn optional_text(&self, name: &str) -> Result<Option<&'a str>, CodecError> {
+        match self.get(name).map(|node| &node.datum) {
+            Some(Datum::Text(text)) => Ok(Some(text)),
+            None | Some(Datum::Null) => Ok(None),
+            Some(_) => Err(Self::wrong(name)),
+        }
+    }
+
+    pub(crate) fn long(&self, name: &str) -> Result<i64, CodecError> {
+        self.optional_long(name)?.ok_or_else(|| Self::wrong(name))
+    }
+
+    pub(crate) fn optional_long(&self, name: &str) -> Result<Option<i64>, CodecError> {
+        match self.get(name).map(|node| &node.datum) {
+            Some(Datum::Int(number)) => Ok(Some(i64::from(*number))),
+            Some(Datum::Long(number)) => Ok(Some(*number)),
+            None | Some(Datum::Null) => Ok(None),
+            Some(_) => Err(Self::wrong(name)),
+        }
+    }
+
+    pub(crate) fn int(&self, name: &str) -> Result<i32, CodecError> {
+        i32::try_from(self.long(name)?).map_err(|_| Self::wrong(name))
+    }
+
+    pub(crate) fn boolean(&self, name: &str) -> Result<bool, CodecError> {
+        match self.get(name).map(|node| &node.datum) {
+            Some(Datum::Boolean(value)) => Ok(*value),
+            _ => Err(Self::wrong(name)),
+        }
+    }
+
+    /// Empty when it is not there.
+    pub(crate) fn list<T>(
+        &self,
+        name: &str,
+        read: impl Fn(&'a Node<'a>) -> Result<T, CodecError>,
+    ) -> Result<Vec<T>, CodecError> {
+        match self.get(name).map(|node| &node.datum) {
+            Some(Datum::Array(items)) => items.iter().map(read).collect(),
+            None | Some(Datum::Null) => Ok(Vec::new()),
+            Some(_) => Err(Self::wrong(name)),
+        }
+    }
+
+    pub(crate) fn parsed<T: FromStr>(&self, name: &str) -> Result<T, CodecError> {
+        self.text(name)?
+            .parse()
+            .map_err(|_| CodecError::field(name, "cannot be read"))
+    }
+
+    pub(crate) fn optional_parsed<T: FromStr>(&self, name: &str) -> Result<Option<T>, CodecError> {
+        let text = self.optional_text(name)?;
+        text.map(|text| text.parse().map_err(|_| CodecError::field(name, "cannot be read")))
+            .transpose()
+    }
+
+    pub(crate) fn row(&self, name: &str) -> Result<RowKey, CodecError> {
+        Ok(RowKey(self.text(name)?.to_owned()))
+    }
+
+    pub(crate) fn vector(&self, name: &str) -> Result<Vector, CodecError> {
+        let entries = self.list(name, |node| {
+            let entry = Fields::of(node)?;
+            Ok((entry.text("source")?, entry.parsed::<Position>("position")?))
+        })?;
+        Ok(entries.into_iter().collect())
+    }
+}
+
+impl Out<'_> {
+    pub(crate) fn shown(&mut self, value: impl Display) {
+        self.text(&value.to_string());
+    }
+
+    pub(crate) fn optional_shown(&mut self, value: Option<impl Display>) {
+        self.optional_text(value.map(|value| value.to_string()).as_deref());
+    }
+
+    pub(crate) fn vector(&mut self, vector: &Vector) {
+        let entries: Vec<_> = vector.iter().collect();
+        self.array(&entries, |out, (source, position)| {
+            out.text(source);
+            out.shown(position);
+        });
+    }
+
+    fn fields(&mut self, fields: &[FieldValue]) {
+        self.array(fields, |out, field| {
+            out.text(&field.name);
+            out.shown(&field.value);
+        });
+    }
+}
+
+/// Keeps the frame of every [`Wire`] implementation in one place: schema, writing, reading by name.
+macro_rules! wire {
+    ($record:ty, $schema:literal, $write:ident, $read:ident) => {
+        impl Wire for $record {
+            fn schema_json() -> &'static str {
+                include_str!(concat!("../../avro/", $schema))
+            }
+
+            fn write(&self, datum: &mut Vec<u8>) {
+                $write(self, &mut Out(datum));
+            }
+
+            fn decode(writer: &ParsedSchema, datum: &[u8]) -> Result<Self, CodecError> {
+                $read(&Fields::of(&writer.read(datum)?)?)
+            }
+        }
+    };
+}
+
+wire!(MappedRecord, "mapped.avsc", write_mapped, read_mapped);
+wire!(Conflict, "conflict.avsc", write_conflict, read_conflict);
+wire!(Decision, "decision.avsc", write_decision, read_decision);
+wire!(MarkRecord, "mark.avsc", write_mark, read_mark);
+wire!(Progress, "progress.avsc", write_progress, read_progress);
+wire!(State, "state.avsc", write_state, read_state);
+wire!(Crosswalk, "crosswalk.avsc", write_crosswalk, read_crosswalk);
+
+fn write_mapped(record: &MappedRecord, out: &mut Out<'_>) {
+    match record {
+        MappedRecord::Said(said) => {
+            out.branch(0);
+            write_said(said, out);
+        }
+        MappedRecord::Loaded {
+            link,
+            partition,
+            partitions,
+        } => {
+            out.branch(1);
+            out.text(link);
+            out.long(i64::from(*partition));
+            out.long(i64::from(*partitions));
+        }
+    }
+}
+
+fn write_said(said: &Mapped, out: &mut Out<'_>) {
+    out.text(&said.cid);
+    out.text(&said.source);
+    out.shown(&said.row);
+    out.optional_shown(said.was.as_ref());
+    out.shown(said.position);
+    out.long(said.commit_us);
+    out.text(match said.op {
+        RowOp::Present => "present",
+        RowOp::Deleted => "deleted",
+        RowOp::Seen => "seen",
+    });
+    out.fields(&said.fields);
+    out.fields(&said.before);
+    out.optional_shown(said.mark.as_ref().map(Mark::to_text));
+}
+
+fn read_mapped(fields: &Fields<'_>) -> Result<MappedRecord, CodecError> {
+    let record = Fields::of(fields.get("record").ok_or_else(|| Fields::wrong("record"))?)?;
+    match record.name() {
+        "Said" => Ok(MappedRecord::Said(read_said(&record)?)),
+        "Loaded" => Ok(MappedRecord::Loaded {
+            link: record.text("link")?.to_owned(),
+            partition: record.int("partition")?,
+            partitions: record.int("partitions")?,
+        }),
+        _ => Err(CodecError::field("record", "is of a kind this version does not know")),
+    }
+}
+
+fn read_said(said: &Fields<'_>) -> Result<Mapped, CodecError> {
+    let mark = said.optional_text("mark")?.map(Mark::from_text).transpose();
+    Ok(Mapped {
+        cid: said.text("cid")?.to_owned(),
+        source: said.text("source")?.to_owned(),
+        row: said.row("row")?,
+        was: said.optional_text("was")?.map(|row| RowKey(row.to_owned())),
+        position: said.parsed("position")?,
+        commit_us: said.long("commit_us")?,
+        op: match said.text("op")? {
+            "present" => RowOp::Present,
+            "deleted" => RowOp::Deleted,
+            "seen" => RowOp::Seen,
+            _ => return Err(CodecError::field("op", "is of a kind this version does not know")),
+        },
+        fields: said.list("fields", read_field_value)?,
+        before: said.list("before", read_field_value)?,
+        mark: mark.map_err(|_| CodecError::field("mark", "cannot be read"))?,
+    })
+}
+
+fn read_field_value(node: &Node<'_>) -> Result<FieldValue, CodecError> {
+    let field = Fields::of(node)?;
+    Ok(FieldValue {
+        name: field.text("name")?.to_owned(),
+        value: field.parsed("value")?,
+    })
+}
+
+fn write_conflict(conflict: &Conflict, out: &mut Out<'_>) {
+    out.text(&conflict.id);
+    out.text(&conflict.cid);
+    out.text(&conflict.field);
+    out.text(match conflict.status {
+        Status::Open => "open",
+        Status::Settled => "settled",
+        Status::Closed => "closed",
+    });
+    out.optional_shown(conflict.base.as_ref());
+    out.array(&conflict.candidates, |out, candidate| write_candidate(candidate, out));
+    out.text(&conflict.strategy);
+    out.text(&conflict.rule);
+    out.shown(&conflict.outcome);
+    out.optional_text(conflict.winner.as_deref());
+    out.vector(&conflict.vector);
+    out.text(&conflict.note);
+}
+
+fn write_candidate(candidate: &Candidate, out: &mut Out<'_>) {
+    out.text(&candidate.source);
+    out.shown(&candidate.row);
+    out.optional_shown(candidate.value.as_ref());
+    out.optional_shown(candidate.base.as_ref());
+    out.shown(candidate.position);
+    out.long(candidate.stamp_us);
+    out.vector(&candidate.seen);
+    out.boolean(candidate.initial);
+}
+
+fn read_conflict(conflict: &Fields<'_>) -> Result<Conflict, CodecError> {
+    Ok(Conflict {
+        id: conflict.text("id")?.to_owned(),
+        cid: conflict.text("cid")?.to_owned(),
+        field: conflict.text("field")?.to_owned(),
+        status: match conflict.text("status")? {
+            "open" => Status::Open,
+            "settled" => Status::Settled,
+            "closed" => Status::Closed,
+            _ => return Err(CodecError::field("status", "is of a kind this version does not know")),
+        },
+        base: conflict.optional_parsed::<Value>("base")?,
+        candidates: conflict.list("candidates", read_candidate)?,
+        strategy: conflict.text("strategy")?.to_owned(),
+        rule: conflict.text("rule")?.to_owned(),
+        outcome: conflict.parsed("outcome")?,
+        winner: conflict.optional_text("winner")?.map(str::to_owned),
+        vector: conflict.vector("vector")?,
+        note: conflict.text("note")?.to_owned(),
+    })
+}
+
+fn read_candidate(node: &Node<'_>) -> Result<Candidate, CodecError> {
+    let candidate = Fields::of(node)?;
+    Ok(Candidate {
+        source: candidate.text("source")?.to_owned(),
+        row: candidate.row("row")?,
+        value: candidate.optional_parsed("value")?,
+        base: candidate.optional_parsed("base")?,
+        position: candidate.parsed("position")?,
+        stamp_us: candidate.long("stamp_us")?,
+        seen: candidate.vector("seen")?,
+        initial: candidate.boolean("initial")?,
+    })
+}
+
+fn write_decision(decision: &Decision, out: &mut Out<'_>) {
+    out.text(&decision.cid);
+    out.text(&decision.field);
+    out.shown(&decision.value);
+    out.vector(&decision.answers);
+    out.text(&decision.by);
+    out.text(&decision.why);
+    out.long(decision.at_us);
+}
+
+fn read_decision(decision: &Fields<'_>) -> Result<Decision, CodecError> {
+    Ok(Decision {
+        cid: decision.text("cid")?.to_owned(),
+        field: decision.text("field")?.to_owned(),
+        value: decision.parsed("value")?,
+        answers: decision.vector("answers")?,
+        by: decision.text("by")?.to_owned(),
+        why: decision.text("why")?.to_owned(),
+        at_us: decision.long("at_us")?,
+    })
+}
+
+fn write_mark(record: &MarkRecord, out: &mut Out<'_>) {
+    match record {
+        MarkRecord::Placed(placed) => {
+            out.branch(0);
+            out.shown(placed.position);
+            out.long(placed.commit_us);
+            out.text(&placed.mark);
+        }
+        MarkRecord::Loaded { table, position } => {
+            out.branch(1);
+            out.text(table);
+            out.shown(position);
+        }
+    }
+}
+
+fn read_mark(fields: &Fields<'_>) -> Result<MarkRecord, CodecError> {
+    let record = Fields::of(fields.get("record").ok_or_else(|| Fields::wrong("record"))?)?;
+    match record.name() {
+        "Placed" => Ok(MarkRecord::Placed(PlacedMark {
+            position: record.parsed("position")?,
+            commit_us: record.long("commit_us")?,
+            mark: record.text("mark")?.to_owned(),
+        })),
+        "Loaded" => Ok(MarkRecord::Loaded {
+            table: record.text("table")?.to_owned(),
+            position: record.parsed("position")?,
+        }),
+        _ => Err(CodecError::field("record", "is of a kind this version does not know")),
+    }
+}
+
+fn write_progress(progress: &Progress, out: &mut Out<'_>) {
+    out.shown(progress.position);
+    out.text(&progress.system_identifier);
+    out.long(i64::from(progress.timeline));
+    out.text(&progress.slot);
+    out.text(&progress.publication_hash);
+    out.optional_shown(progress.consistent_point);
+    out.array(&progress.tables, |out, table| {
+        out.text(&table.table);
+        let (state, done_to, rows) = match &table.state {
+            SnapshotState::NotStarted => ("not_started", None, 0),
+            SnapshotState::Started { done_to, rows } => ("started", done_to.as_deref(), *rows),
+            SnapshotState::Done => ("done", None, 0),
+        };
+        out.text(state);
+        out.optional_text(done_to);
+        out.long(rows.cast_signed());
+    });
+}
+
+fn read_progress(progress: &Fields<'_>) -> Result<Progress, CodecError> {
+    Ok(Progress {
+        position: progress.parsed("position")?,
+        system_identifier: progress.text("system_identifier")?.to_owned(),
+        timeline: u32::try_from(progress.long("timeline")?).map_err(|_| Fields::wrong("timeline"))?,
+        slot: progress.text("slot")?.to_owned(),
+        publication_hash: progress.text("publication_hash")?.to_owned(),
+        consistent_point: progress.optional_parsed("consistent_point")?,
+        tables: progress.list("tables", read_table_progress)?,
+    })
+}
+
+fn read_table_progress(node: &Node<'_>) -> Result<TableProgress, CodecError> {
+    let table = Fields::of(node)?;
+    let state = match table.text("state")? {
+        "not_started" => SnapshotState::NotStarted,
+        "started" => SnapshotState::Started {
+            done_to: table.optional_text("done_to")?.map(str::to_owned),
+            rows: table.long("rows")?.cast_unsigned(),
+        },
+        "done" => SnapshotState::Done,
+        _ => return Err(CodecError::field("state", "is of a kind this version does not know")),
+    };
+    Ok(TableProgress {
+        table: table.text("table")?.to_owned(),
+        state,
+    })
+}
+
+fn write_state(state: &State, out: &mut Out<'_>) {
+    out.long(i64::from(state.format));
+    out.text(&state.state);
+}
+
+fn read_state(state: &Fields<'_>) -> Result<State, CodecError> {
+    Ok(State {
+        format: state.int("format")?,
+        state: state.text("state")?.to_owned(),
+    })
+}
+
+fn write_crosswalk(crosswalk: &Crosswalk, out: &mut Out<'_>) {
+    out.text(&crosswalk.cid);
+}
+
+fn read_crosswalk(crosswalk: &Fields<'_>) -> Result<Crosswalk, CodecError> {
+    Ok(Crosswalk {
+        cid: crosswalk.text("cid")?.to_owned(),
+    })
+}
