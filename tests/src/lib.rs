@@ -1,1 +1,49 @@
-//! Placeholder.
+//! The harness of the whole-system tests: real PostgreSQL databases, a real broker, a real registry, the three binaries.
+//!
+//! It knows the binaries only by their command lines, the topics only by their bytes and the databases only by SQL: a
+//! judge must not share code with the accused, `schemas` (the contract itself) excepted. Nothing here sleeps and hopes.
+//! A test either lets the stages work off what is there (`--until-current`) in an order of its choosing, which makes
+//! concurrency a matter of the script and not of luck, or it waits for a condition within a bound.
+
+/// Where the services are: `PG_DSN`, `BOOTSTRAP`, `REGISTRY`.
+pub mod stack;
+
+/// One database, blocking, rows as text.
+pub mod postgres;
+
+/// Topics read to their end and decoded, consumer groups and topics deleted.
+pub mod kafka;
+
+/// The binaries as processes: run to the end, or as services that can be killed, frozen and thawed.
+pub mod process;
+
+/// A pipeline of its own for each test, and its end.
+pub mod world;
+
+/// What was agreed and what was decided, as a test wants to compare it.
+pub mod agreed;
+
+/// The demo's apps and pipeline, for the tests that use them.
+pub mod acme;
+
+/// Records that Debezium wrote, as bytes again.
+pub mod debezium;
+
+/// A port that can be closed and opened: a target that is down for a while.
+pub mod gate;
+
+/// Waiting for a condition within a bound.
+pub mod wait;
+
+/// Random numbers from a seed that is printed, so that a failure can be repeated.
+pub mod dice;
+
+pub use agreed::{Agreed, Decided};
+pub use dice::Dice;
+pub use gate::Gate;
+pub use kafka::{Record, Topics};
+pub use postgres::Db;
+pub use process::{Finished, Service, Stage};
+pub use stack::Stack;
+pub use wait::{until, until_some};
+pub use world::{App, World, in_world};

@@ -1,0 +1,335 @@
+//! Topics read to their end and decoded without the code under test: the registry is asked by plain HTTP, Avro becomes
+//! JSON, and what an aborted transaction left is not seen (`read_committed`).
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow, bail};
+use apache_avro::Schema;
+use apache_avro::reader::datum::GenericDatumReader;
+use apache_avro::types::Value as Avro;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Header, Headers as _, Message as _, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use serde_json::Value as Json;
+
+use crate::debezium::Written;
+use crate::stack::Stack;
+
+const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+const READ_MAX: Duration = Duration::from_secs(120);
+
+/// A record as it lies in a topic.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// Its partition.
+    pub partition: i32,
+    /// Its offset.
+    pub offset: i64,
+    /// Its key's bytes.
+    pub key: Option<Vec<u8>>,
+    /// Its value's bytes; none for a tombstone.
+    pub value: Option<Vec<u8>>,
+    /// Its headers as text.
+    pub headers: Vec<(String, String)>,
+}
+
+impl Record {
+    /// The first header of this name.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(header, _)| header == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The key as text, for keys that are plain text.
+    pub fn key_text(&self) -> String {
+        self.key.as_deref().map(|key| String::from_utf8_lossy(key).into_owned()).unwrap_or_default()
+    }
+}
+
+/// The broker and the registry.
+pub struct Topics {
+    stack: Stack,
+    schemas: RefCell<HashMap<u32, Rc<Schema>>>,
+}
+
+impl Topics {
+    /// No connection yet.
+    pub fn new(stack: &Stack) -> Self {
+        Self { stack: stack.clone(), schemas: RefCell::default() }
+    }
+
+    fn config(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.stack.kafka).set("log_level", "0");
+        config
+    }
+
+    fn consumer(&self) -> anyhow::Result<BaseConsumer> {
+        Ok(self
+            .config()
+            .set("group.id", "syncline-tests-reader")
+            .set("isolation.level", "read_committed")
+            .set("enable.partition.eof", "true")
+            .set("enable.auto.commit", "false")
+            .set("fetch.wait.max.ms", "50")
+            .create()?)
+    }
+
+    fn admin(&self) -> anyhow::Result<AdminClient<DefaultClientContext>> {
+        Ok(self.config().create()?)
+    }
+
+    /// All topics whose names begin with one of `prefixes`.
+    pub fn names(&self, prefixes: &[&str]) -> anyhow::Result<Vec<String>> {
+        let metadata = self.consumer()?.fetch_metadata(None, CALL_TIMEOUT)?;
+        let mut names: Vec<String> = metadata.topics().iter().map(|topic| topic.name().to_owned()).collect();
+        names.retain(|name| prefixes.iter().any(|prefix| name.starts_with(prefix)));
+        names.sort();
+        Ok(names)
+    }
+
+    /// Makes a topic.
+    pub fn create(&self, topic: &str, partitions: i32) -> anyhow::Result<()> {
+        let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+        let results = block_on(self.admin()?.create_topics([&new], &AdminOptions::new()))??;
+        results.into_iter().try_for_each(|result| result.map(|_| ()).map_err(|(name, code)| anyhow!("{name}: {code}")))
+    }
+
+    /// Deletes topics.
+    pub fn delete(&self, names: &[String]) -> anyhow::Result<()> {
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        if !names.is_empty() {
+            block_on(self.admin()?.delete_topics(&names, &AdminOptions::new()))??;
+        }
+        Ok(())
+    }
+
+    /// Consumer groups whose names begin with `prefix`.
+    pub fn groups(&self, prefix: &str) -> anyhow::Result<Vec<String>> {
+        let list = self.consumer()?.client().fetch_group_list(None, CALL_TIMEOUT)?;
+        let mut names: Vec<String> = list.groups().iter().map(|group| group.name().to_owned()).collect();
+        names.retain(|name| name.starts_with(prefix));
+        Ok(names)
+    }
+
+    /// Deletes consumer groups, and with them their offsets; all members must be gone, for which it waits.
+    pub fn delete_groups(&self, names: &[String]) -> anyhow::Result<()> {
+        for name in names {
+            crate::until(&format!("consumer group {name} to be deleted"), 60, || {
+                let results = block_on(self.admin()?.delete_groups(&[name], &AdminOptions::new()))??;
+                Ok(results.iter().all(Result::is_ok))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The end of each topic, aborted and open transactions included: it moves when anything at all is written.
+    pub fn ends(&self, names: &[String]) -> anyhow::Result<BTreeMap<(String, i32), i64>> {
+        let consumer = self.consumer()?;
+        let mut ends = BTreeMap::new();
+        for name in names {
+            for partition in self.partitions(&consumer, name)? {
+                let (_, end) = consumer.fetch_watermarks(name, partition, CALL_TIMEOUT)?;
+                ends.insert((name.clone(), partition), end);
+            }
+        }
+        Ok(ends)
+    }
+
+    fn partitions(&self, consumer: &BaseConsumer, topic: &str) -> anyhow::Result<Vec<i32>> {
+        let metadata = consumer.fetch_metadata(Some(topic), CALL_TIMEOUT)?;
+        let topic = metadata.topics().first().context("metadata of a topic")?;
+        Ok(topic.partitions().iter().map(|partition| partition.id()).collect())
+    }
+
+    /// All committed records of a topic, partition by partition; nothing if there is no such topic.
+    pub fn read(&self, topic: &str) -> anyhow::Result<Vec<Record>> {
+        let consumer = self.consumer()?;
+        let partitions = self.partitions(&consumer, topic)?;
+        let mut list = TopicPartitionList::new();
+        for partition in &partitions {
+            list.add_partition_offset(topic, *partition, Offset::Beginning)?;
+        }
+        consumer.assign(&list)?;
+        let (mut records, mut ended) = (Vec::new(), 0);
+        let deadline = Instant::now() + READ_MAX;
+        while ended < partitions.len() {
+            match consumer.poll(Duration::from_millis(500)) {
+                Some(Ok(message)) => records.push(Record {
+                    partition: message.partition(),
+                    offset: message.offset(),
+                    key: message.key().map(<[u8]>::to_vec),
+                    value: message.payload().map(<[u8]>::to_vec),
+                    headers: message.headers().map(headers_of).unwrap_or_default(),
+                }),
+                Some(Err(KafkaError::PartitionEOF(_))) => ended += 1,
+                Some(Err(error)) => return Err(error).with_context(|| format!("reading {topic}")),
+                None if Instant::now() > deadline => bail!("{topic} could not be read within {READ_MAX:?}"),
+                None => {}
+            }
+        }
+        records.sort_by_key(|record| (record.partition, record.offset));
+        Ok(records)
+    }
+
+    /// The last record of each key, tombstones included.
+    pub fn latest(&self, topic: &str) -> anyhow::Result<BTreeMap<Vec<u8>, Record>> {
+        let keyed = |record: Record| Some((record.key.clone()?, record));
+        Ok(self.read(topic)?.into_iter().filter_map(keyed).collect())
+    }
+
+    /// Writes records without a transaction, as another producer would.
+    pub fn write(&self, topic: &str, records: &[Written]) -> anyhow::Result<()> {
+        let producer: BaseProducer = self.config().set("enable.idempotence", "true").create()?;
+        for (key, value, headers) in records {
+            let headers = headers.iter().fold(OwnedHeaders::new(), |all, (key, value)| {
+                all.insert(Header { key, value: Some(value.as_bytes()) })
+            });
+            let mut record = BaseRecord::<[u8], [u8]>::to(topic).partition(0).headers(headers);
+            if let Some(key) = key {
+                record = record.key(key);
+            }
+            if let Some(value) = value {
+                record = record.payload(value);
+            }
+            producer.send(record).map_err(|(error, _)| error)?;
+        }
+        Ok(producer.flush(CALL_TIMEOUT)?)
+    }
+
+    /// Avro bytes in Confluent's wire format as JSON: unions show their content, records are objects.
+    pub fn json(&self, bytes: &[u8]) -> anyhow::Result<Json> {
+        let [0, id @ ..] = bytes.get(..5).context("too short for Confluent's wire format")? else {
+            bail!("no Confluent wire format");
+        };
+        let schema = self.schema(u32::from_be_bytes(id.try_into()?))?;
+        let datum = GenericDatumReader::builder(&schema).build()?.read_value(&mut &bytes[5..])?;
+        Ok(to_json(datum, Some(&schema)))
+    }
+
+    fn schema(&self, id: u32) -> anyhow::Result<Rc<Schema>> {
+        if let Some(schema) = self.schemas.borrow().get(&id) {
+            return Ok(Rc::clone(schema));
+        }
+        let answer = self.http("GET", &format!("/schemas/ids/{id}"), None)?;
+        let text = answer["schema"].as_str().with_context(|| format!("the registry does not know schema {id}"))?;
+        let schema = Rc::new(Schema::parse_str(text)?);
+        self.schemas.borrow_mut().insert(id, Rc::clone(&schema));
+        Ok(schema)
+    }
+
+    /// Registers a schema and gives its id.
+    pub fn register(&self, subject: &str, schema: &str) -> anyhow::Result<u32> {
+        let body = serde_json::json!({ "schema": schema }).to_string();
+        let answer = self.http("POST", &format!("/subjects/{subject}/versions"), Some(&body))?;
+        let id = answer["id"].as_u64().with_context(|| format!("{subject} was not registered: {answer}"))?;
+        Ok(u32::try_from(id)?)
+    }
+
+    /// HTTP/1.0, so that the answer ends with the connection and no client library is needed.
+    fn http(&self, method: &str, path: &str, body: Option<&str>) -> anyhow::Result<Json> {
+        let rest = self.stack.registry.strip_prefix("http://").context("REGISTRY must begin with http://")?;
+        let (host, base) = rest.split_once('/').unwrap_or((rest, ""));
+        let mut stream = TcpStream::connect(host)?;
+        stream.set_read_timeout(Some(CALL_TIMEOUT))?;
+        let body = body.unwrap_or_default();
+        write!(
+            stream,
+            "{method} /{base}{path} HTTP/1.0\r\nHost: {host}\r\nContent-Type: application/vnd.schemaregistry.v1+json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let (_, content) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
+        serde_json::from_str(content).with_context(|| format!("the registry answered: {answer}"))
+    }
+}
+
+fn headers_of(headers: &rdkafka::message::BorrowedHeaders) -> Vec<(String, String)> {
+    headers
+        .iter()
+        .map(|header| {
+            let value = header.value.map(|value| String::from_utf8_lossy(value).into_owned());
+            (header.key.to_owned(), value.unwrap_or_default())
+        })
+        .collect()
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> anyhow::Result<T> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future))
+}
+
+/// The schema goes along for the scale of decimals, which their bytes do not have.
+fn to_json(value: Avro, schema: Option<&Schema>) -> Json {
+    match (value, schema) {
+        (Avro::Null, _) => Json::Null,
+        (Avro::Boolean(value), _) => value.into(),
+        (Avro::Int(value) | Avro::Date(value) | Avro::TimeMillis(value), _) => value.into(),
+        (Avro::Long(value) | Avro::TimeMicros(value), _) => value.into(),
+        (Avro::TimestampMillis(value) | Avro::TimestampMicros(value), _) => value.into(),
+        (Avro::Float(value), _) => value.into(),
+        (Avro::Double(value), _) => value.into(),
+        (Avro::String(text) | Avro::Enum(_, text), _) => text.into(),
+        (Avro::Bytes(bytes) | Avro::Fixed(_, bytes), _) => hex(&bytes).into(),
+        (Avro::Decimal(decimal), Some(Schema::Decimal(kind))) => {
+            Vec::<u8>::try_from(&decimal).map_or(Json::Null, |bytes| decimal_text(&bytes, kind.scale).into())
+        }
+        (Avro::Union(index, value), Some(Schema::Union(union))) => {
+            to_json(*value, union.variants().get(usize::try_from(index).unwrap_or_default()))
+        }
+        (Avro::Union(_, value), _) => to_json(*value, None),
+        (Avro::Array(values), Some(Schema::Array(array))) => {
+            values.into_iter().map(|value| to_json(value, Some(&array.items))).collect()
+        }
+        (Avro::Array(values), _) => values.into_iter().map(|value| to_json(value, None)).collect(),
+        (Avro::Map(values), _) => values.into_iter().map(|(name, value)| (name, to_json(value, None))).collect(),
+        (Avro::Record(fields), schema) => fields
+            .into_iter()
+            .enumerate()
+            .map(|(index, (name, value))| (name, to_json(value, field_schema(schema, index))))
+            .collect(),
+        (other, _) => format!("{other:?}").into(),
+    }
+}
+
+fn field_schema(record: Option<&Schema>, index: usize) -> Option<&Schema> {
+    match record {
+        Some(Schema::Record(record)) => record.fields.get(index).map(|field| &field.schema),
+        _ => None,
+    }
+}
+
+/// Big-endian two's complement with so many digits after the point; more than 16 bytes do not occur in tests.
+fn decimal_text(bytes: &[u8], scale: usize) -> String {
+    let start = if bytes.first().is_some_and(|first| first & 0x80 != 0) { -1 } else { 0 };
+    let unscaled = bytes.iter().fold(start, |number: i128, byte| number << 8 | i128::from(*byte));
+    let digits = format!("{:0width$}", unscaled.unsigned_abs(), width = scale + 1);
+    let (whole, fraction) = digits.split_at(digits.len() - scale);
+    let sign = if unscaled < 0 { "-" } else { "" };
+    format!("{sign}{whole}.{fraction}").trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decimals_are_shown_without_trailing_zeros() {
+        assert_eq!(decimal_text(&[0x01, 0x86, 0xA0], 2), "1000");
+        assert_eq!(decimal_text(&[0x0F, 0xA1], 2), "40.01");
+        assert_eq!(decimal_text(&[0xFF], 2), "-0.01");
+    }
+}
