@@ -22,7 +22,8 @@ pub struct Canonical {
     pub deleted: bool,
     /// When an app with policy `soft` deleted it, microseconds since 1970.
     pub deleted_us: Option<i64>,
-    /// The agreed values. On the wire: the entity's own Avro record.
+    /// The agreed values. A field that nobody spoke of is not here; a deleted entity has none. On the wire: the entity's
+    /// own Avro record.
     pub fields: BTreeMap<String, Value>,
     /// Fields whose conflict waits for a person. They are not delivered.
     pub held: Vec<String>,
@@ -64,9 +65,10 @@ pub struct SaidWord {
     pub position: Position,
     /// When, microseconds since 1970 (the source's clock, pushed by what it had received).
     pub stamp_us: i64,
-    /// Whether words stand beside it that its author had not seen. The sink then tells the app's log when it has the
-    /// agreed value, also without a write, so that the next edit there is known to have seen the decision.
-    pub contested: bool,
+    /// Words left standing beside it that its author had not seen. When the app comes to have the agreed value without a
+    /// write, the sink tells the app's log (a mark with act `seen`), so that the next edit there is known to have seen
+    /// the decision. Nothing to tell if a mark for this field with a vector that dominates this one was left before.
+    pub unseen: Vector,
     /// For a counter: the app's value less all that was ever delivered to it.
     pub own: Option<Number>,
 }

@@ -1,0 +1,591 @@
+//! From words to the agreed record and its conflicts. Knows rules, never the order of arrival.
+//!
+//! The record must be a function of what was *said*: an echo moves what an app has seen but may not change a byte here,
+//! or every delivery would lead to another record. So the vector is made from own words alone, and a row that we deleted
+//! keeps its place in the record with its words gone.
+
+use std::collections::BTreeMap;
+
+use sha2::{Digest, Sha256};
+use syncline_schemas::canonical::{AppWords, Canonical, SaidWord};
+use syncline_schemas::conflict::{Candidate, Conflict, Status};
+use syncline_schemas::decision::OPERATOR;
+use syncline_schemas::mapped::RowKey;
+use syncline_schemas::pipeline::{DeletePolicy, Entity, Field, Strategy};
+use syncline_schemas::position::{Position, Vector};
+use syncline_schemas::value::{Number, Value};
+
+use super::causality::{Said, Sight};
+use super::elements::{Side, unite};
+use super::rule::{Verdict, decide, rank};
+use super::state::{EntityState, FieldLane, Lane, Presence};
+
+/// The agreed record and the conflicts in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resolved {
+    /// The agreed record; none while nothing has been said.
+    pub canonical: Option<Canonical>,
+    /// Conflicts, open or settled by the rule, in the order of fields.
+    pub conflicts: Vec<Conflict>,
+}
+
+/// The agreed record of `cid`. `authority` is the order of systems in the pipeline file.
+pub fn resolve(cid: &str, state: &EntityState, entity: &Entity, authority: &[String]) -> Resolved {
+    let speakers = speakers(state);
+    if speakers.is_empty() {
+        return Resolved::default();
+    }
+    let view = View {
+        cid,
+        state,
+        entity,
+        authority,
+        vector: vector(state),
+        speakers,
+    };
+    view.resolve()
+}
+
+/// The row through which an app speaks: the one that is there, and of several the one made first.
+struct Speaker<'a> {
+    source: &'a str,
+    row: &'a RowKey,
+    lane: &'a Lane,
+    /// Other rows of the same app that claim to be the same entity.
+    doubles: Vec<(&'a RowKey, &'a Lane)>,
+}
+
+fn speakers(state: &EntityState) -> Vec<Speaker<'_>> {
+    state
+        .lanes
+        .iter()
+        .filter_map(|(source, lanes)| speaker(source, lanes))
+        .collect()
+}
+
+fn speaker<'a>(source: &'a str, lanes: &'a BTreeMap<RowKey, Lane>) -> Option<Speaker<'a>> {
+    let mut known: Vec<(&RowKey, &Lane)> = lanes.iter().filter(|(_, lane)| !lane.is_new()).collect();
+    known.sort_by_key(|(row, lane)| match &lane.presence {
+        Presence::Here => (0, lane.made, *row),
+        Presence::Deleted { .. } => (1, lane.made, *row),
+        Presence::Removed => (2, lane.made, *row),
+    });
+    let mut known = known.into_iter();
+    let (row, lane) = known.next()?;
+    let here = |lane: &Lane| lane.presence == Presence::Here;
+    let doubles = if here(lane) {
+        known.filter(|(_, lane)| here(lane)).collect()
+    } else {
+        Vec::new()
+    };
+    Some(Speaker {
+        source,
+        row,
+        lane,
+        doubles,
+    })
+}
+
+/// Up to where each source's own words go.
+fn vector(state: &EntityState) -> Vector {
+    let mut vector = Vector::new();
+    for (source, lanes) in &state.lanes {
+        for said in lanes.values().filter_map(|lane| lane.said) {
+            vector.advance(source, said);
+        }
+    }
+    for word in state.decisions.values() {
+        vector.advance(OPERATOR, word.position);
+    }
+    vector
+}
+
+/// Everything `resolve` looks at.
+struct View<'a> {
+    cid: &'a str,
+    state: &'a EntityState,
+    entity: &'a Entity,
+    authority: &'a [String],
+    vector: Vector,
+    speakers: Vec<Speaker<'a>>,
+}
+
+/// What became of one field.
+struct Decided<'a> {
+    value: Value,
+    held: bool,
+    conflict: Option<Conflict>,
+    words: Vec<Said<'a>>,
+    sight: Sight,
+}
+
+/// What became of the entity when some app deleted it.
+#[derive(Default)]
+struct Fate {
+    deleted: bool,
+    deleted_us: Option<i64>,
+    /// Apps whose row is made anew.
+    remade: Vec<String>,
+    conflict: Option<Conflict>,
+}
+
+impl<'a> View<'a> {
+    fn resolve(&self) -> Resolved {
+        let decided: Vec<(&Field, Decided<'_>)> = self
+            .entity
+            .fields
+            .iter()
+            .map(|field| (field, self.field(field)))
+            .collect();
+        let fate = self.fate(&decided);
+        let mut conflicts: Vec<Conflict> = self.doubles().into_iter().chain(fate.conflict.clone()).collect();
+        if !fate.deleted {
+            conflicts.extend(decided.iter().filter_map(|(_, decided)| decided.conflict.clone()));
+        }
+        Resolved {
+            canonical: Some(self.canonical(&decided, &fate)),
+            conflicts,
+        }
+    }
+
+    fn canonical(&self, decided: &[(&Field, Decided<'_>)], fate: &Fate) -> Canonical {
+        let value = |decided: &Decided<'_>| {
+            if fate.deleted {
+                Value::Null
+            } else {
+                decided.value.clone()
+            }
+        };
+        let names = |keep: &dyn Fn(&Field, &Decided<'_>) -> bool| -> Vec<String> {
+            decided
+                .iter()
+                .filter(|(field, one)| keep(field, one))
+                .map(|(field, _)| field.name.clone())
+                .collect()
+        };
+        Canonical {
+            cid: self.cid.to_owned(),
+            deleted: fate.deleted,
+            deleted_us: fate.deleted_us,
+            fields: decided
+                .iter()
+                .map(|(field, one)| (field.name.clone(), value(one)))
+                .collect(),
+            held: if fate.deleted {
+                Vec::new()
+            } else {
+                names(&|_, one| one.held)
+            },
+            counters: names(&|field, _| field.strategy == Strategy::Add),
+            vector: self.vector.clone(),
+            stamp_us: self.stamp_us(fate.deleted),
+            apps: self
+                .speakers
+                .iter()
+                .filter_map(|speaker| self.app(speaker, decided, fate))
+                .collect(),
+            rules: self.entity.rules.clone(),
+        }
+    }
+
+    /// The greatest stamp of anything said; of a deletion, only its own, since the words go when the rows go.
+    fn stamp_us(&self, deleted: bool) -> i64 {
+        let lanes = self.speakers.iter().map(|speaker| speaker.lane);
+        let fields = lanes.clone().flat_map(|lane| lane.fields.values()).filter(|_| !deleted);
+        let words = fields.filter_map(|field| field.word.as_ref());
+        let deletions = lanes.filter_map(|lane| match lane.presence {
+            Presence::Deleted { stamp_us, .. } => Some(stamp_us),
+            _ => None,
+        });
+        let stamps = words.chain(self.state.decisions.values()).map(|word| word.stamp_us);
+        stamps.chain(deletions).max().unwrap_or_default()
+    }
+
+    /// What one app said, if it ever said anything itself.
+    fn app(&self, speaker: &Speaker<'_>, decided: &[(&Field, Decided<'_>)], fate: &Fate) -> Option<AppWords> {
+        speaker.lane.said?;
+        let remake = fate.remade.iter().any(|app| app == speaker.source);
+        let gone = !remake && matches!(speaker.lane.presence, Presence::Deleted { .. });
+        let words = if fate.deleted {
+            Vec::new()
+        } else {
+            self.words(speaker, decided)
+        };
+        Some(AppWords {
+            app: speaker.source.to_owned(),
+            row: speaker.row.clone(),
+            gone,
+            remake,
+            words,
+        })
+    }
+
+    fn words(&self, speaker: &Speaker<'_>, decided: &[(&Field, Decided<'_>)]) -> Vec<SaidWord> {
+        decided
+            .iter()
+            .filter_map(|(field, decided)| {
+                let lane = speaker.lane.fields.get(&field.name)?;
+                let word = lane.word.as_ref()?;
+                Some(SaidWord {
+                    field: field.name.clone(),
+                    value: word.value.clone(),
+                    position: word.position,
+                    stamp_us: word.stamp_us,
+                    unseen: decided.unseen(speaker.source, lane),
+                    own: lane.own().filter(|_| field.strategy == Strategy::Add),
+                })
+            })
+            .collect()
+    }
+
+    /// Two rows of one app that claim to be the same: never merged in silence.
+    fn doubles(&self) -> Option<Conflict> {
+        let doubled: Vec<&Speaker<'_>> = self
+            .speakers
+            .iter()
+            .filter(|speaker| !speaker.doubles.is_empty())
+            .collect();
+        let candidates: Vec<Candidate> = doubled
+            .iter()
+            .flat_map(|speaker| {
+                let rows = std::iter::once((speaker.row, speaker.lane)).chain(speaker.doubles.iter().copied());
+                rows.map(|(row, lane)| candidate_row(speaker.source, row, lane.made))
+            })
+            .collect();
+        let apps: Vec<&str> = doubled.iter().map(|speaker| speaker.source).collect();
+        (!candidates.is_empty()).then(|| Conflict {
+            id: self.conflict_id("*rows", &candidates),
+            cid: self.cid.to_owned(),
+            field: "*rows".to_owned(),
+            status: Status::Open,
+            base: None,
+            candidates,
+            strategy: "match".to_owned(),
+            rule: self.file(),
+            outcome: Value::Null,
+            winner: None,
+            vector: self.vector.clone(),
+            note: format!(
+                "{} has several rows for this {}; the one made first speaks",
+                apps.join(", "),
+                self.entity.name
+            ),
+        })
+    }
+
+    fn conflict_id(&self, field: &str, candidates: &[Candidate]) -> String {
+        let mut hash = Sha256::new();
+        hash.update(format!("{}\n{field}\n", self.cid));
+        for one in candidates {
+            hash.update(format!("{}\n{}\n{}\n", one.source, one.row, one.position));
+        }
+        hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Decides one field.
+    fn field(&self, field: &Field) -> Decided<'_> {
+        let words = self.words_on(field);
+        let sight = Sight::of(&words);
+        let standing: Vec<Said<'_>> = sight.standing().into_iter().map(|index| words[index]).collect();
+        let differ = standing.windows(2).any(|pair| pair[0].word.value != pair[1].word.value);
+        let verdict = differ.then(|| decide(&field.strategy, &standing, self.authority));
+        let agreed = || standing.first().map(|said| said.word.value.clone()).unwrap_or_default();
+        let value = match (&field.strategy, &verdict) {
+            (Strategy::Add, _) => self.sum(field).unwrap_or_else(agreed),
+            (Strategy::Union, _) => self.united(field),
+            (_, Some(Verdict::Wins(index) | Verdict::Held(index))) => standing[*index].word.value.clone(),
+            (_, Some(Verdict::Made) | None) => agreed(),
+        };
+        let held = matches!(verdict, Some(Verdict::Held(_)));
+        let conflict = verdict
+            .filter(|_| field.strategy != Strategy::Add)
+            .map(|verdict| self.conflict(field, &standing, &verdict, &value));
+        Decided {
+            value,
+            held,
+            conflict,
+            words,
+            sight,
+        }
+    }
+
+    /// The words on a field that count: an empty value of a first load says nothing while anybody says something.
+    fn words_on(&self, field: &Field) -> Vec<Said<'_>> {
+        let counts = |source: &str| match &field.strategy {
+            Strategy::Owner(owner) => source == owner,
+            _ => true,
+        };
+        let mut words: Vec<Said<'_>> = self
+            .speakers
+            .iter()
+            .filter(|speaker| counts(speaker.source))
+            .filter_map(|speaker| {
+                let lane = speaker.lane.fields.get(&field.name)?;
+                let word = lane.word.as_ref()?;
+                Some(Said {
+                    source: speaker.source,
+                    row: speaker.row,
+                    word,
+                    first: lane.first.as_ref(),
+                })
+            })
+            .collect();
+        if decidable(&field.strategy) {
+            let word = self.state.decisions.get(&field.name);
+            words.extend(word.map(|word| Said {
+                source: OPERATOR,
+                row: &NOWHERE,
+                word,
+                first: None,
+            }));
+        }
+        if words.iter().any(|said| !says_nothing(said)) {
+            words.retain(|said| !says_nothing(said));
+        }
+        words
+    }
+
+    /// A counter: what it was at first, and everything every app added.
+    fn sum(&self, field: &Field) -> Option<Value> {
+        let lanes: Vec<(&str, &FieldLane)> = self
+            .speakers
+            .iter()
+            .filter_map(|speaker| Some((speaker.source, speaker.lane.fields.get(&field.name)?)))
+            .collect();
+        let firsts = lanes.iter().filter_map(|(source, lane)| match &lane.first {
+            Some(Value::Number(first)) => Some((rank(source, self.authority), first)),
+            _ => None,
+        });
+        let initial = firsts.min_by_key(|(rank, _)| *rank).map(|(_, first)| first.clone())?;
+        let added = lanes.iter().filter_map(|(_, lane)| lane.added.as_ref());
+        Some(Value::Number(added.fold(initial, |sum: Number, added| &sum + added)))
+    }
+
+    fn united(&self, field: &Field) -> Value {
+        let sides: Vec<Side<'_>> = self
+            .speakers
+            .iter()
+            .filter_map(|speaker| {
+                let lane = speaker.lane.fields.get(&field.name)?;
+                Some(Side {
+                    source: speaker.source,
+                    elements: &lane.elements,
+                    first: lane.first.as_ref(),
+                })
+            })
+            .collect();
+        unite(&sides)
+    }
+
+    fn conflict(&self, field: &Field, standing: &[Said<'_>], verdict: &Verdict, value: &Value) -> Conflict {
+        let candidates: Vec<Candidate> = standing.iter().map(|said| candidate(said)).collect();
+        let (status, winner) = match verdict {
+            Verdict::Held(_) => (Status::Open, None),
+            Verdict::Made => (Status::Settled, None),
+            Verdict::Wins(index) => (Status::Settled, Some(standing[*index].source.to_owned())),
+        };
+        let note = match (&status, &winner) {
+            (Status::Open, _) => "held: each app keeps its own value until a person decides".to_owned(),
+            (_, Some(winner)) => format!(
+                "{} decided for {winner}; the other values are kept here",
+                field.strategy
+            ),
+            (_, None) => format!("{} made one value of all", field.strategy),
+        };
+        let base = standing[0].word.base.clone();
+        Conflict {
+            id: self.conflict_id(&field.name, &candidates),
+            cid: self.cid.to_owned(),
+            field: field.name.clone(),
+            status,
+            base: base.filter(|base| standing.iter().all(|said| said.word.base.as_ref() == Some(base))),
+            candidates,
+            strategy: field.strategy.to_string(),
+            rule: field.rule.to_string(),
+            outcome: value.clone(),
+            winner,
+            vector: self.vector.clone(),
+            note,
+        }
+    }
+
+    /// What the deletions among the speakers come to.
+    fn fate(&self, decided: &[(&Field, Decided<'_>)]) -> Fate {
+        let mut fate = Fate::default();
+        for speaker in &self.speakers {
+            let Presence::Deleted { position, stamp_us } = speaker.lane.presence else {
+                continue;
+            };
+            if self.came_back(speaker.source, position) {
+                fate.remade.push(speaker.source.to_owned());
+                continue;
+            }
+            let unseen = unseen_by(speaker, decided);
+            match self.entity.delete_policy(speaker.source) {
+                DeletePolicy::Ignore => {}
+                DeletePolicy::Soft => fate.deleted_us = fate.deleted_us.max(Some(stamp_us)),
+                DeletePolicy::UpdateWins if !unseen.is_empty() => {
+                    fate.remade.push(speaker.source.to_owned());
+                    fate.conflict = Some(self.deletion(speaker, position, stamp_us, &unseen, false));
+                }
+                DeletePolicy::UpdateWins | DeletePolicy::DeleteWins => {
+                    fate.deleted = true;
+                    if !unseen.is_empty() {
+                        fate.conflict = Some(self.deletion(speaker, position, stamp_us, &unseen, true));
+                    }
+                }
+            }
+        }
+        if fate.deleted {
+            fate.remade.clear();
+        }
+        fate
+    }
+
+    /// Whether an app made a row anew after it had received this deletion.
+    fn came_back(&self, source: &str, position: Position) -> bool {
+        self.speakers
+            .iter()
+            .filter(|speaker| speaker.lane.presence == Presence::Here)
+            .any(|speaker| {
+                let removals = self.state.lanes[speaker.source]
+                    .values()
+                    .filter_map(|lane| lane.removal.as_ref());
+                let mut seen = removals.filter(|removal| removal.vector.covers(source, position));
+                seen.any(|removal| speaker.lane.made > removal.position)
+            })
+    }
+
+    /// The pipeline file, where no line of it decides.
+    fn file(&self) -> String {
+        self.entity
+            .fields
+            .first()
+            .map(|field| field.rule.file.clone())
+            .unwrap_or_default()
+    }
+
+    fn deletion(
+        &self,
+        speaker: &Speaker<'_>,
+        position: Position,
+        stamp_us: i64,
+        unseen: &[Said<'_>],
+        deleted: bool,
+    ) -> Conflict {
+        let mut candidates = vec![candidate_row(speaker.source, speaker.row, position)];
+        candidates[0].stamp_us = stamp_us;
+        candidates.extend(unseen.iter().map(|said| candidate(said)));
+        let note = if deleted {
+            format!(
+                "{} deleted it; edits it had not seen are refused and kept here",
+                speaker.source
+            )
+        } else {
+            format!(
+                "{} deleted it without having seen later edits; the record lives",
+                speaker.source
+            )
+        };
+        Conflict {
+            id: self.conflict_id("*", &candidates),
+            cid: self.cid.to_owned(),
+            field: "*".to_owned(),
+            status: Status::Settled,
+            base: None,
+            candidates,
+            strategy: self.entity.delete_policy(speaker.source).to_string(),
+            rule: self.file(),
+            outcome: Value::Bool(!deleted),
+            winner: deleted.then(|| speaker.source.to_owned()),
+            vector: self.vector.clone(),
+            note,
+        }
+    }
+}
+
+impl Decided<'_> {
+    /// The words left standing that the author of the word of `source` had not seen, and its next edit would not have either.
+    fn unseen(&self, source: &str, lane: &FieldLane) -> Vector {
+        let Some(own) = self.words.iter().position(|said| said.source == source) else {
+            return Vector::new();
+        };
+        let unseen = |other: &usize| {
+            let said = &self.words[*other];
+            let held_at_first = said.word.initial && lane.first.as_ref() == Some(&said.word.value);
+            *other != own && !self.sight.sees(own, *other) && !held_at_first
+        };
+        let standing = self.sight.standing().into_iter().filter(unseen);
+        standing
+            .map(|other| (self.words[other].source, self.words[other].word.position))
+            .collect()
+    }
+}
+
+/// Whether a person can decide a field with this strategy by naming a value.
+pub fn decidable(strategy: &Strategy) -> bool {
+    !matches!(strategy, Strategy::Add | Strategy::Union)
+}
+
+static NOWHERE: RowKey = RowKey(String::new());
+
+/// Nobody said it: it was found empty when the row was first read.
+fn says_nothing(said: &Said<'_>) -> bool {
+    said.word.initial
+        && match &said.word.value {
+            Value::Null => true,
+            Value::Text(text) => text.trim().is_empty(),
+            Value::List(members) => members.is_empty(),
+            _ => false,
+        }
+}
+
+/// The edits left standing that a deletion had not seen, on fields that the deleted row had.
+fn unseen_by<'a>(speaker: &Speaker<'_>, decided: &'a [(&Field, Decided<'a>)]) -> Vec<Said<'a>> {
+    let unseen = |field: &Field, said: &Said<'_>| {
+        let Some(lane) = speaker.lane.fields.get(&field.name) else {
+            return false;
+        };
+        said.source != speaker.source
+            && !said.word.initial
+            && !lane.knowledge.covers(said.source, said.word.position)
+            && lane.shadow.as_ref() != Some(&said.word.value)
+    };
+    decided
+        .iter()
+        .flat_map(|(field, one)| {
+            one.sight
+                .standing()
+                .into_iter()
+                .map(move |index| (*field, one.words[index]))
+        })
+        .filter(|(field, said)| unseen(field, said))
+        .map(|(_, said)| said)
+        .collect()
+}
+
+fn candidate(said: &Said<'_>) -> Candidate {
+    Candidate {
+        source: said.source.to_owned(),
+        row: said.row.clone(),
+        value: Some(said.word.value.clone()),
+        base: said.word.base.clone(),
+        position: said.word.position,
+        stamp_us: said.word.stamp_us,
+        seen: said.word.seen.clone(),
+        initial: said.word.initial,
+    }
+}
+
+fn candidate_row(source: &str, row: &RowKey, position: Position) -> Candidate {
+    Candidate {
+        source: source.to_owned(),
+        row: row.clone(),
+        value: None,
+        base: None,
+        position,
+        stamp_us: 0,
+        seen: Vector::new(),
+        initial: false,
+    }
+}

@@ -1,0 +1,353 @@
+//! `EntityState`: for every row that speaks for an entity, its last words. `join` knows positions and no rule.
+//!
+//! A row's changes come in the order of its app's log, so a change at or before the last one joined is a repetition and
+//! is dropped. Marks without a row travel by another topic and may come late; they are joined by their position: they
+//! reach every word that stands after them, whenever they are read.
+//!
+//! Marks name the fields which the app now has as agreed. Such a field is an echo as far as it holds what we wrote; what
+//! differs (a trigger of the app rewrote it) is an edit by somebody who had seen our value. Fields which a row of our
+//! making has beyond that (held ones, the app's defaults) nobody said: they are no words.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use syncline_schemas::decision::Decision;
+use syncline_schemas::mapped::{FieldValue, Mapped, RowKey, RowOp};
+use syncline_schemas::mark::{Act, Mark, MarkedField};
+use syncline_schemas::position::{Position, Vector};
+use syncline_schemas::value::{Number, Value};
+
+use super::elements::Elements;
+use super::word::{Notice, Word};
+
+/// Everything that was said of one entity, as far as it still matters.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntityState {
+    /// By source and row.
+    pub(super) lanes: BTreeMap<String, BTreeMap<RowKey, Lane>>,
+    /// People's words, by field.
+    pub(super) decisions: BTreeMap<String, Word>,
+}
+
+/// One row of one app.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Lane {
+    /// The last change joined; the default, before every other, while only notices have come.
+    pub at: Position,
+    /// The first change joined since the row was last made.
+    pub made: Position,
+    /// The last change that was the app's own doing.
+    pub said: Option<Position>,
+    /// Whether the row is there.
+    pub presence: Presence,
+    /// Our last deletion of the row: from there on its app knows that the entity was deleted.
+    pub removal: Option<Notice>,
+    /// By field.
+    pub fields: BTreeMap<String, FieldLane>,
+}
+
+/// Whether a row is there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Presence {
+    /// It is.
+    #[default]
+    Here,
+    /// The app deleted it.
+    Deleted { position: Position, stamp_us: i64 },
+    /// We deleted it.
+    Removed,
+}
+
+/// One field of one row.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct FieldLane {
+    /// What the app holds, by anybody's doing.
+    pub shadow: Option<Value>,
+    /// What the app held when the row was first read, unless we had made it.
+    pub first: Option<Value>,
+    /// The app's last own word.
+    pub word: Option<Word>,
+    /// What the app's users have seen by now.
+    pub knowledge: Vector,
+    /// The greatest stamp in that.
+    pub clock_us: i64,
+    /// Notices that stand after the last change joined.
+    pub ahead: Vec<Notice>,
+    /// For a number, the sum of what the app itself added since the row was first read.
+    pub added: Option<Number>,
+    /// For a number, the sum of all that was ever delivered to it as a counter.
+    pub delivered: Option<Number>,
+    /// The side of a set.
+    pub elements: Elements,
+}
+
+impl EntityState {
+    /// Takes in what a source said. Twice is once; the order of sources does not matter.
+    pub fn join(&mut self, said: &Mapped) {
+        let mark = said.mark.as_ref().filter(|mark| mark.cid == said.cid);
+        let lanes = self.lanes.entry(said.source.clone()).or_default();
+        if let Some(moved) = said.was.as_ref().and_then(|was| lanes.remove(was)) {
+            lanes.entry(said.row.clone()).or_default().take_place_of(moved);
+        }
+        let lane = lanes.entry(said.row.clone()).or_default();
+        match (said.op, mark) {
+            (RowOp::Present, _) => lane.present(said, mark),
+            (RowOp::Deleted, _) => lane.deleted(said, mark),
+            (RowOp::Seen, Some(mark)) => lane.notice(mark, said.position),
+            (RowOp::Seen, None) => {}
+        }
+    }
+
+    /// Takes in a person's word, which stands at `position` in the log of decisions.
+    pub fn decide(&mut self, decision: &Decision, position: Position) {
+        let later = self
+            .decisions
+            .get(&decision.field)
+            .is_none_or(|word| word.position < position);
+        if later {
+            let word = Word {
+                value: decision.value.clone(),
+                base: None,
+                position,
+                stamp_us: decision.at_us,
+                seen: decision.answers.clone(),
+                initial: false,
+            };
+            self.decisions.insert(decision.field.clone(), word);
+        }
+    }
+
+    /// Whether nothing was ever said.
+    pub fn is_empty(&self) -> bool {
+        self.lanes.is_empty() && self.decisions.is_empty()
+    }
+}
+
+impl Lane {
+    /// Whether no change has been joined yet.
+    pub(super) fn is_new(&self) -> bool {
+        self.at == Position::default()
+    }
+
+    fn is_repeated(&self, said: &Mapped) -> bool {
+        !self.is_new() && said.position <= self.at
+    }
+
+    /// The row got another key: this lane, on which only notices may have come, goes on where `moved` stood.
+    fn take_place_of(&mut self, moved: Lane) {
+        if !self.is_new() {
+            return;
+        }
+        let early = std::mem::replace(self, moved);
+        for (name, field) in early.fields {
+            self.fields.entry(name).or_default().ahead.extend(field.ahead);
+        }
+    }
+
+    fn present(&mut self, said: &Mapped, mark: Option<&Mark>) {
+        if self.is_repeated(said) {
+            return;
+        }
+        if self.presence != Presence::Here {
+            self.made_anew(said.position, mark);
+        }
+        if self.is_new() {
+            self.made = said.position;
+            self.held_before(&said.before, said);
+        }
+        self.at = said.position;
+        let ours = mark.is_some_and(|mark| mark.act == Act::Insert);
+        let mut own_doing = self.made == said.position && !ours;
+        for field in &said.fields {
+            let lane = self.fields.entry(field.name.clone()).or_default();
+            let marked = mark.and_then(|mark| mark.field(&field.name)).zip(mark);
+            if ours && marked.is_none() {
+                lane.shadow = Some(field.value.clone());
+            } else {
+                own_doing |= lane.change(&field.value, marked, said);
+            }
+        }
+        if own_doing {
+            self.said = Some(said.position);
+        }
+        if let Some(mark) = mark {
+            self.learn_unread(mark, said);
+        }
+    }
+
+    /// The mark also speaks of fields that the change does not show (unchanged TOAST).
+    fn learn_unread(&mut self, mark: &Mark, said: &Mapped) {
+        let shown = |name: &str| said.fields.iter().any(|field| field.name == name);
+        for field in mark.fields.iter().filter(|field| !shown(&field.name)) {
+            self.fields
+                .entry(field.name.clone())
+                .or_default()
+                .learn(&notice(mark, said.position));
+        }
+    }
+
+    /// The row came back: by us, and the app's earlier words still hold; or by the app, and they do not.
+    fn made_anew(&mut self, position: Position, mark: Option<&Mark>) {
+        self.presence = Presence::Here;
+        self.made = position;
+        if mark.is_some_and(|mark| mark.act == Act::Insert) {
+            for lane in self.fields.values_mut() {
+                lane.shadow = None;
+                lane.delivered = None;
+            }
+        } else {
+            self.fields.clear();
+        }
+    }
+
+    /// A change whose old row the log carries, of a row never read before: the old row is what the app held at first.
+    fn held_before(&mut self, before: &[FieldValue], said: &Mapped) {
+        for field in before {
+            self.fields
+                .entry(field.name.clone())
+                .or_default()
+                .edit(&field.value, said);
+        }
+    }
+
+    fn deleted(&mut self, said: &Mapped, mark: Option<&Mark>) {
+        if self.is_repeated(said) {
+            return;
+        }
+        self.at = said.position;
+        match mark.filter(|mark| mark.act == Act::Delete) {
+            Some(mark) => {
+                self.presence = Presence::Removed;
+                self.removal = Some(notice(mark, said.position));
+                self.fields.clear();
+            }
+            None => {
+                let clock_us = self
+                    .fields
+                    .values()
+                    .map(|lane| lane.clock_us + 1)
+                    .max()
+                    .unwrap_or(i64::MIN);
+                let stamp_us = said.commit_us.max(clock_us);
+                self.presence = Presence::Deleted {
+                    position: said.position,
+                    stamp_us,
+                };
+                self.said = Some(said.position);
+            }
+        }
+    }
+
+    /// A mark without a row: the app had the agreed values already.
+    fn notice(&mut self, mark: &Mark, position: Position) {
+        let at = self.at;
+        for field in &mark.fields {
+            let lane = self.fields.entry(field.name.clone()).or_default();
+            let notice = notice(mark, position);
+            if position <= at {
+                lane.learn(&notice);
+            } else if !lane.ahead.contains(&notice) {
+                lane.ahead.push(notice);
+            }
+        }
+    }
+}
+
+fn notice(mark: &Mark, position: Position) -> Notice {
+    Notice {
+        position,
+        vector: mark.vector.clone(),
+        stamp_us: mark.stamp_us,
+    }
+}
+
+impl FieldLane {
+    /// The row now holds `value`. True if that is the app's own doing.
+    fn change(&mut self, value: &Value, marked: Option<(&MarkedField, &Mark)>, said: &Mapped) -> bool {
+        self.catch_up(said.position);
+        let own_before = self.own();
+        let mut expected = self.shadow.clone();
+        if let Some((field, mark)) = marked {
+            self.learn(&notice(mark, said.position));
+            match &field.delivered {
+                Some(delivered) => {
+                    self.delivered = Some(delivered.clone());
+                    expected = Some(self.after_delivery(own_before.as_ref(), delivered));
+                }
+                None => expected = field.value.clone(),
+            }
+        }
+        if expected.as_ref() == Some(value) {
+            self.shadow = Some(value.clone());
+            return false;
+        }
+        self.shadow = expected;
+        self.edit(value, said);
+        true
+    }
+
+    /// What a counter holds after a delivery if its app did nothing meanwhile.
+    fn after_delivery(&self, own_before: Option<&Number>, delivered: &Number) -> Value {
+        own_before.map_or_else(
+            || Value::Number(delivered.clone()),
+            |own| Value::Number(own + delivered),
+        )
+    }
+
+    /// The app itself set the field to `value`.
+    fn edit(&mut self, value: &Value, said: &Mapped) {
+        let base = self.shadow.replace(value.clone());
+        let initial = base.is_none();
+        if initial {
+            self.first = Some(value.clone());
+        }
+        if let (Some(Value::Number(old)), Value::Number(new)) = (&base, value) {
+            self.added = Some(&self.added.clone().unwrap_or_else(Number::zero) + &(new - old));
+        }
+        self.elements
+            .edit(base.as_ref(), value, said.position, &self.knowledge, initial);
+        let stamp_us = if self.knowledge.is_empty() {
+            said.commit_us
+        } else {
+            said.commit_us.max(self.clock_us + 1)
+        };
+        let (value, seen) = (value.clone(), self.knowledge.clone());
+        self.word = Some(Word {
+            value,
+            base,
+            position: said.position,
+            stamp_us,
+            seen,
+            initial,
+        });
+    }
+
+    /// The app's value less all that was delivered to it.
+    pub(super) fn own(&self) -> Option<Number> {
+        match (&self.shadow, &self.delivered) {
+            (Some(Value::Number(now)), Some(delivered)) => Some(now - delivered),
+            (Some(Value::Number(now)), None) => Some(now.clone()),
+            _ => None,
+        }
+    }
+
+    /// Takes in the notices that stand before `position`.
+    fn catch_up(&mut self, position: Position) {
+        let (now, ahead) = std::mem::take(&mut self.ahead)
+            .into_iter()
+            .partition(|n| n.position <= position);
+        self.ahead = ahead;
+        let now: Vec<Notice> = now;
+        now.iter().for_each(|notice| self.learn(notice));
+    }
+
+    /// The app's users see what the notice says, from where it stands.
+    fn learn(&mut self, notice: &Notice) {
+        self.knowledge.join(&notice.vector);
+        self.clock_us = self.clock_us.max(notice.stamp_us);
+        self.elements.notice(notice);
+        if let Some(word) = &mut self.word {
+            word.notice(notice);
+        }
+    }
+}

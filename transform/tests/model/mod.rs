@@ -1,0 +1,409 @@
+//! An executable model of the whole: three apps with their logs, the hub (the real merge), and sinks that follow the
+//! rules of delivery, each at its own pace. Small enough to run ten thousand histories in seconds.
+
+use std::collections::BTreeMap;
+
+use syncline_schemas::canonical::Canonical;
+use syncline_schemas::conflict::Conflict;
+use syncline_schemas::mapped::{FieldValue, Mapped, RowKey, RowOp};
+use syncline_schemas::mark::{Act, Mark, MarkedField};
+use syncline_schemas::pipeline::{DeletePolicy, Entity, Field, FieldKind, RuleRef, Strategy};
+use syncline_schemas::position::{Lsn, Position, Vector};
+use syncline_schemas::value::{Number, Value};
+use syncline_transform::merge::{EntityState, published, resolve};
+
+pub type Row = BTreeMap<String, Value>;
+
+/// A generator of random numbers that a seed repeats (xorshift64*).
+pub struct Dice(u64);
+
+impl Dice {
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
+    pub fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        let high = self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33;
+        usize::try_from(high).unwrap() % bound
+    }
+}
+
+/// What the sink of an app keeps beside the app's data.
+#[derive(Clone, Debug, Default)]
+struct Applied {
+    vector: Option<Vector>,
+    fields: BTreeMap<String, Written>,
+    counters: BTreeMap<String, Number>,
+    deleted: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Written {
+    word: Option<Position>,
+    value: Value,
+    vector: Vector,
+}
+
+/// An app: its row, its log, its clock, and the bookkeeping of the sink that writes to it.
+#[derive(Clone, Debug)]
+pub struct App {
+    pub name: &'static str,
+    pub row: Option<Row>,
+    pub log: Vec<Mapped>,
+    /// By how much its clock is wrong, in microseconds.
+    pub skew_us: i64,
+    /// Writes of the sink that changed the row.
+    pub writes: usize,
+    applied: Applied,
+    lsn: u64,
+}
+
+/// The apps, the hub, and how far the hub has read each log.
+pub struct World {
+    pub apps: Vec<App>,
+    pub entity: Entity,
+    pub authority: Vec<String>,
+    pub state: EntityState,
+    pub canonical: Option<Canonical>,
+    /// Agreed records published so far.
+    pub records: usize,
+    /// Conflicts published so far.
+    pub conflicts: Vec<Conflict>,
+    read: Vec<usize>,
+    now_us: i64,
+}
+
+pub const CID: &str = "c1";
+
+pub fn entity(fields: &[(&str, Strategy)], on_delete: DeletePolicy) -> Entity {
+    Entity {
+        name: "customer".to_owned(),
+        version: 1,
+        schema_json: String::new(),
+        fields: fields.iter().map(|(name, strategy)| field(name, strategy)).collect(),
+        match_on: Vec::new(),
+        on_delete: BTreeMap::new(),
+        default_delete: on_delete,
+        rules: "0".repeat(16),
+    }
+}
+
+fn field(name: &str, strategy: &Strategy) -> Field {
+    Field {
+        name: name.to_owned(),
+        kind: FieldKind::Text,
+        nullable: true,
+        strategy: strategy.clone(),
+        rule: RuleRef {
+            file: "test.yaml".to_owned(),
+            line: 1,
+        },
+    }
+}
+
+impl World {
+    pub fn new(names: &[&'static str], entity: Entity, skews_us: &[i64]) -> Self {
+        let app = |(index, name): (usize, &&'static str)| App {
+            name,
+            row: None,
+            log: Vec::new(),
+            skew_us: skews_us.get(index).copied().unwrap_or_default(),
+            writes: 0,
+            applied: Applied::default(),
+            lsn: 100,
+        };
+        Self {
+            apps: names.iter().enumerate().map(app).collect(),
+            entity,
+            authority: names.iter().map(|name| (*name).to_owned()).collect(),
+            state: EntityState::default(),
+            canonical: None,
+            records: 0,
+            conflicts: Vec::new(),
+            read: vec![0; names.len()],
+            now_us: 1_000_000_000,
+        }
+    }
+
+    /// The app makes its row, or it was there when first read.
+    pub fn insert(&mut self, app: usize, row: Row) {
+        self.apps[app].row = Some(row);
+        self.log(app, RowOp::Present, None);
+    }
+
+    /// A user of the app sets a field.
+    pub fn edit(&mut self, app: usize, field: &str, value: Value) {
+        let Some(row) = &mut self.apps[app].row else { return };
+        if row.insert(field.to_owned(), value.clone()) != Some(value) {
+            self.log(app, RowOp::Present, None);
+        }
+    }
+
+    /// A user of the app deletes the row.
+    pub fn delete(&mut self, app: usize) {
+        if self.apps[app].row.take().is_some() {
+            self.log(app, RowOp::Deleted, None);
+        }
+    }
+
+    fn log(&mut self, app: usize, op: RowOp, mark: Option<Mark>) {
+        self.now_us += 1_000_000;
+        let app = &mut self.apps[app];
+        app.lsn += 10;
+        let row = app.row.iter().flatten();
+        let fields = row.map(|(name, value)| FieldValue {
+            name: name.clone(),
+            value: value.clone(),
+        });
+        app.log.push(Mapped {
+            cid: CID.to_owned(),
+            source: app.name.to_owned(),
+            row: RowKey(format!("{{\"id\":\"{}\"}}", app.name)),
+            was: None,
+            position: Position::new(1, Lsn(app.lsn), 0),
+            commit_us: self.now_us + app.skew_us,
+            op,
+            fields: if op == RowOp::Present {
+                fields.collect()
+            } else {
+                Vec::new()
+            },
+            before: Vec::new(),
+            mark,
+        });
+    }
+
+    /// The hub reads up to `count` more changes of an app.
+    pub fn read(&mut self, app: usize, count: usize) {
+        let before = self.state.clone();
+        let from = self.read[app];
+        let to = from.saturating_add(count).min(self.apps[app].log.len());
+        for said in &self.apps[app].log[from..to] {
+            self.state.join(said);
+        }
+        self.read[app] = to;
+        let outputs = published(CID, &before, &self.state, &self.entity, &self.authority);
+        self.conflicts.extend(outputs.conflicts);
+        if let Some(canonical) = outputs.canonical {
+            self.records += 1;
+            self.canonical = Some(canonical);
+        }
+    }
+
+    /// The sink of an app works on the latest agreed record. True if it left anything in the app's log.
+    pub fn deliver(&mut self, app: usize) -> bool {
+        let Some(record) = self.canonical.clone() else {
+            return false;
+        };
+        let plan = self.apps[app].plan(&record);
+        let Some((act, fields)) = plan else { return false };
+        let mark = Mark {
+            pipeline: "p".to_owned(),
+            entity: "customer".to_owned(),
+            cid: CID.to_owned(),
+            table: "public.t".to_owned(),
+            row: None,
+            act,
+            vector: record.vector.clone(),
+            stamp_us: record.stamp_us,
+            fields,
+        };
+        let op = match act {
+            Act::Seen => RowOp::Seen,
+            Act::Delete => RowOp::Deleted,
+            Act::Insert | Act::Update => RowOp::Present,
+        };
+        self.log(app, op, Some(mark));
+        true
+    }
+
+    /// Reads and delivers until nothing moves any more. False if it never comes to rest.
+    pub fn settle(&mut self) -> bool {
+        for _ in 0..60 {
+            (0..self.apps.len()).for_each(|app| self.read(app, usize::MAX));
+            let moved = (0..self.apps.len()).filter(|app| self.deliver(*app)).count();
+            if moved == 0 {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The agreed record made from all logs read in another order, with repetitions.
+    pub fn replayed(&self, dice: &mut Dice) -> Option<Canonical> {
+        let mut state = EntityState::default();
+        let mut next = vec![0; self.apps.len()];
+        while (0..self.apps.len()).any(|app| next[app] < self.apps[app].log.len()) {
+            let app = dice.below(self.apps.len());
+            let log = &self.apps[app].log;
+            if next[app] < log.len() {
+                state.join(&log[next[app]]);
+                next[app] += 1;
+            }
+            if next[app] > 0 && dice.below(4) == 0 {
+                next[app] -= dice.below(next[app].min(3) + 1);
+            }
+        }
+        resolve(CID, &state, &self.entity, &self.authority).canonical
+    }
+}
+
+impl App {
+    /// The rules of delivery: compare-and-set by field, counters by what was ever delivered.
+    fn plan(&mut self, record: &Canonical) -> Option<(Act, Vec<MarkedField>)> {
+        if self
+            .applied
+            .vector
+            .as_ref()
+            .is_some_and(|applied| !record.vector.dominates(applied))
+        {
+            return None;
+        }
+        let words = record.app(self.name);
+        let known = words.is_some() || self.applied.vector.is_some();
+        let plan = match (&self.row, record.deleted) {
+            (Some(_), true) => Some(self.remove()),
+            (None, true) => None,
+            (Some(_), false) => self.update(record),
+            (None, false) if words.is_some_and(|words| words.gone) => None,
+            (None, false) if !known || self.applied.deleted || words.is_some_and(|words| words.remake) => {
+                Some(self.make(record))
+            }
+            (None, false) => None,
+        };
+        self.applied.vector = Some(record.vector.clone());
+        plan
+    }
+
+    fn remove(&mut self) -> (Act, Vec<MarkedField>) {
+        self.row = None;
+        self.writes += 1;
+        self.applied = Applied {
+            deleted: true,
+            vector: self.applied.vector.take(),
+            ..Applied::default()
+        };
+        (Act::Delete, Vec::new())
+    }
+
+    fn make(&mut self, record: &Canonical) -> (Act, Vec<MarkedField>) {
+        self.writes += 1;
+        self.applied.deleted = false;
+        self.row = Some(BTreeMap::new());
+        let mut marked = Vec::new();
+        for (name, value) in &record.fields {
+            if record.held.contains(name) {
+                let own = record
+                    .app(self.name)
+                    .and_then(|words| words.word(name))
+                    .map(|word| word.value.clone());
+                self.write(record, name, own.unwrap_or_default());
+                continue;
+            }
+            let counter = record.counters.contains(name);
+            let delivered = match value {
+                Value::Number(number) if counter => Some(number.clone()),
+                _ => None,
+            };
+            self.write(record, name, value.clone());
+            if let Some(delivered) = &delivered {
+                self.applied.counters.insert(name.clone(), delivered.clone());
+            }
+            marked.push(MarkedField {
+                name: name.clone(),
+                value: (!counter).then(|| value.clone()),
+                delivered,
+            });
+        }
+        (Act::Insert, marked)
+    }
+
+    fn write(&mut self, record: &Canonical, name: &str, value: Value) {
+        let word = record
+            .app(self.name)
+            .and_then(|words| words.word(name))
+            .map(|word| word.position);
+        let written = Written {
+            word,
+            value: value.clone(),
+            vector: record.vector.clone(),
+        };
+        self.applied.fields.insert(name.to_owned(), written);
+        self.row.get_or_insert_default().insert(name.to_owned(), value);
+    }
+
+    fn update(&mut self, record: &Canonical) -> Option<(Act, Vec<MarkedField>)> {
+        let before = self.row.clone();
+        let marked: Vec<MarkedField> = record
+            .fields
+            .iter()
+            .filter(|(name, _)| !record.held.contains(name))
+            .filter_map(|(name, value)| {
+                if record.counters.contains(name) {
+                    self.add(record, name, value)
+                } else {
+                    self.compare_and_set(record, name, value)
+                }
+            })
+            .collect();
+        let changed = before != self.row;
+        self.writes += usize::from(changed);
+        (!marked.is_empty()).then_some((if changed { Act::Update } else { Act::Seen }, marked))
+    }
+
+    fn add(&mut self, record: &Canonical, name: &str, target: &Value) -> Option<MarkedField> {
+        let Value::Number(target) = target else { return None };
+        let own = record
+            .app(self.name)
+            .and_then(|words| words.word(name))
+            .and_then(|word| word.own.clone());
+        let due = target - &own.unwrap_or_else(Number::zero);
+        let before = self.applied.counters.get(name).cloned().unwrap_or_else(Number::zero);
+        if due == before {
+            return None;
+        }
+        let row = self.row.as_mut()?;
+        let Some(Value::Number(now)) = row.get(name) else {
+            return None;
+        };
+        row.insert(name.to_owned(), Value::Number(now + &(&due - &before)));
+        self.applied.counters.insert(name.to_owned(), due.clone());
+        Some(MarkedField {
+            name: name.to_owned(),
+            value: None,
+            delivered: Some(due),
+        })
+    }
+
+    fn compare_and_set(&mut self, record: &Canonical, name: &str, target: &Value) -> Option<MarkedField> {
+        let current = self.row.as_ref()?.get(name).cloned().unwrap_or_default();
+        let word = record.app(self.name).and_then(|words| words.word(name));
+        let written = self.applied.fields.get(name);
+        let marked = MarkedField {
+            name: name.to_owned(),
+            value: Some(target.clone()),
+            delivered: None,
+        };
+        if current == *target {
+            let told = |unseen: &Vector| written.is_some_and(|written| written.vector.dominates(unseen));
+            let tell = word.is_some_and(|word| !word.unseen.is_empty() && !told(&word.unseen));
+            if tell {
+                self.write(record, name, current);
+            }
+            return tell.then_some(marked);
+        }
+        // Where our last write still stands nobody has edited since, whatever the words say (an edit there and back).
+        let ours = written.is_some_and(|written| written.value == current);
+        let known = word.filter(|word| written.is_none_or(|written| Some(word.position) > written.word));
+        let theirs = known.is_some_and(|word| word.value == current);
+        let untouched = word.is_none() && written.is_none();
+        if !(ours || theirs || untouched) {
+            return None;
+        }
+        self.write(record, name, target.clone());
+        Some(marked)
+    }
+}
