@@ -1,1 +1,39 @@
-//! Placeholder.
+//! The only crate that knows Kafka and the schema registry: it moves bytes and headers and knows when they are
+//! durable. It has no type of `schemas` and no rule; what the bytes mean is other people's business.
+//!
+//! Everything here blocks, because librdkafka does. Call it from a thread of its own, never from an async task.
+
+/// Where the cluster is, and the settings that correctness depends on.
+pub mod config;
+
+/// Records going out and coming in.
+pub mod record;
+
+/// Records out: in transactions, or each one once.
+pub mod producer;
+
+/// Records in, as a member of a consumer group.
+pub mod consumer;
+
+/// Records in, from one partition, to its end.
+pub mod reader;
+
+/// Topics: made, looked at, removed.
+pub mod admin;
+
+/// Schemas by id, and ids by schema.
+pub mod registry;
+
+/// Which partition a key lives in.
+pub mod partitioner;
+
+mod error;
+mod queues;
+
+pub use config::BusConfig;
+pub use consumer::{Event, GroupConsumer};
+pub use partitioner::murmur2_partition;
+pub use producer::Producer;
+pub use reader::PartitionReader;
+pub use record::{InRecord, OutRecord};
+pub use registry::Registry;

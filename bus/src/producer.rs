@@ -1,0 +1,300 @@
+//! Records out: in transactions, or each one once.
+//!
+//! The hard point is the end of a transaction. Kafka's client protocol, as librdkafka speaks it (EndTxn before version
+//! 5), lets a delayed answer or a repeated request meet the *next* transaction of the same id: Jepsen has shown lost
+//! writes and torn transactions that way, and KIP-890 cures it only for clients that speak the newer version. So a
+//! transaction is committed only when the broker has said so; after anything else this object refuses further use.
+//! The caller drops it and makes a new one under the same id, which fences the old and aborts what it left, and reads
+//! from Kafka how far it had come.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerGroupMetadata;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::message::{DeliveryResult, Message};
+use rdkafka::producer::{BaseProducer, BaseRecord, NoCustomPartitioner, Producer as _, ProducerContext, PurgeConfig};
+use rdkafka::{Offset, TopicPartitionList};
+use syncline_runtime::{Failure, Outcome};
+
+use crate::config::{DELIVERY_TIMEOUT_MS, REQUEST_TIMEOUT_MS, TRANSACTION_TIMEOUT_MS};
+use crate::error::{Said, failure, fenced, is_fenced, log};
+use crate::{BusConfig, GroupConsumer, OutRecord};
+
+const INIT_TIMEOUT_MS: u64 = 60_000;
+const COMMIT_TIMEOUT_MS: u64 = 60_000;
+const ABORT_TIMEOUT_MS: u64 = 5_000;
+const DRAIN_POLL_MS: u64 = 1;
+/// Delivery reports come many at a time; serving them more often costs more than it frees.
+const SENDS_PER_POLL: u32 = 1_000;
+
+/// Sends records.
+pub struct Producer {
+    inner: BaseProducer<Deliveries>,
+    name: String,
+    state: State,
+    sends: u32,
+    bytes: usize,
+    records: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// No transactions here, or between two of them.
+    Idle,
+    Open,
+    /// An outcome is unknown; nothing more may be sent.
+    Spent,
+}
+
+/// Hears of each record whether it is durable. One failure is enough to lose the transaction, so the first is kept.
+#[derive(Default)]
+struct Deliveries {
+    said: Said,
+    first_failure: Mutex<Option<(KafkaError, String)>>,
+}
+
+impl ClientContext for Deliveries {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.said.keep(&error, reason);
+    }
+}
+
+impl ProducerContext<NoCustomPartitioner> for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        let Err((error, message)) = result else { return };
+        let mut first = self.first_failure.lock().unwrap_or_else(PoisonError::into_inner);
+        first.get_or_insert_with(|| (error.clone(), format!("{}[{}]", message.topic(), message.partition())));
+    }
+}
+
+impl Deliveries {
+    fn take(&self) -> Option<Failure> {
+        let first = self.first_failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+        first.map(|(error, place)| failure(&format!("deliver a record to {place}"), error))
+    }
+}
+
+impl Producer {
+    /// A producer of transactions. Whoever held this id before is fenced, and what it left open is aborted.
+    pub fn transactional(config: &BusConfig, id: &str) -> Outcome<Self> {
+        let mut producer = Self::create(config, Some(id))?;
+        let timeout = Duration::from_millis(INIT_TIMEOUT_MS);
+        let started = producer.inner.init_transactions(timeout);
+        producer.known(started, "start the transactions of")?;
+        Ok(producer)
+    }
+
+    /// A producer without transactions: each record once and in order, as long as this object lives.
+    pub fn idempotent(config: &BusConfig) -> Outcome<Self> {
+        Self::create(config, None)
+    }
+
+    fn create(config: &BusConfig, id: Option<&str>) -> Outcome<Self> {
+        let inner = config
+            .for_producer(id)
+            .create_with_context(Deliveries::default())
+            .map_err(|error| failure("create a producer", error))?;
+        let name = id.unwrap_or(&config.client_id).to_owned();
+        Ok(Self {
+            inner,
+            name,
+            state: State::Idle,
+            sends: 0,
+            bytes: 0,
+            records: 0,
+        })
+    }
+
+    /// Opens a transaction.
+    pub fn begin(&mut self) -> Outcome<()> {
+        self.usable()?;
+        let begun = self.inner.begin_transaction();
+        self.known(begun, "begin a transaction of")?;
+        (self.state, self.bytes, self.records) = (State::Open, 0, 0);
+        Ok(())
+    }
+
+    /// Hands a record over. Blocks while too much waits to be sent; fails at once if an earlier record failed.
+    pub fn send(&mut self, record: &OutRecord<'_>) -> Outcome<()> {
+        self.usable()?;
+        self.serve_now_and_then()?;
+        let deadline = Instant::now() + Duration::from_millis(DELIVERY_TIMEOUT_MS);
+        loop {
+            match self.inner.send(outgoing(record)) {
+                Ok(()) => break,
+                Err((KafkaError::MessageProduction(Code::QueueFull), _)) if Instant::now() < deadline => {
+                    self.inner.poll(Duration::from_millis(DRAIN_POLL_MS));
+                }
+                Err((error, _)) => return self.known(Err(error), &format!("send to {} by", record.topic)),
+            }
+        }
+        self.bytes += record.bytes();
+        self.records += 1;
+        Ok(())
+    }
+
+    fn serve_now_and_then(&mut self) -> Outcome<()> {
+        self.sends += 1;
+        if self.sends >= SENDS_PER_POLL {
+            self.sends = 0;
+            self.inner.poll(Duration::ZERO);
+            self.none_failed()?;
+        }
+        Ok(())
+    }
+
+    /// Makes the consumer's offsets part of the transaction: topic, partition, next offset to read.
+    pub fn send_offsets(&mut self, offsets: &[(String, i32, i64)], consumer: &GroupConsumer) -> Outcome<()> {
+        let Some(group) = consumer.metadata() else {
+            return Err(Failure::transient("KAFKA_NO_GROUP", "the consumer is in no group yet"));
+        };
+        self.send_offsets_of(offsets, &group)
+    }
+
+    fn send_offsets_of(&mut self, offsets: &[(String, i32, i64)], group: &ConsumerGroupMetadata) -> Outcome<()> {
+        self.usable()?;
+        let list = offset_list(offsets)?;
+        let timeout = Duration::from_millis(REQUEST_TIMEOUT_MS);
+        let sent = self.inner.send_offsets_to_transaction(&list, group, timeout);
+        self.known(sent, "add offsets to the transaction of")
+    }
+
+    /// Commits. `Ok` only when it is known that everything sent since `begin` is durable and visible; anything else
+    /// leaves the outcome open, and this object can no longer be used.
+    pub fn commit(&mut self) -> Outcome<()> {
+        self.usable()?;
+        if let Err(unknown) = self.drain(Duration::from_millis(TRANSACTION_TIMEOUT_MS)) {
+            self.state = State::Spent;
+            return Err(unknown);
+        }
+        let committed = self.inner.commit_transaction(Duration::from_millis(COMMIT_TIMEOUT_MS));
+        self.state = if committed.is_ok() { State::Idle } else { State::Spent };
+        committed.map_err(|error| self.inner.context().said.explain(unknown_outcome(&self.name, error)))
+    }
+
+    /// Waits until every record is durable, without committing anything. For the producer without transactions.
+    pub fn flush(&mut self) -> Outcome<()> {
+        self.usable()?;
+        let drained = self.drain(Duration::from_millis(TRANSACTION_TIMEOUT_MS));
+        if drained.is_err() {
+            self.state = State::Spent;
+        }
+        (self.bytes, self.records) = (0, 0);
+        drained
+    }
+
+    /// Gives the transaction up, as far as that can be done; what cannot be aborted now, the next `transactional` of
+    /// this id aborts.
+    pub fn abort(mut self) {
+        if self.state != State::Open {
+            return;
+        }
+        self.inner.purge(PurgeConfig::default().queue().inflight());
+        let timeout = Duration::from_millis(ABORT_TIMEOUT_MS);
+        // Purged records are reported as failed; that is the point.
+        let _ = self.drain(timeout);
+        self.state = State::Spent;
+        if let Err(error) = self.inner.abort_transaction(timeout) {
+            tracing::debug!("the transaction of {} is left to be aborted later: {error}", self.name);
+        }
+    }
+
+    /// What has been sent since `begin` or `flush`, in bytes.
+    pub fn bytes_in_transaction(&self) -> usize {
+        self.bytes
+    }
+
+    /// How many records have been sent since `begin` or `flush`.
+    pub fn records_in_transaction(&self) -> usize {
+        self.records
+    }
+
+    /// Serves delivery reports until none is outstanding.
+    ///
+    /// `commit_transaction` would wait as well, but in steps of 100 ms, whatever is left to wait for: the call of a
+    /// small transaction then takes 100 ms instead of one. The flush of no duration ends the lingering of batches.
+    fn drain(&mut self, timeout: Duration) -> Outcome<()> {
+        let deadline = Instant::now() + timeout;
+        while self.inner.in_flight_count() > 0 {
+            // It always says "timed out" while something is in flight.
+            let _ = self.inner.flush(Duration::ZERO);
+            self.inner.poll(Duration::from_millis(DRAIN_POLL_MS));
+            if Instant::now() >= deadline {
+                let left = self.inner.in_flight_count();
+                let late = Failure::transient("KAFKA_COMMIT_UNKNOWN", format!("{left} records are not acknowledged"));
+                return Err(self.inner.context().said.explain(late));
+            }
+        }
+        self.none_failed()
+    }
+
+    fn none_failed(&mut self) -> Outcome<()> {
+        let Some(failure) = self.inner.context().take() else {
+            return Ok(());
+        };
+        self.state = State::Spent;
+        Err(self.inner.context().said.explain(failure))
+    }
+
+    fn usable(&self) -> Outcome<()> {
+        if self.state == State::Spent {
+            let message = format!(
+                "the producer {} was used after a failure; it has to be made anew",
+                self.name
+            );
+            return Err(Failure::transient("KAFKA_PRODUCER_SPENT", message));
+        }
+        Ok(())
+    }
+
+    /// Whatever fails spends the producer: which errors a transaction survives differs between brokers and releases,
+    /// and a new producer costs milliseconds.
+    fn known(&mut self, result: Result<(), KafkaError>, doing: &str) -> Outcome<()> {
+        result.map_err(|error| {
+            self.state = State::Spent;
+            self.inner
+                .context()
+                .said
+                .explain(failure(&format!("{doing} {}", self.name), error))
+        })
+    }
+}
+
+fn outgoing<'a>(record: &OutRecord<'a>) -> BaseRecord<'a, [u8], [u8]> {
+    BaseRecord {
+        topic: record.topic,
+        partition: record.partition,
+        payload: record.value,
+        key: record.key,
+        timestamp: record.timestamp_ms,
+        headers: crate::record::write_headers(record.headers),
+        delivery_opaque: (),
+    }
+}
+
+fn offset_list(offsets: &[(String, i32, i64)]) -> Outcome<TopicPartitionList> {
+    let mut list = TopicPartitionList::with_capacity(offsets.len());
+    for (topic, partition, next) in offsets {
+        list.add_partition_offset(topic, *partition, Offset::Offset(*next))
+            .map_err(|error| failure(&format!("name offset {next} of {topic}[{partition}]"), error))?;
+    }
+    Ok(list)
+}
+
+/// Fenced is known: the transaction was aborted by its successor. Of anything else only that one cannot tell.
+fn unknown_outcome(name: &str, error: KafkaError) -> Failure {
+    match error.rdkafka_error_code() {
+        Some(code) if is_fenced(code) => fenced(&format!("cannot commit the transaction of {name}")).source(error),
+        _ => Failure::transient("KAFKA_COMMIT_UNKNOWN", format!("did the transaction of {name} commit?")).source(error),
+    }
+}
