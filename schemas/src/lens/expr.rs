@@ -26,6 +26,8 @@ pub enum Expr {
     Unscale(Box<Expr>, i64),
     /// Null replaced by a fixed value.
     Default(Box<Expr>, Value),
+    /// A fixed value replaced by null: for columns that hold an empty text where nothing is known.
+    NullIf(Box<Expr>, Value),
     /// One code for another: (from, to), each read from the left.
     Enum(Box<Expr>, Vec<(String, String)>),
     /// The nth word, from 1; an empty text if there are fewer.
@@ -52,6 +54,7 @@ impl Expr {
             | Expr::Scale(inner, _)
             | Expr::Unscale(inner, _)
             | Expr::Default(inner, _)
+            | Expr::NullIf(inner, _)
             | Expr::Enum(inner, _)
             | Expr::Word(inner, _)
             | Expr::Rest(inner) => inner.names(),
@@ -76,9 +79,12 @@ impl fmt::Display for Expr {
             Expr::Scale(inner, digits) => write!(f, "scale({inner}, {digits})"),
             Expr::Unscale(inner, digits) => write!(f, "scale({inner}, {})", -digits),
             Expr::Default(inner, value) => write!(f, "default({inner}, {value})"),
+            Expr::NullIf(inner, value) => write!(f, "null_if({inner}, {value})"),
             Expr::Enum(inner, codes) => {
                 write!(f, "enum({inner}")?;
-                codes.iter().try_for_each(|(from, to)| write!(f, ", {:?}", format!("{from}={to}")))?;
+                codes
+                    .iter()
+                    .try_for_each(|(from, to)| write!(f, ", {:?}", format!("{from}={to}")))?;
                 f.write_str(")")
             }
             Expr::Word(inner, number) => write!(f, "word({inner}, {number})"),

@@ -1,15 +1,35 @@
 //! Between the columns of an app's table and the fields of an entity: pure, and the same code for both ways.
 //!
-//! Map reads rows with [`get`]; the sink looks at a row with [`current`] and writes with [`put`].
+//! Map reads rows with [`get`]; the sink looks at a row with [`current`] and writes with [`put`]. What is written comes
+//! back as it was, or is not written at all: a mapping that loses something would look like an edit in this app and
+//! overwrite the others. The pipeline file is refused if that shows on ordinary values ([`law`]); what is left (white
+//! space around a name, say) [`put`] finds by reading its own columns before it gives them out.
 
 use std::collections::BTreeMap;
 
-use crate::pipeline::Link;
+use crate::pipeline::{Link, LinkField};
 use crate::value::Value;
 
+mod eval;
 mod expr;
+mod shape;
+
+/// The text of an expression, and where it is wrong.
+mod parse;
+
+/// From what reads a field to what writes it.
+mod invert;
+
+/// Which kind of value an expression gives.
+mod types;
+
+/// Whether what is written comes back, on sample values.
+pub(crate) mod law;
 
 pub use expr::Expr;
+pub(crate) use invert::invert;
+pub use parse::ParseError;
+pub(crate) use types::gives;
 
 /// What a column holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,16 +57,205 @@ pub struct LensError {
 }
 
 /// What `row` says of the entity: the fields that the link listens to.
-pub fn get(_link: &Link, _row: &Row) -> Result<Fields, LensError> {
-    Ok(Fields::new())
+pub fn get(link: &Link, row: &Row) -> Result<Fields, LensError> {
+    fields(link.fields.iter().filter(|mapped| mapped.reads), row)
 }
 
-/// What `row` holds of the fields that the link reads or writes: for the sink, which also looks where nobody listens.
-pub fn current(_link: &Link, _row: &Row) -> Result<Fields, LensError> {
-    Ok(Fields::new())
+/// What `row` holds of the fields that the link reads or writes: for the sink, which also looks where nobody listens. A
+/// field with a `put` and no `get` is not among them.
+pub fn current(link: &Link, row: &Row) -> Result<Fields, LensError> {
+    fields(link.fields.iter(), row)
+}
+
+fn fields<'a>(mapped: impl Iterator<Item = &'a LinkField>, row: &Row) -> Result<Fields, LensError> {
+    let readable = mapped.filter_map(|mapped| Some((mapped, mapped.get.as_ref()?)));
+    readable
+        .map(|(mapped, expr)| Ok((mapped.field.clone(), read(mapped, expr, row)?)))
+        .collect()
+}
+
+fn read(mapped: &LinkField, expr: &Expr, row: &Row) -> Result<Option<Value>, LensError> {
+    let outcome = eval::eval(expr, &|column| row.get(column));
+    let shaped = outcome.and_then(|value| {
+        value
+            .map(|value| shape::shape(value, mapped.kind, mapped.set))
+            .transpose()
+    });
+    shaped.map_err(|reason| mapped.error(reason))
 }
 
 /// The columns that make `field` hold `value`; an error if this app cannot hold exactly that.
-pub fn put(_link: &Link, field: &str, _value: &Value) -> Result<Vec<(String, Value)>, LensError> {
-    Err(LensError { field: field.to_owned(), reason: "is not written here".to_owned() })
+pub fn put(link: &Link, field: &str, value: &Value) -> Result<Vec<(String, Value)>, LensError> {
+    let mapped = link.field(field).filter(|mapped| mapped.writes());
+    let Some(mapped) = mapped else {
+        return Err(LensError {
+            field: field.to_owned(),
+            reason: format!("is not written to {}", link.name()),
+        });
+    };
+    let value = shape::shape(value.clone(), mapped.kind, mapped.set).map_err(|reason| mapped.error(reason))?;
+    let columns = mapped.columns_for(&value).map_err(|reason| mapped.error(reason))?;
+    match mapped.comes_back(&columns).map_err(|reason| mapped.error(reason))? {
+        Some(back) if back != value => Err(mapped.error("cannot be written here without losing part of it".to_owned())),
+        _ => Ok(columns),
+    }
+}
+
+impl LinkField {
+    fn error(&self, reason: String) -> LensError {
+        LensError {
+            field: self.field.clone(),
+            reason,
+        }
+    }
+
+    /// What `put` writes for `value`, unchecked.
+    fn columns_for(&self, value: &Value) -> Result<Vec<(String, Value)>, String> {
+        let cell = Cell::Set(value.clone());
+        let look_up = |name: &str| (name == self.field).then_some(&cell);
+        let column = |(column, expr): &(String, Expr)| {
+            let value = eval::eval(expr, &look_up)?;
+            Ok((column.clone(), value.unwrap_or_default()))
+        };
+        self.put.iter().map(column).collect()
+    }
+
+    /// What `get` gives for these columns; none if it needs others too.
+    fn comes_back(&self, columns: &[(String, Value)]) -> Result<Option<Value>, String> {
+        let Some(get) = &self.get else { return Ok(None) };
+        let row: Row = columns
+            .iter()
+            .map(|(column, value)| (column.clone(), Cell::Set(value.clone())))
+            .collect();
+        if !get.names().iter().all(|column| row.contains_key(*column)) {
+            return Ok(None);
+        }
+        let value = eval::eval(get, &|column| row.get(column))?;
+        value.map(|value| shape::shape(value, self.kind, self.set)).transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::{Direction, ElementKind, FieldKind, RuleRef};
+
+    fn field(name: &str, kind: FieldKind, set: bool, get: &str, put: &[(&str, &str)]) -> LinkField {
+        LinkField {
+            field: name.to_owned(),
+            kind,
+            set,
+            reads: true,
+            get: Some(get.parse().unwrap()),
+            put: put
+                .iter()
+                .map(|(column, expr)| ((*column).to_owned(), expr.parse().unwrap()))
+                .collect(),
+        }
+    }
+
+    fn crm() -> Link {
+        let name = [("first", "word(name, 1)"), ("last", "rest(name)")];
+        Link {
+            system: "crm".to_owned(),
+            schema: "public".to_owned(),
+            table: "contacts".to_owned(),
+            entity: "customer".to_owned(),
+            direction: Direction::Both,
+            key: vec!["contact_id".to_owned()],
+            fields: vec![
+                field("name", FieldKind::Text, false, "join(' ', first, last)", &name),
+                field(
+                    "limit",
+                    FieldKind::Number { scale: Some(2) },
+                    false,
+                    "scale(pence, 2)",
+                    &[("pence", "scale(limit, -2)")],
+                ),
+                field(
+                    "tags",
+                    FieldKind::List(ElementKind::Text),
+                    true,
+                    "split(labels, ';')",
+                    &[("labels", "join(';', tags)")],
+                ),
+                field("seen_at", FieldKind::Timestamp, false, "seen", &[]),
+            ],
+            rule: RuleRef::default(),
+        }
+    }
+
+    fn row(columns: &[(&str, Option<&str>)]) -> Row {
+        let cell = |json: &Option<&str>| json.map_or(Cell::Unchanged, |json| Cell::Set(json.parse().unwrap()));
+        columns
+            .iter()
+            .map(|(name, json)| ((*name).to_owned(), cell(json)))
+            .collect()
+    }
+
+    #[test]
+    fn a_row_gives_fields() {
+        let row = row(&[
+            ("first", Some("\"Ana\"")),
+            ("last", Some("\"de la Cruz\"")),
+            ("pence", Some("4005")),
+            ("labels", Some("\"vip;churn-risk;vip\"")),
+            ("seen", None),
+        ]);
+        let fields = get(&crm(), &row).unwrap();
+        assert_eq!(fields["name"], Some("Ana de la Cruz".into()));
+        assert_eq!(fields["limit"].as_ref().unwrap().to_string(), "40.05");
+        assert_eq!(fields["tags"].as_ref().unwrap().to_string(), r#"["churn-risk","vip"]"#);
+        assert_eq!(fields["seen_at"], None);
+    }
+
+    #[test]
+    fn a_missing_column_is_named() {
+        let error = get(&crm(), &row(&[("first", Some("null"))])).unwrap_err();
+        assert_eq!(error.to_string(), "name: the row has no column `last`");
+    }
+
+    #[test]
+    fn what_is_written_comes_back() {
+        let link = crm();
+        let columns = put(&link, "name", &"Ana de la Cruz".into()).unwrap();
+        assert_eq!(
+            columns,
+            [
+                ("first".to_owned(), "Ana".into()),
+                ("last".to_owned(), "de la Cruz".into())
+            ]
+        );
+        assert_eq!(
+            put(&link, "limit", &"40.05".parse().unwrap()).unwrap(),
+            [("pence".to_owned(), 4005.into())]
+        );
+        let tags = Value::set(["vip".into(), "a".into()]);
+        assert_eq!(
+            put(&link, "tags", &tags).unwrap(),
+            [("labels".to_owned(), "a;vip".into())]
+        );
+        assert_eq!(
+            put(&link, "tags", &Value::Null).unwrap(),
+            [("labels".to_owned(), "".into())]
+        );
+    }
+
+    #[test]
+    fn what_would_be_mangled_is_refused() {
+        let link = crm();
+        for (field, json) in [
+            ("name", "\" x \""),
+            ("name", "\"two  spaces\""),
+            ("limit", "1.005"),
+            ("tags", "[\"a;b\"]"),
+            ("tags", "[\" a\"]"),
+            ("tags", "\"a\""),
+            ("seen_at", "\"2026-01-02T03:04:05Z\""),
+            ("nothing", "1"),
+        ] {
+            let error = put(&link, field, &json.parse().unwrap()).unwrap_err();
+            assert_eq!(error.field, field, "{json}");
+        }
+    }
 }

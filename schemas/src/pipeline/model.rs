@@ -274,12 +274,23 @@ impl Pipeline {
     /// `schema.table` of every table of `system` that has to be captured; links and replicas first, in the order of the
     /// file. A replica of all tables adds none here.
     pub fn captured_tables(&self, system: &str) -> Vec<String> {
-        let links = self.links.iter().filter(|link| link.system == system).map(Link::qualified_table);
+        let links = self
+            .links
+            .iter()
+            .filter(|link| link.system == system)
+            .map(Link::qualified_table);
         let replicas = self.replicas.iter().filter(|replica| replica.from == system);
         let replicated = replicas.flat_map(|replica| replica.tables.clone().unwrap_or_default());
-        let named = self.system(system).and_then(|system| system.tables.clone()).unwrap_or_default();
+        let named = self
+            .system(system)
+            .and_then(|system| system.tables.clone())
+            .unwrap_or_default();
         let mut seen = BTreeSet::new();
-        links.chain(replicated).chain(named).filter(|table| seen.insert(table.clone())).collect()
+        links
+            .chain(replicated)
+            .chain(named)
+            .filter(|table| seen.insert(table.clone()))
+            .collect()
     }
 }
 
@@ -337,19 +348,29 @@ impl Link {
 
     /// Every column that is looked at, key columns first, then by name.
     pub fn columns_read(&self) -> Vec<&str> {
-        let names = self.fields.iter().filter_map(|field| field.get.as_ref()).flat_map(Expr::names);
+        let names = self
+            .fields
+            .iter()
+            .filter_map(|field| field.get.as_ref())
+            .flat_map(Expr::names);
         self.after_key(names.collect())
     }
 
     /// Every column that a field is written to, by name.
     pub fn columns_written(&self) -> Vec<&str> {
-        let columns = self.fields.iter().flat_map(|field| &field.put).map(|(column, _)| column.as_str());
+        let columns = self
+            .fields
+            .iter()
+            .flat_map(|field| &field.put)
+            .map(|(column, _)| column.as_str());
         columns.collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     fn after_key<'a>(&'a self, columns: BTreeSet<&'a str>) -> Vec<&'a str> {
         let key = self.key.iter().map(String::as_str);
-        let others = columns.into_iter().filter(|column| !self.key.iter().any(|key| key == column));
+        let others = columns
+            .into_iter()
+            .filter(|column| !self.key.iter().any(|key| key == column));
         key.chain(others).collect()
     }
 }

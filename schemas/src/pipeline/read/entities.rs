@@ -1,0 +1,621 @@
+//! Kinds, entities, fields: which rule decides what.
+//!
+//! The rule of a field is the first of: the field's own, that of its kind within the entity, that of its kind, the
+//! entity's, the pipeline's. A field without any is an error: a rule nobody chose would lose somebody's data.
+
+use std::collections::BTreeMap;
+
+use sha2::{Digest, Sha256};
+
+use super::super::avro::{self, SchemaField};
+use super::super::model::{DeletePolicy, Entity, Field, FieldKind, Pipeline, RuleRef, Strategy};
+use super::super::source::Span;
+use super::super::yaml::{Content, Key, Node};
+use super::{Check, Keys, Map, suggestion};
+
+const KIND: Keys = Keys {
+    known: &["on_conflict"],
+    later: &[
+        "if_uncertain",
+        "expires",
+        "then",
+        "approvers",
+        "min",
+        "max",
+        "below_min",
+        "absolute_from",
+        "else",
+        "lease",
+    ],
+};
+
+const ENTITY: Keys = Keys {
+    known: &["schema", "fields", "on_conflict", "kinds", "match", "on_delete"],
+    later: &["subject", "references", "groups", "initial", "migrate"],
+};
+
+const FIELD: Keys = Keys {
+    known: &["kind", "on_conflict", "owner"],
+    later: &[
+        "pii",
+        "for",
+        "check",
+        "guard",
+        "group",
+        "if_uncertain",
+        "expires",
+        "then",
+        "approvers",
+        "min",
+        "max",
+        "below_min",
+        "absolute_from",
+        "else",
+        "lease",
+    ],
+};
+
+const MATCH: Keys = Keys {
+    known: &["same"],
+    later: &["score", "link", "review"],
+};
+
+/// Strategies that are a word.
+const STRATEGIES: [(&str, Strategy); 7] = [
+    ("latest", Strategy::Latest),
+    ("first", Strategy::First),
+    ("hold", Strategy::Hold),
+    ("add", Strategy::Add),
+    ("union", Strategy::Union),
+    ("max", Strategy::Max),
+    ("min", Strategy::Min),
+];
+
+/// Strategies that are designed and not built.
+const STRATEGIES_LATER: [&str; 3] = ["merge_text", "longest", "most_restrictive"];
+
+const POLICIES: [(&str, DeletePolicy); 4] = [
+    ("delete_wins", DeletePolicy::DeleteWins),
+    ("update_wins", DeletePolicy::UpdateWins),
+    ("soft", DeletePolicy::Soft),
+    ("ignore", DeletePolicy::Ignore),
+];
+
+/// Gives the text of a file beside the pipeline file, or why it cannot.
+pub(in super::super) type Files<'a> = &'a dyn Fn(&str) -> Result<String, String>;
+
+/// A system that a rule names: it must be linked, and where a field is given, read it.
+pub(in super::super) struct Named {
+    pub(in super::super) entity: String,
+    pub(in super::super) field: Option<String>,
+    pub(in super::super) system: String,
+    pub(in super::super) span: Span,
+    pub(in super::super) context: String,
+}
+
+/// A strategy and where it stands.
+type Rule = (Strategy, Span);
+
+/// The rule of each kind; none if it could not be read.
+type Kinds = BTreeMap<String, Option<Rule>>;
+
+/// What fields inherit from.
+struct Scope<'a> {
+    kinds: &'a Kinds,
+    own_kinds: Kinds,
+    fallback: Option<Rule>,
+}
+
+/// Reads `kinds` and `entities`; gives the systems that rules name.
+pub(in super::super) fn read(
+    check: &mut Check<'_>,
+    root: &Map<'_>,
+    files: Files<'_>,
+    pipeline: &mut Pipeline,
+) -> Vec<Named> {
+    let mut named = Vec::new();
+    let kinds = root
+        .get("kinds")
+        .map(|node| kinds(check, node, "kinds", &mut Vec::new()))
+        .unwrap_or_default();
+    let defaults = root.get("defaults").and_then(|node| match &node.content {
+        Content::Map(entries) => entries
+            .iter()
+            .find(|(key, _)| key.name == "on_conflict")
+            .map(|(_, node)| node),
+        _ => None,
+    });
+    let default = defaults.and_then(|node| strategy(check, node, "defaults"));
+    let Some(node) = root.get("entities") else { return named };
+    for (key, node) in check.entries(node, "entities").unwrap_or_default() {
+        check.name(&key.name, key.span, "entities");
+        let mut reader = EntityReader {
+            check,
+            files,
+            name: &key.name,
+            named: &mut named,
+        };
+        let entity = reader.entity(node, &kinds, default.clone(), pipeline);
+        pipeline.entities.push(entity);
+    }
+    named
+}
+
+fn kinds(check: &mut Check<'_>, node: &Node, context: &str, names: &mut Vec<String>) -> Kinds {
+    let mut kinds = Kinds::new();
+    for (key, node) in check.entries(node, context).unwrap_or_default() {
+        let place = format!("{context}.{}", key.name);
+        if STRATEGIES.iter().any(|(name, _)| *name == key.name) {
+            let title = format!("a kind cannot be called `{}`", key.name);
+            check
+                .report("H114", key.span, context, title)
+                .why("that is the name of a rule")
+                .help("choose another name");
+        }
+        names.push(key.name.clone());
+        kinds.insert(key.name.clone(), kind_rule(check, node, &place));
+    }
+    kinds
+}
+
+/// `{ on_conflict: rule }`, or the rule alone.
+fn kind_rule(check: &mut Check<'_>, node: &Node, context: &str) -> Option<Rule> {
+    if !matches!(node.content, Content::Map(_)) {
+        return strategy(check, node, context);
+    }
+    let map = check.map(node, context, &KIND);
+    match map.get("on_conflict") {
+        Some(node) => strategy(check, node, context),
+        None => {
+            check.missing(
+                &map,
+                context,
+                "on_conflict",
+                "a kind is a rule: `{ on_conflict: latest }`",
+            );
+            None
+        }
+    }
+}
+
+/// `latest`, or `[shop, crm]`.
+fn strategy(check: &mut Check<'_>, node: &Node, context: &str) -> Option<Rule> {
+    let strategy = match &node.content {
+        Content::List(_) => {
+            let systems: Vec<String> = check
+                .texts(node, context)
+                .into_iter()
+                .map(|(system, _)| system)
+                .collect();
+            (!systems.is_empty()).then_some(Strategy::Order(systems))?
+        }
+        Content::Map(entries) if entries.iter().any(|(key, _)| key.name == "rule") => {
+            check.later_value(
+                node,
+                context,
+                "`rule` is known, but not supported yet".to_owned(),
+                HELP_STRATEGY,
+            );
+            return None;
+        }
+        Content::Scalar(scalar) if STRATEGIES_LATER.contains(&scalar.text.as_str()) => {
+            let title = format!("`{}` is known, but not supported yet", scalar.raw);
+            check.later_value(node, context, title, HELP_STRATEGY);
+            return None;
+        }
+        _ => check.word(node, context, &STRATEGIES)?,
+    };
+    Some((strategy, node.span))
+}
+
+const HELP_STRATEGY: &str = "use latest, first, hold, add, union, max, min or a list of systems";
+
+struct EntityReader<'c, 's, 'a> {
+    check: &'c mut Check<'s>,
+    files: Files<'a>,
+    name: &'a str,
+    named: &'c mut Vec<Named>,
+}
+
+impl EntityReader<'_, '_, '_> {
+    fn entity(&mut self, node: &Node, kinds: &Kinds, default: Option<Rule>, pipeline: &Pipeline) -> Entity {
+        let context = format!("entities.{}", self.name);
+        let map = self.check.map(node, &context, &ENTITY);
+        let (version, schema_json, schema) = self.schema(&map, &context);
+        let own_kinds = map.get("kinds").map(|node| {
+            let context = format!("{context}.kinds");
+            self::kinds(self.check, node, &context, &mut Vec::new())
+        });
+        let own = map
+            .get("on_conflict")
+            .and_then(|node| strategy(self.check, node, &context));
+        let scope = Scope {
+            kinds,
+            own_kinds: own_kinds.unwrap_or_default(),
+            fallback: own.or(default),
+        };
+        let fields = self.fields(&map, &context, &scope, schema.as_deref());
+        let mut entity = Entity {
+            name: self.name.to_owned(),
+            version,
+            schema_json,
+            match_on: map
+                .get("match")
+                .map(|node| self.match_on(node, &fields))
+                .unwrap_or_default(),
+            fields,
+            on_delete: BTreeMap::new(),
+            default_delete: DeletePolicy::default(),
+            rules: String::new(),
+        };
+        if let Some(node) = map.get("on_delete") {
+            self.on_delete(node, &mut entity);
+        }
+        entity.rules = fingerprint(&entity, pipeline);
+        entity
+    }
+
+    /// `path@N`: version, text and fields of the Avro schema.
+    fn schema(&mut self, map: &Map<'_>, context: &str) -> (u32, String, Option<Vec<SchemaField>>) {
+        let Some(node) = map.get("schema") else {
+            self.check.missing(
+                map,
+                context,
+                "schema",
+                "name its Avro file and version: `schema: schemas/customer.avsc@1`",
+            );
+            return (1, String::new(), None);
+        };
+        let Some(scalar) = self.check.scalar(node, context) else {
+            return (1, String::new(), None);
+        };
+        let parts = scalar.text.rsplit_once('@');
+        let parts =
+            parts.and_then(|(path, version)| Some((path, version.parse().ok().filter(|version| *version > 0)?)));
+        let Some((path, version)) = parts else {
+            self.check
+                .report("H113", node.span, context, format!("`{}` names no version", scalar.raw))
+                .why("the version is part of the canonical topic's name")
+                .help("write PATH@N, such as schemas/customer.avsc@1");
+            return (1, String::new(), None);
+        };
+        let (json, fields) = self.schema_file(node, context, path);
+        (version, json, fields)
+    }
+
+    fn schema_file(&mut self, node: &Node, context: &str, path: &str) -> (String, Option<Vec<SchemaField>>) {
+        let json = match (self.files)(path) {
+            Ok(json) => json,
+            Err(reason) => {
+                let report = self
+                    .check
+                    .report("H201", node.span, context, "the schema file cannot be read");
+                report.found(reason).help("paths are relative to the pipeline file");
+                return (String::new(), None);
+            }
+        };
+        match avro::fields(&json) {
+            Ok(fields) => (json, Some(fields)),
+            Err(reason) => {
+                let report = self
+                    .check
+                    .report("H202", node.span, context, "the schema is no Avro record");
+                report
+                    .found(reason)
+                    .help("an entity's schema is a record with one field for each of its fields");
+                (json, None)
+            }
+        }
+    }
+
+    fn fields(
+        &mut self,
+        map: &Map<'_>,
+        context: &str,
+        scope: &Scope<'_>,
+        schema: Option<&[SchemaField]>,
+    ) -> Vec<Field> {
+        let Some(node) = map.get("fields") else {
+            self.check.missing(
+                map,
+                context,
+                "fields",
+                "list the fields to keep in agreement: `fields: { name: latest }`",
+            );
+            return Vec::new();
+        };
+        let entries = self
+            .check
+            .entries(node, &format!("{context}.fields"))
+            .unwrap_or_default();
+        let fields: Vec<Field> = entries
+            .iter()
+            .map(|(key, node)| self.field(key, node, scope, schema))
+            .collect();
+        for unlisted in schema.unwrap_or_default() {
+            let listed = fields.iter().any(|field| field.name == unlisted.name);
+            if !listed && !unlisted.nullable && !unlisted.has_default {
+                let title = format!(
+                    "`{}` is in the schema, but not among the fields of {}",
+                    unlisted.name, self.name
+                );
+                self.check
+                    .report("H208", node.span, context, title)
+                    .why("every canonical record would lack a value that its schema requires")
+                    .help("add it to `fields`, or make it nullable in the schema");
+            }
+        }
+        fields
+    }
+
+    fn field(&mut self, key: &Key, node: &Node, scope: &Scope<'_>, schema: Option<&[SchemaField]>) -> Field {
+        let context = format!("{}.{}", self.name, key.name);
+        if matches!(key.name.as_str(), "key" | "*") {
+            self.check
+                .report(
+                    "H114",
+                    key.span,
+                    &context,
+                    format!("a field cannot be called `{}`", key.name),
+                )
+                .why("it has a meaning of its own in links and conflict records")
+                .help("rename it in the schema and here");
+        }
+        let found = schema.and_then(|schema| schema.iter().find(|field| field.name == key.name));
+        let kind = match (schema, found) {
+            (Some(schema), None) => {
+                let help = suggestion(&key.name, schema.iter().map(|field| field.name.as_str()));
+                let title = format!("the schema of {} has no field `{}`", self.name, key.name);
+                self.check.report("H204", key.span, &context, title).help(help);
+                None
+            }
+            (_, found) => found.and_then(|found| self.kind(key, found, &context)),
+        };
+        let rule = self.rule(key, node, scope, &context);
+        if let (Some((strategy, span)), Some(kind)) = (&rule, kind) {
+            self.fits(strategy, kind, *span, &context);
+        }
+        let (strategy, span) = rule.unwrap_or((Strategy::Latest, key.span));
+        self.note_systems(&strategy, &key.name, span, &context);
+        Field {
+            name: key.name.clone(),
+            kind: kind.unwrap_or(FieldKind::Text),
+            nullable: found.is_some_and(|found| found.nullable),
+            strategy,
+            rule: RuleRef {
+                file: self.check.source.file().to_owned(),
+                line: span.line,
+            },
+        }
+    }
+
+    fn kind(&mut self, key: &Key, found: &SchemaField, context: &str) -> Option<FieldKind> {
+        match &found.kind {
+            Ok(kind) => Some(*kind),
+            Err(what) => {
+                let title = format!("the Avro type of {context} is not supported: {what}");
+                let help = "use string, boolean, int, long, float, double, bytes with decimal, date, a timestamp, \
+                            an array of string or long, or a union of one of them with null";
+                self.check.report("H203", key.span, context, title).help(help);
+                None
+            }
+        }
+    }
+
+    /// The rule of a field, by precedence.
+    fn rule(&mut self, key: &Key, node: &Node, scope: &Scope<'_>, context: &str) -> Option<Rule> {
+        match &node.content {
+            _ if node.is_null() => self.inherited(key, None, scope, context),
+            Content::List(_) => strategy(self.check, node, context),
+            Content::Scalar(scalar) => {
+                let is_strategy = STRATEGIES.iter().any(|(name, _)| *name == scalar.text);
+                match is_strategy || STRATEGIES_LATER.contains(&scalar.text.as_str()) {
+                    true => strategy(self.check, node, context),
+                    false => self.inherited(key, Some(node), scope, context),
+                }
+            }
+            Content::Map(_) => self.rule_of_map(key, node, scope, context),
+        }
+    }
+
+    fn rule_of_map(&mut self, key: &Key, node: &Node, scope: &Scope<'_>, context: &str) -> Option<Rule> {
+        let map = self.check.map(node, context, &FIELD);
+        let owner = map.get("owner").map(|node| (self.check.text(node, context), node.span));
+        let own = map
+            .get("on_conflict")
+            .map(|node| (strategy(self.check, node, context), node.span));
+        if let (Some(_), Some((_, span))) = (&owner, &own) {
+            self.check
+                .report("H306", *span, context, "a field with an owner has no conflicts")
+                .why("the others are never read for it")
+                .help("keep `owner` or `on_conflict`");
+        }
+        match (owner, own) {
+            (Some((system, span)), _) => system.map(|system| (Strategy::Owner(system), span)),
+            (None, Some((rule, _))) => {
+                map.get("kind").and_then(|node| self.kind_named(node, scope, context));
+                rule
+            }
+            (None, None) => self.inherited(key, map.get("kind"), scope, context),
+        }
+    }
+
+    /// The rule of the kind, else of the entity, else of the pipeline.
+    fn inherited(&mut self, key: &Key, kind: Option<&Node>, scope: &Scope<'_>, context: &str) -> Option<Rule> {
+        if let Some(node) = kind {
+            return self.kind_named(node, scope, context);
+        }
+        if scope.fallback.is_none() {
+            self.check
+                .report(
+                    "H305",
+                    key.span,
+                    context,
+                    format!("nothing says who wins a conflict about {context}"),
+                )
+                .why("a rule nobody chose would lose somebody's data")
+                .help("give it a kind, or `on_conflict`, or `owner`; `defaults: { on_conflict: hold }` is for all");
+        }
+        scope.fallback.clone()
+    }
+
+    fn kind_named(&mut self, node: &Node, scope: &Scope<'_>, context: &str) -> Option<Rule> {
+        let scalar = self.check.scalar(node, context)?;
+        let rule = scope
+            .own_kinds
+            .get(&scalar.text)
+            .or_else(|| scope.kinds.get(&scalar.text));
+        if rule.is_none() {
+            let names = scope.own_kinds.keys().chain(scope.kinds.keys()).map(String::as_str);
+            let names = names.chain(STRATEGIES.iter().map(|(name, _)| *name));
+            let help = suggestion(&scalar.raw, names);
+            self.check
+                .report("H302", node.span, context, format!("there is no kind `{}`", scalar.raw))
+                .help(help);
+        }
+        rule.cloned().flatten()
+    }
+
+    /// Whether the rule can work on such values.
+    fn fits(&mut self, strategy: &Strategy, kind: FieldKind, span: Span, context: &str) {
+        let needs = match (strategy, kind) {
+            (Strategy::Add, FieldKind::Number { .. }) => return,
+            (Strategy::Union, FieldKind::List(_)) => return,
+            (Strategy::Add, _) => "a number",
+            (Strategy::Union, _) => "an array",
+            (Strategy::Max | Strategy::Min, FieldKind::Bool | FieldKind::List(_)) => "a number, a text or a time",
+            _ => return,
+        };
+        self.check
+            .report(
+                "H205",
+                span,
+                context,
+                format!("`{strategy}` cannot decide about {context}"),
+            )
+            .found(format!("the schema says {kind}; `{strategy}` needs {needs}"))
+            .help("change the type in the schema, or the rule");
+    }
+
+    fn note_systems(&mut self, strategy: &Strategy, field: &str, span: Span, context: &str) {
+        let systems = match strategy {
+            Strategy::Owner(system) => std::slice::from_ref(system),
+            Strategy::Order(systems) => systems.as_slice(),
+            _ => return,
+        };
+        let entity = self.name;
+        self.named.extend(systems.iter().map(|system| Named {
+            entity: entity.to_owned(),
+            field: Some(field.to_owned()),
+            system: system.clone(),
+            span,
+            context: context.to_owned(),
+        }));
+    }
+
+    /// `[{ same: [email] }]`
+    fn match_on(&mut self, node: &Node, fields: &[Field]) -> Vec<Vec<String>> {
+        let context = format!("entities.{}.match", self.name);
+        let Content::List(items) = &node.content else {
+            self.check.shape(node, &context, "a list such as `[{ same: [email] }]`");
+            return Vec::new();
+        };
+        items
+            .iter()
+            .filter_map(|item| self.same(item, fields, &context))
+            .collect()
+    }
+
+    fn same(&mut self, node: &Node, fields: &[Field], context: &str) -> Option<Vec<String>> {
+        let map = self.check.map(node, context, &MATCH);
+        let Some(node) = map.get("same") else {
+            if !MATCH.later.iter().any(|key| map.get(key).is_some()) {
+                self.check
+                    .missing(&map, context, "same", "name the fields: `{ same: [email] }`");
+            }
+            return None;
+        };
+        let names = self.check.texts(node, context);
+        for (name, node) in &names {
+            match fields.iter().find(|field| field.name == *name) {
+                None => self.unknown_field(node, fields, context),
+                Some(field) if matches!(field.kind, FieldKind::List(_)) => {
+                    let report = self
+                        .check
+                        .report("H205", node.span, context, "a list cannot identify an entity");
+                    drop(report.help("match on single values"));
+                }
+                Some(_) => {}
+            }
+        }
+        Some(names.into_iter().map(|(name, _)| name).collect())
+    }
+
+    fn unknown_field(&mut self, node: &Node, fields: &[Field], context: &str) {
+        let help = suggestion(node.shown(), fields.iter().map(|field| field.name.as_str()));
+        let title = format!("{} has no field `{}`", self.name, node.shown());
+        self.check.report("H206", node.span, context, title).help(help);
+    }
+
+    /// One policy for all, or one for each system.
+    fn on_delete(&mut self, node: &Node, entity: &mut Entity) {
+        let context = format!("entities.{}.on_delete", self.name);
+        let Content::Map(entries) = &node.content else {
+            entity.default_delete = self.policy(node, &context).unwrap_or_default();
+            return;
+        };
+        for (key, node) in entries {
+            self.named.push(Named {
+                entity: self.name.to_owned(),
+                field: None,
+                system: key.name.clone(),
+                span: key.span,
+                context: context.clone(),
+            });
+            let policy = self.policy(node, &context);
+            entity.on_delete.extend(policy.map(|policy| (key.name.clone(), policy)));
+        }
+    }
+
+    fn policy(&mut self, node: &Node, context: &str) -> Option<DeletePolicy> {
+        if node.shown() == "hold" {
+            let title = "`hold` for deletes is known, but not supported yet".to_owned();
+            self.check
+                .later_value(node, context, title, "use delete_wins, update_wins, soft or ignore");
+            return None;
+        }
+        self.check.word(node, context, &POLICIES)
+    }
+}
+
+/// The same for files that say the same, wherever and however they say it. The order of systems is part of it, because
+/// it breaks ties.
+fn fingerprint(entity: &Entity, pipeline: &Pipeline) -> String {
+    let mut hash = Sha256::new();
+    let mut say = |part: String| {
+        hash.update(part.as_bytes());
+        hash.update([0]);
+    };
+    say(format!("{}@{}", entity.name, entity.version));
+    pipeline.authority().for_each(|system| say(format!("system {system}")));
+    for field in &entity.fields {
+        say(format!(
+            "field {} {:?} {} {}",
+            field.name, field.kind, field.nullable, field.strategy
+        ));
+    }
+    entity
+        .match_on
+        .iter()
+        .for_each(|fields| say(format!("match {}", fields.join("\u{1}"))));
+    entity
+        .on_delete
+        .iter()
+        .for_each(|(system, policy)| say(format!("delete {system} {policy}")));
+    say(format!("delete * {}", entity.default_delete));
+    hash.finalize()
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}

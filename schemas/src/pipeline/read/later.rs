@@ -1,0 +1,49 @@
+//! What the pipeline file is designed to say and this version cannot do. Accepting it silently would be worse than an
+//! error: a guard that does not guard, a grant that grants everything.
+
+/// Why such a key is refused.
+pub(super) const WHY: &str = "ignoring it would promise something that does not happen";
+
+const REMOVE: &str = "remove it";
+
+/// What a key is for, and what to do without it.
+pub(super) fn of(key: &str) -> (&'static str, &'static str) {
+    match key {
+        "purposes" | "for" => ("limiting fields to purposes", REMOVE),
+        "grants" => (
+            "granting purposes to apps",
+            "remove it, and leave fields an app may not have out of its links",
+        ),
+        "pii" | "subject" => ("marking personal data", REMOVE),
+        "kms" => ("a key per person", REMOVE),
+        "keep" => (
+            "retention by topic",
+            "remove it, and set retention on the topics themselves",
+        ),
+        "guards" | "guard" => ("stopping suspicious changes", REMOVE),
+        "check" => (
+            "a condition on values",
+            "remove it; the app's own constraints still refuse bad values",
+        ),
+        "verify" => ("comparing apps regularly", REMOVE),
+        "http" | "auth" | "pull" | "limits" => ("an app behind HTTP", "remove this system for now"),
+        "mysql" => ("an app on MySQL", "capture it with Debezium: `capture: debezium`"),
+        "maintenance" => ("a maintenance window", "remove it; a target that is down is waited for"),
+        "mode" => ("writing in batches", "remove it; every link is live"),
+        "references" => ("references between entities", REMOVE),
+        "same_as" | "score" | "link" | "review" => ("matching by similarity", "use `match: [{ same: [FIELD] }]`"),
+        "if_uncertain" => (
+            "a rule for stamps too close to call",
+            "remove it; such ties go by the order of `systems`",
+        ),
+        "expires" | "then" | "approvers" => (
+            "a deadline for held fields",
+            "remove it; a held field waits for a person",
+        ),
+        "min" | "max" | "below_min" | "absolute_from" => ("limits of a counter", REMOVE),
+        "groups" | "group" => ("fields that win together", REMOVE),
+        "initial" | "migrate" | "else" | "lease" => ("this rule", REMOVE),
+        "env" => ("settings by environment", "use ${env:NAME} where they differ"),
+        _ => ("this", REMOVE),
+    }
+}
