@@ -1,0 +1,590 @@
+//! What to write into one app for one agreed record. Pure: no clock, no database, no Kafka.
+//!
+//! The write is compare-and-set, field by field. A field is written only if the app still holds what we believe it holds:
+//! the last word we have read of it, or what we wrote there last. Otherwise its own edit is on its way to us and nothing is
+//! done: the edit will be merged and a newer record will come. So no edit is ever overwritten unseen.
+//!
+//! Twice is once: what was written is remembered beside the data ([`Applied`]), and a record whose vector does not
+//! dominate the remembered one is older and skipped. Counters are written as the difference between what is due in all and
+//! what was delivered so far, so that neither a repetition nor a lost record in between can change the sum.
+//!
+//! Every write leaves a mark, and so does a decision that needs no write: its readers in that app have seen it all the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use syncline_schemas::canonical::{AppWords, Canonical, SaidWord};
+use syncline_schemas::lens::{self, Cell, Fields, LensError, Row};
+use syncline_schemas::mapped::RowKey;
+use syncline_schemas::mark::{Act, Mark, MarkedField};
+use syncline_schemas::pipeline::{Link, LinkField};
+use syncline_schemas::position::{Position, Vector};
+use syncline_schemas::value::{Number, Value};
+
+/// What we wrote last for an entity, as kept in the target.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// The row written or seen.
+    pub row: Option<RowKey>,
+    /// Whether we deleted that row ourselves: if the entity comes back to life the row is made anew.
+    pub removed: bool,
+    /// What the last record was made from.
+    pub vector: Vector,
+    /// What was written, or found to be as agreed, by field.
+    pub fields: BTreeMap<String, AppliedField>,
+    /// Sum of everything delivered, by counter.
+    pub counters: BTreeMap<String, Number>,
+}
+
+/// What we wrote last into one field.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppliedField {
+    /// The app's own last word that was known then.
+    pub word: Option<Position>,
+    /// Hash of the value.
+    pub hash: String,
+    /// The vector that the mark told the app.
+    pub vector: Vector,
+}
+
+/// The row that the record speaks of, as found in the table and locked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// No row of this app is known.
+    Unknown,
+    /// A row is known, but it is not in the table.
+    Missing(RowKey),
+    /// It is there.
+    Row(RowKey, Row),
+}
+
+/// What the table's columns can hold, as far as it matters here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Columns that cannot be null.
+    pub never_null: BTreeSet<String>,
+    /// Digits after the point that a column keeps; PostgreSQL would round the rest off silently.
+    pub digits: BTreeMap<String, i64>,
+}
+
+/// Everything a plan depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct Given<'a> {
+    /// Name of the pipeline, for the mark.
+    pub pipeline: &'a str,
+    /// The table that is written.
+    pub link: &'a Link,
+    /// What its columns can hold.
+    pub limits: &'a Limits,
+    /// The agreed record.
+    pub record: &'a Canonical,
+    /// What we wrote last.
+    pub applied: Option<&'a Applied>,
+    /// What the table holds now.
+    pub found: &'a Found,
+}
+
+/// What became of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Verdict {
+    /// Something newer has been written already.
+    Older,
+    /// Nothing is to be done.
+    Nothing,
+    /// The app's own edit is on its way; at least a part was left to it, and nothing else was due.
+    Stale,
+    /// The row is as agreed; the app's log is told so.
+    Seen,
+    /// A row is made.
+    Inserted,
+    /// Some fields of a row are written.
+    Updated,
+    /// A row is deleted.
+    Deleted,
+}
+
+/// What is written into the app's table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// Nothing.
+    Nothing,
+    /// A new row.
+    Insert {
+        /// Its key, if the app does not make it by its own defaults.
+        row: Option<RowKey>,
+        /// Its columns.
+        values: BTreeMap<String, Value>,
+    },
+    /// Columns of a row.
+    Update {
+        /// The row.
+        row: RowKey,
+        /// Its columns.
+        values: BTreeMap<String, Value>,
+    },
+    /// A row goes.
+    Delete {
+        /// The row.
+        row: RowKey,
+    },
+}
+
+/// What is done for one record: all of it in one transaction, the mark first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// What becomes of the record.
+    pub verdict: Verdict,
+    /// What is written into the app's table.
+    pub write: Write,
+    /// What the app's log is told.
+    pub mark: Option<Mark>,
+    /// What is remembered, if that changes.
+    pub applied: Option<Applied>,
+    /// Fields that were left to the app's own edit.
+    pub stale: Vec<String>,
+}
+
+/// A record that this app cannot hold. The reason names fields and columns and shows no values.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Refusal(pub String);
+
+impl From<LensError> for Refusal {
+    fn from(error: LensError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// The row of `app` that a record speaks of: what the app itself said, else what we made there.
+pub fn address(record: &Canonical, app: &str, applied: Option<&Applied>) -> Option<RowKey> {
+    let said = record
+        .app(app)
+        .filter(|words| !words.gone && !words.row.0.is_empty())
+        .map(|words| words.row.clone());
+    said.or_else(|| applied.and_then(|applied| applied.row.clone()))
+}
+
+/// What to do for one record.
+pub fn plan(given: &Given<'_>) -> Result<Plan, Refusal> {
+    if given
+        .applied
+        .is_some_and(|applied| !given.record.vector.dominates(&applied.vector))
+    {
+        return Ok(Plan {
+            applied: None,
+            ..given.nothing(Verdict::Older)
+        });
+    }
+    if given.words().is_some_and(|words| words.gone) {
+        return Ok(given.nothing(Verdict::Nothing));
+    }
+    match (given.record.deleted, given.found) {
+        (true, Found::Row(key, row)) => given.delete(key, row),
+        (true, _) => Ok(given.nothing(Verdict::Nothing)),
+        (false, Found::Row(key, row)) => given.update(key, row),
+        (false, Found::Unknown) => given.insert(None),
+        (false, Found::Missing(key)) if given.remakes() => given.insert(Some(key)),
+        (false, Found::Missing(_)) => Ok(given.nothing(Verdict::Stale)),
+    }
+}
+
+/// The hash by which a value is remembered: 16 hex digits, no more of the value than that.
+pub fn hash(value: &Value) -> String {
+    let digest = Sha256::digest(value.to_string().as_bytes());
+    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// How a field of the row compares with the agreed value.
+enum Weight {
+    Same,
+    Write,
+    Stale,
+}
+
+/// What an update collects on its way through the fields.
+#[derive(Default)]
+struct Draft {
+    values: BTreeMap<String, Value>,
+    marked: Vec<MarkedField>,
+    stale: Vec<String>,
+}
+
+impl<'a> Given<'a> {
+    fn words(&self) -> Option<&'a AppWords> {
+        self.record.app(&self.link.system)
+    }
+
+    fn word(&self, field: &str) -> Option<&'a SaidWord> {
+        self.words().and_then(|words| words.word(field))
+    }
+
+    fn remembered(&self, field: &str) -> Option<&'a AppliedField> {
+        self.applied.and_then(|applied| applied.fields.get(field))
+    }
+
+    /// Whether a row that is not there is to be made again: the app deleted it and that does not stand, or we did.
+    fn remakes(&self) -> bool {
+        self.words().is_some_and(|words| words.remake) || self.applied.is_some_and(|applied| applied.removed)
+    }
+
+    /// The fields that are delivered here, with their agreed values.
+    fn due(&self) -> impl Iterator<Item = (&'a LinkField, &'a Value)> {
+        let record = self.record;
+        self.link
+            .fields
+            .iter()
+            .filter(|field| field.writes() && !record.held.contains(&field.field))
+            .filter_map(|field| record.fields.get(&field.field).map(|value| (field, value)))
+    }
+
+    /// A counter is added to only where the app's own additions are read; elsewhere the agreed value is simply written.
+    fn is_counter(&self, field: &LinkField) -> bool {
+        self.record.counters.contains(&field.field) && self.is_read(field)
+    }
+
+    fn is_read(&self, field: &LinkField) -> bool {
+        self.link.reads() && field.reads
+    }
+
+    fn nothing(&self, verdict: Verdict) -> Plan {
+        let row = address(self.record, &self.link.system, self.applied);
+        let applied = self.remember(row, &[], verdict);
+        Plan {
+            verdict,
+            write: Write::Nothing,
+            mark: None,
+            applied,
+            stale: Vec::new(),
+        }
+    }
+
+    /// The agreed columns of a field; an error if the app would hold something else than was agreed.
+    fn put(&self, field: &LinkField, value: &Value) -> Result<Vec<(String, Value)>, Refusal> {
+        let columns = lens::put(self.link, &field.field, value)?;
+        for (column, value) in &columns {
+            self.refuse_rounding(column, value)?;
+        }
+        Ok(columns)
+    }
+
+    fn refuse_rounding(&self, column: &str, value: &Value) -> Result<(), Refusal> {
+        match (value, self.limits.digits.get(column)) {
+            (Value::Number(number), Some(digits)) if !number.shift(*digits).is_integer() => Err(Refusal(format!(
+                "column {column} keeps {digits} digits after the point, the agreed value has more"
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// New rows.
+impl Given<'_> {
+    fn insert(&self, key: Option<&RowKey>) -> Result<Plan, Refusal> {
+        let mut values = BTreeMap::new();
+        let mut marked = Vec::new();
+        for (field, value) in self.due() {
+            let columns = self.put(field, value)?;
+            if columns
+                .iter()
+                .any(|(column, value)| value.is_null() && self.limits.never_null.contains(column))
+            {
+                continue; // the app's default, which will come to us as its own word
+            }
+            values.extend(columns);
+            marked.push(self.marked(field, value)?);
+        }
+        if let Some(key) = key {
+            values.extend(
+                key.columns()
+                    .ok_or_else(|| Refusal("the key of the row cannot be read".to_owned()))?,
+            );
+        }
+        if values.is_empty() {
+            return Err(Refusal("no field of the record can be written here".to_owned()));
+        }
+        let row = key.cloned().or_else(|| self.key_within(&values));
+        let mark = Some(self.mark(Act::Insert, row.as_ref(), &marked));
+        let applied = self.remember(row.clone(), &marked, Verdict::Inserted);
+        Ok(Plan {
+            verdict: Verdict::Inserted,
+            write: Write::Insert { row, values },
+            mark,
+            applied,
+            stale: Vec::new(),
+        })
+    }
+
+    /// The key, where all its columns are agreed fields.
+    fn key_within(&self, values: &BTreeMap<String, Value>) -> Option<RowKey> {
+        let columns: Option<Vec<(&str, &Value)>> = self
+            .link
+            .key
+            .iter()
+            .map(|column| Some((column.as_str(), values.get(column)?)))
+            .collect();
+        columns.filter(|columns| !columns.is_empty()).map(RowKey::new)
+    }
+
+    fn marked(&self, field: &LinkField, value: &Value) -> Result<MarkedField, Refusal> {
+        let delivered = if self.is_counter(field) {
+            self.delivered(&field.field, value)?
+        } else {
+            None
+        };
+        let value = if delivered.is_some() { None } else { Some(value.clone()) };
+        Ok(MarkedField {
+            name: field.field.clone(),
+            value,
+            delivered,
+        })
+    }
+}
+
+/// Rows that are there.
+impl Given<'_> {
+    fn update(&self, key: &RowKey, row: &Row) -> Result<Plan, Refusal> {
+        let current = lens::current(self.link, row)?;
+        let mut draft = Draft::default();
+        for (field, agreed) in self.due() {
+            if self.is_counter(field) {
+                self.add(field, agreed, &current, row, &mut draft)?;
+            } else {
+                self.set(field, agreed, &current, row, &mut draft)?;
+            }
+        }
+        Ok(self.settle(key, draft))
+    }
+
+    fn settle(&self, key: &RowKey, draft: Draft) -> Plan {
+        let (verdict, act) = match (draft.values.is_empty(), draft.marked.is_empty(), draft.stale.is_empty()) {
+            (false, _, _) => (Verdict::Updated, Some(Act::Update)),
+            (true, false, _) => (Verdict::Seen, Some(Act::Seen)),
+            (true, true, false) => (Verdict::Stale, None),
+            (true, true, true) => (Verdict::Nothing, None),
+        };
+        let mark = act.map(|act| self.mark(act, Some(key), &draft.marked));
+        let applied = self.remember(Some(key.clone()), &draft.marked, verdict);
+        let write = match verdict {
+            Verdict::Updated => Write::Update {
+                row: key.clone(),
+                values: draft.values,
+            },
+            _ => Write::Nothing,
+        };
+        Plan {
+            verdict,
+            write,
+            mark,
+            applied,
+            stale: draft.stale,
+        }
+    }
+
+    /// A field that is replaced.
+    fn set(
+        &self,
+        field: &LinkField,
+        agreed: &Value,
+        current: &Fields,
+        row: &Row,
+        draft: &mut Draft,
+    ) -> Result<(), Refusal> {
+        let marked = || MarkedField {
+            name: field.field.clone(),
+            value: Some(agreed.clone()),
+            delivered: None,
+        };
+        match self.weigh(field, agreed, current) {
+            Weight::Same if self.must_tell(&field.field) => draft.marked.push(marked()),
+            Weight::Same => {}
+            Weight::Stale => draft.stale.push(field.field.clone()),
+            Weight::Write => {
+                let columns = differing(self.put(field, agreed)?, row);
+                if !columns.is_empty() {
+                    draft.values.extend(columns);
+                    draft.marked.push(marked());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn weigh(&self, field: &LinkField, agreed: &Value, current: &Fields) -> Weight {
+        match current.get(&field.field) {
+            Some(Some(now)) if same(field, now, agreed) => Weight::Same,
+            Some(Some(now)) if self.is_expected(field, now) => Weight::Write,
+            Some(Some(_)) => Weight::Stale,
+            // A field that can be written and not read: what we wrote last is all there is to compare with.
+            _ if self
+                .remembered(&field.field)
+                .is_some_and(|last| last.hash == hash(agreed)) =>
+            {
+                Weight::Same
+            }
+            _ => Weight::Write,
+        }
+    }
+
+    /// Whether `now` is what we believe the app to hold.
+    ///
+    /// What we wrote last counts even when a later word is known: that word may stand before our write in the app's log
+    /// (an edit and its undoing that we overtook), and then nothing further would ever come from the app.
+    fn is_expected(&self, field: &LinkField, now: &Value) -> bool {
+        let last = self.remembered(&field.field);
+        let word = self
+            .word(&field.field)
+            .filter(|word| last.is_none_or(|last| Some(word.position) > last.word));
+        let as_said = word.is_some_and(|word| same(field, &word.value, now));
+        let as_written = last.is_some_and(|last| last.hash == hash(now));
+        !self.is_read(field) || as_said || as_written || (word.is_none() && last.is_none())
+    }
+
+    /// Whether the app's log has to be told of a decision that needed no write there.
+    fn must_tell(&self, field: &str) -> bool {
+        let told = |unseen: &Vector| self.remembered(field).is_some_and(|last| last.vector.dominates(unseen));
+        self.word(field)
+            .is_some_and(|word| !word.unseen.is_empty() && !told(&word.unseen))
+    }
+
+    /// A field that is added to.
+    fn add(
+        &self,
+        field: &LinkField,
+        agreed: &Value,
+        current: &Fields,
+        row: &Row,
+        draft: &mut Draft,
+    ) -> Result<(), Refusal> {
+        let Some(due) = self.delivered(&field.field, agreed)? else {
+            return Ok(());
+        };
+        let so_far = self
+            .applied
+            .and_then(|applied| applied.counters.get(&field.field))
+            .cloned();
+        let delta = &due - &so_far.unwrap_or_else(Number::zero);
+        if delta == Number::zero() {
+            return Ok(());
+        }
+        let now = match current.get(&field.field) {
+            Some(Some(Value::Number(now))) => now.clone(),
+            Some(Some(Value::Null)) => Number::zero(),
+            _ => {
+                return Err(Refusal(format!(
+                    "{}: a counter can only be added to where it can be read",
+                    field.field
+                )));
+            }
+        };
+        draft
+            .values
+            .extend(differing(self.put(field, &Value::Number(&now + &delta))?, row));
+        draft.marked.push(MarkedField {
+            name: field.field.clone(),
+            value: None,
+            delivered: Some(due),
+        });
+        Ok(())
+    }
+
+    /// What must have been delivered to the app in all: the agreed sum less what it did itself.
+    fn delivered(&self, field: &str, agreed: &Value) -> Result<Option<Number>, Refusal> {
+        match agreed {
+            Value::Number(sum) => {
+                let own = self.word(field).and_then(|word| word.own.clone());
+                Ok(Some(sum - &own.unwrap_or_else(Number::zero)))
+            }
+            Value::Null => Ok(None),
+            _ => Err(Refusal(format!("{field}: a counter must be a number"))),
+        }
+    }
+}
+
+/// Rows that go, and what is left behind.
+impl Given<'_> {
+    /// A row that its app edited meanwhile is left alone: the edit may bring the entity back to life.
+    fn delete(&self, key: &RowKey, row: &Row) -> Result<Plan, Refusal> {
+        let current = lens::current(self.link, row)?;
+        let due = self.due().filter(|(field, _)| !self.is_counter(field));
+        let stale = due.filter(|(field, agreed)| matches!(self.weigh(field, agreed, &current), Weight::Stale));
+        let stale: Vec<String> = stale.map(|(field, _)| field.field.clone()).collect();
+        if !stale.is_empty() {
+            return Ok(Plan {
+                stale,
+                ..self.nothing(Verdict::Stale)
+            });
+        }
+        let mark = Some(self.mark(Act::Delete, Some(key), &[]));
+        let applied = self.remember(Some(key.clone()), &[], Verdict::Deleted);
+        let write = Write::Delete { row: key.clone() };
+        Ok(Plan {
+            verdict: Verdict::Deleted,
+            write,
+            mark,
+            applied,
+            stale,
+        })
+    }
+
+    fn mark(&self, act: Act, row: Option<&RowKey>, fields: &[MarkedField]) -> Mark {
+        Mark {
+            pipeline: self.pipeline.to_owned(),
+            entity: self.link.entity.clone(),
+            cid: self.record.cid.clone(),
+            table: self.link.qualified_table(),
+            row: row.map(|row| row.0.clone()),
+            act,
+            vector: self.record.vector.clone(),
+            stamp_us: self.record.stamp_us,
+            fields: fields.to_vec(),
+        }
+    }
+
+    /// What is remembered of this record; none if that is what is remembered already.
+    fn remember(&self, row: Option<RowKey>, marked: &[MarkedField], verdict: Verdict) -> Option<Applied> {
+        let made_or_gone = matches!(verdict, Verdict::Inserted | Verdict::Deleted);
+        let mut applied = self.applied.filter(|_| !made_or_gone).cloned().unwrap_or_default();
+        applied.row = row;
+        // A row that is there is not removed, whoever made it; one that we removed stays so until it is made anew.
+        let there = matches!(self.found, Found::Row(..));
+        applied.removed = verdict == Verdict::Deleted || (applied.removed && !there);
+        applied.vector = self.record.vector.clone();
+        for field in marked {
+            if let Some(delivered) = &field.delivered {
+                applied.counters.insert(field.name.clone(), delivered.clone());
+            }
+            if let Some(value) = &field.value {
+                applied
+                    .fields
+                    .insert(field.name.clone(), self.remember_field(&field.name, value));
+            }
+        }
+        (Some(&applied) != self.applied).then_some(applied)
+    }
+
+    fn remember_field(&self, field: &str, value: &Value) -> AppliedField {
+        let word = self.word(field).map(|word| word.position);
+        AppliedField {
+            word,
+            hash: hash(value),
+            vector: self.record.vector.clone(),
+        }
+    }
+}
+
+/// Whether two values are the same to this field: of a set, the order does not count.
+fn same(field: &LinkField, left: &Value, right: &Value) -> bool {
+    match (left, right) {
+        (Value::List(left), Value::List(right)) if field.set => {
+            Value::set(left.iter().cloned()) == Value::set(right.iter().cloned())
+        }
+        _ => left == right,
+    }
+}
+
+/// The columns that the row does not hold already: what the app split in its own way stays as it is.
+fn differing(mut columns: Vec<(String, Value)>, row: &Row) -> Vec<(String, Value)> {
+    columns.retain(|(column, value)| !matches!(row.get(column), Some(Cell::Set(now)) if now == value));
+    columns
+}

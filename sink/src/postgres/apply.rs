@@ -1,0 +1,439 @@
+//! One batch, one transaction: lock the offsets, leave out what is done, read, plan, write, remember, advance, commit.
+//!
+//! A record that the app refuses must not hold up its neighbours, and must not let a later record of its key overtake it.
+//! So a part of the batch that is refused is undone to its savepoint and halved until the refused record stands alone.
+//! Each attempt reads the rows anew: what an undone one had locked and planned is gone with it. A record refused only
+//! because a neighbour was not yet in its place (a child before its parent, two rows passing a unique value on) gets another
+//! try when the others are in.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use syncline_runtime::{Class, Failure, Outcome, failpoint};
+use syncline_schemas::canonical::Canonical;
+use syncline_schemas::mapped::RowKey;
+
+use super::books::{Offset, Owner, Parked};
+use super::link_table::LinkTable;
+use super::session::Session;
+use super::write;
+use crate::plan::{self, Applied, Found, Given, Plan, Verdict};
+use crate::target::{Delivery, Partition, Report};
+
+/// How often refused records get another try when others went through meanwhile.
+const SECOND_TRIES_MAX: usize = 3;
+
+/// A connection and what is known of the tables behind it.
+pub struct Open {
+    /// The connection.
+    pub session: Session,
+    /// The links that write, in the order of the pipeline file.
+    pub links: Vec<LinkTable>,
+}
+
+/// Whether a batch comes in its turn, or is a parked one taken up again.
+#[derive(Clone, Copy)]
+pub enum Turn<'a> {
+    /// From the topics in order, under these claims.
+    Live(&'a BTreeMap<Partition, i64>),
+    /// Out of turn: parked keys are tried again, offsets stay.
+    Replay,
+}
+
+/// A record of the batch, and what the books say of its key.
+struct Work<'a> {
+    delivery: &'a Delivery,
+    record: &'a Canonical,
+    link: usize,
+    applied: Option<Applied>,
+    parked: Option<Parked>,
+}
+
+/// What became of a record: what was done, or why it was refused.
+type Fate = Result<Plan, String>;
+
+/// Applies a batch in one transaction.
+pub async fn apply(open: &Open, owner: &Owner, turn: Turn<'_>, batch: &[Delivery]) -> Outcome<Report> {
+    failpoint::check("sink.before_begin")?;
+    let session = &open.session;
+    session.begin().await?;
+    let partitions: BTreeSet<Partition> = batch.iter().map(|delivery| delivery.from.clone()).collect();
+    let partitions: Vec<Partition> = partitions.into_iter().collect();
+    let offsets = owner.lock_offsets(session, &partitions).await?;
+    let latest = latest(due(batch, &offsets, turn)?);
+    let mut report = Report {
+        skipped: (batch.len() - latest.len()) as u64,
+        ..Report::default()
+    };
+    let books = Books::load(session, owner, &latest).await?;
+    let (works, behind) = books.sort(open, latest, turn);
+    let fates = settle(open, owner, &works).await?;
+    failpoint::check("sink.after_apply")?;
+    keep(session, owner, &works, &fates, behind, &mut report).await?;
+    if let Turn::Live(_) = turn {
+        owner.advance(session, &ends(batch, &offsets)).await?;
+    }
+    failpoint::check("sink.after_offsets")?;
+    failpoint::check("sink.before_commit")?;
+    session.control("COMMIT").await.map_err(unknown)?;
+    failpoint::check("sink.after_commit")?;
+    Ok(report)
+}
+
+/// Nobody knows whether a COMMIT without an answer happened. The offset row does: the batch is simply given again.
+fn unknown(failure: Failure) -> Failure {
+    match failure.class {
+        Class::Poison => failure,
+        _ => Failure::transient(
+            "COMMIT_UNKNOWN",
+            format!("no answer to COMMIT, the offset row will tell: {failure}"),
+        ),
+    }
+}
+
+/// The records that have not been applied. Fails if somebody else has claimed their partition since.
+fn due<'a>(batch: &'a [Delivery], offsets: &BTreeMap<Partition, Offset>, turn: Turn<'_>) -> Outcome<Vec<&'a Delivery>> {
+    let Turn::Live(epochs) = turn else {
+        return Ok(batch.iter().collect());
+    };
+    let mut due = Vec::with_capacity(batch.len());
+    for delivery in batch {
+        let Some(offset) = offsets.get(&delivery.from) else {
+            return Err(fenced(&delivery.from));
+        };
+        if epochs.get(&delivery.from) != Some(&offset.epoch) {
+            return Err(fenced(&delivery.from));
+        }
+        if delivery.offset >= offset.next {
+            due.push(delivery);
+        }
+    }
+    Ok(due)
+}
+
+fn fenced(partition: &Partition) -> Failure {
+    Failure::transient(
+        "FENCED",
+        format!(
+            "another sink has taken over partition {} of {}",
+            partition.number, partition.topic
+        ),
+    )
+}
+
+/// The last record of each key: the agreed record is a state, not a step.
+fn latest(due: Vec<&Delivery>) -> Vec<&Delivery> {
+    let mut last: BTreeMap<(String, String), usize> = BTreeMap::new();
+    for (at, delivery) in due.iter().enumerate() {
+        last.insert((delivery.entity.to_string(), delivery.cid()), at);
+    }
+    let keep: BTreeSet<usize> = last.into_values().collect();
+    due.into_iter()
+        .enumerate()
+        .filter(|(at, _)| keep.contains(at))
+        .map(|(_, delivery)| delivery)
+        .collect()
+}
+
+/// Where each partition goes on after the batch.
+fn ends(batch: &[Delivery], offsets: &BTreeMap<Partition, Offset>) -> BTreeMap<Partition, i64> {
+    let mut ends: BTreeMap<Partition, i64> = offsets
+        .iter()
+        .map(|(partition, offset)| (partition.clone(), offset.next))
+        .collect();
+    for delivery in batch {
+        let end = ends.entry(delivery.from.clone()).or_default();
+        *end = (*end).max(delivery.offset + 1);
+    }
+    ends
+}
+
+/// What the books say of the keys of a batch.
+struct Books {
+    applied: BTreeMap<(String, String), Applied>,
+    parked: BTreeMap<(String, String), Parked>,
+}
+
+impl Books {
+    async fn load(session: &Session, owner: &Owner, latest: &[&Delivery]) -> Outcome<Self> {
+        let keys: Vec<(String, String)> = latest
+            .iter()
+            .map(|delivery| (delivery.entity.to_string(), delivery.cid()))
+            .collect();
+        if keys.is_empty() {
+            return Ok(Self {
+                applied: BTreeMap::new(),
+                parked: BTreeMap::new(),
+            });
+        }
+        let parked = owner.parked_among(session, &keys).await?;
+        Ok(Self {
+            applied: owner.applied(session, &keys).await?,
+            parked,
+        })
+    }
+
+    /// What is to be applied, and what stays parked or is parked behind a refused record.
+    fn sort<'a>(mut self, open: &Open, latest: Vec<&'a Delivery>, turn: Turn<'_>) -> (Vec<Work<'a>>, Vec<Parked>) {
+        let (mut works, mut behind) = (Vec::new(), Vec::new());
+        for delivery in latest {
+            let key = (delivery.entity.to_string(), delivery.cid());
+            let parked = self.parked.remove(&key);
+            let record = match &delivery.content {
+                Ok(None) => continue,
+                Ok(Some(record)) => record,
+                Err(reason) => {
+                    behind.push(refused(delivery, parked, false, reason.clone()));
+                    continue;
+                }
+            };
+            let Some(link) = open.links.iter().position(|link| *link.link.entity == *delivery.entity) else {
+                continue;
+            };
+            let work = Work {
+                delivery,
+                record,
+                link,
+                applied: self.applied.remove(&key),
+                parked,
+            };
+            match &work.parked {
+                Some(parked) if !work.heals(parked, open, turn) => {
+                    behind.push(Parked {
+                        offset: delivery.offset,
+                        from: delivery.from.clone(),
+                        ..parked.clone()
+                    });
+                }
+                _ => works.push(work),
+            }
+        }
+        (works, behind)
+    }
+}
+
+impl Work<'_> {
+    fn address(&self, open: &Open) -> Option<RowKey> {
+        plan::address(self.record, &open.links[self.link].link.system, self.applied.as_ref())
+    }
+
+    /// Whether a parked key is tried again: a person asked, or the app's own row, unknown when the record was refused, has
+    /// become known. An insert that met that very row would now be an update.
+    fn heals(&self, parked: &Parked, open: &Open, turn: Turn<'_>) -> bool {
+        matches!(turn, Turn::Replay) || (!parked.row_known && self.address(open).is_some())
+    }
+
+    fn plan(&self, open: &Open, pipeline: &str, found: &Found) -> Fate {
+        let link = &open.links[self.link];
+        let given = Given {
+            pipeline,
+            link: &link.link,
+            limits: &link.limits,
+            record: self.record,
+            applied: self.applied.as_ref(),
+            found,
+        };
+        plan::plan(&given).map_err(|refusal| refusal.to_string())
+    }
+}
+
+/// Brings all records to their fate.
+async fn settle(open: &Open, owner: &Owner, works: &[Work<'_>]) -> Outcome<Vec<Fate>> {
+    let mut fates: Vec<Option<Fate>> = works.iter().map(|_| None).collect();
+    let mut refused = pass(open, owner, works, apart(open, works), &mut fates).await?;
+    for _ in 0..SECOND_TRIES_MAX {
+        let before = refused.len();
+        if before == 0 || before == works.len() {
+            break;
+        }
+        let alone = refused.into_iter().map(|at| vec![at]).collect();
+        refused = pass(open, owner, works, alone, &mut fates).await?;
+        if refused.len() == before {
+            break;
+        }
+    }
+    Ok(fates
+        .into_iter()
+        .map(|fate| fate.unwrap_or_else(|| Err("was not tried".to_owned())))
+        .collect())
+}
+
+/// Parts in which no two records speak of one row: the second must see what the first has done.
+fn apart(open: &Open, works: &[Work<'_>]) -> Vec<Vec<usize>> {
+    let mut parts: Vec<(BTreeSet<(usize, RowKey)>, Vec<usize>)> = vec![Default::default()];
+    for (at, work) in works.iter().enumerate() {
+        let Some(address) = work.address(open) else {
+            parts[0].1.push(at);
+            continue;
+        };
+        let place = (work.link, address);
+        let free = parts.iter().position(|(taken, _)| !taken.contains(&place));
+        let part = free.unwrap_or_else(|| {
+            parts.push(Default::default());
+            parts.len() - 1
+        });
+        parts[part].0.insert(place);
+        parts[part].1.push(at);
+    }
+    parts
+        .into_iter()
+        .map(|(_, part)| part)
+        .filter(|part| !part.is_empty())
+        .collect()
+}
+
+/// Tries the parts in order, halving what is refused. Gives the records that were refused by the database.
+async fn pass(
+    open: &Open,
+    owner: &Owner,
+    works: &[Work<'_>],
+    mut parts: Vec<Vec<usize>>,
+    fates: &mut [Option<Fate>],
+) -> Outcome<Vec<usize>> {
+    parts.reverse();
+    let mut refused = Vec::new();
+    while let Some(mut part) = parts.pop() {
+        open.session
+            .control("SAVEPOINT part; SET CONSTRAINTS ALL DEFERRED")
+            .await?;
+        match attempt(open, owner, works, &part).await {
+            Ok(done) => {
+                for (at, fate) in part.into_iter().zip(done) {
+                    fates[at] = Some(fate);
+                }
+                open.session.control("RELEASE SAVEPOINT part").await?;
+            }
+            Err(failure) if failure.class == Class::Poison => {
+                open.session
+                    .control("ROLLBACK TO SAVEPOINT part; RELEASE SAVEPOINT part")
+                    .await?;
+                if let [at] = part[..] {
+                    fates[at] = Some(Err(failure.to_string()));
+                    refused.push(at);
+                } else {
+                    let second = part.split_off(part.len() / 2);
+                    parts.extend([second, part]);
+                }
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(refused)
+}
+
+/// Reads, plans and writes some records; constraints that the app defers are checked here, so that they do not wait for
+/// COMMIT and refuse the whole batch.
+async fn attempt(open: &Open, owner: &Owner, works: &[Work<'_>], part: &[usize]) -> Outcome<Vec<Fate>> {
+    let found = find(open, works, part).await?;
+    let plan = |(at, found): (&usize, &Found)| works[*at].plan(open, &owner.pipeline, found);
+    let mut fates: Vec<Fate> = part.iter().zip(&found).map(plan).collect();
+    let mut plans: Vec<(usize, &mut Plan)> = part
+        .iter()
+        .zip(&mut fates)
+        .filter_map(|(at, fate)| fate.as_mut().ok().map(|plan| (works[*at].link, plan)))
+        .collect();
+    write::write(&open.session, &open.links, &mut plans).await?;
+    open.session.control("SET CONSTRAINTS ALL IMMEDIATE").await?;
+    Ok(fates)
+}
+
+/// Locks and reads the rows of some records, table by table in the order of the links, rows in the order of their keys.
+async fn find(open: &Open, works: &[Work<'_>], part: &[usize]) -> Outcome<Vec<Found>> {
+    let mut wanted: BTreeMap<usize, BTreeMap<RowKey, usize>> = BTreeMap::new();
+    for (place, at) in part.iter().enumerate() {
+        if let Some(address) = works[*at].address(open) {
+            wanted.entry(works[*at].link).or_default().insert(address, place);
+        }
+    }
+    let mut found: Vec<Found> = part.iter().map(|_| Found::Unknown).collect();
+    for (link, rows) in wanted {
+        let (keys, places): (Vec<RowKey>, Vec<usize>) = rows.into_iter().unzip();
+        for (place, row) in places
+            .into_iter()
+            .zip(open.links[link].find(&open.session, &keys).await?)
+        {
+            found[place] = row;
+        }
+    }
+    Ok(found)
+}
+
+/// Writes the books: what was applied, what was refused, what waits behind it, what went through after all.
+async fn keep(
+    session: &Session,
+    owner: &Owner,
+    works: &[Work<'_>],
+    fates: &[Fate],
+    behind: Vec<Parked>,
+    report: &mut Report,
+) -> Outcome<()> {
+    let (mut remembered, mut parked, mut healed) = (Vec::new(), behind, Vec::new());
+    for (work, fate) in works.iter().zip(fates) {
+        match fate {
+            Ok(plan) => {
+                *report.verdicts.entry(plan.verdict).or_default() += 1;
+                report.stale_fields += plan.stale.len() as u64;
+                remembered.extend(
+                    plan.applied
+                        .as_ref()
+                        .map(|applied| (&*work.delivery.entity, &*work.record.cid, applied)),
+                );
+                healed.extend(
+                    work.parked
+                        .as_ref()
+                        .map(|parked| (parked.entity.clone(), parked.cid.clone())),
+                );
+            }
+            Err(reason) => {
+                parked.push(refused(
+                    work.delivery,
+                    work.parked.clone(),
+                    work.row_known(owner),
+                    reason.clone(),
+                ));
+            }
+        }
+    }
+    report.parked = parked.len() as u64;
+    report.healed = healed.len() as u64;
+    owner.remember(session, &remembered).await?;
+    owner.park(session, &parked).await?;
+    owner.unpark(session, &healed).await
+}
+
+impl Work<'_> {
+    fn row_known(&self, owner: &Owner) -> bool {
+        plan::address(self.record, &owner.target, self.applied.as_ref()).is_some()
+    }
+}
+
+/// A refused record. One that was refused before is in the dead letter topic already, under its first offset.
+fn refused(delivery: &Delivery, before: Option<Parked>, row_known: bool, reason: String) -> Parked {
+    let (from, offset) = (delivery.from.clone(), delivery.offset);
+    match before {
+        Some(before) => Parked {
+            from,
+            offset,
+            row_known,
+            reason,
+            ..before
+        },
+        None => Parked {
+            entity: delivery.entity.to_string(),
+            cid: delivery.cid(),
+            from,
+            offset,
+            refused_offset: offset,
+            row_known,
+            reason,
+            letter: Some((delivery.key.clone(), delivery.value.clone())),
+        },
+    }
+}
+
+/// Whether anything but books was written; for tests and metrics.
+impl Report {
+    /// Number of records with this verdict.
+    pub fn count(&self, verdict: Verdict) -> u64 {
+        self.verdicts.get(&verdict).copied().unwrap_or_default()
+    }
+}

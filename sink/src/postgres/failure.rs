@@ -1,0 +1,99 @@
+//! What an error of PostgreSQL means for a batch, and what may be said of it.
+//!
+//! Three answers. The data is refused: poison, and only the record is set aside. The table is not as the pipeline file
+//! says: nothing can be written to it until a person changes one of the two, so the target waits; a thousand dead letters
+//! would help nobody. Everything else is the state of the server and passes: the target waits and says why.
+//!
+//! A message may quote values, `DETAIL` always does. Only messages of classes known to name nothing but tables, columns and
+//! constraints are repeated.
+
+use syncline_runtime::{Class, Failure};
+use tokio_postgres::Error;
+use tokio_postgres::error::DbError;
+
+/// Code of a failure that ends when table, link and grants agree.
+pub const SCHEMA: &str = "TARGET_SCHEMA";
+
+/// Messages of refusals that quote no value.
+const SAFE_REFUSALS: [&str; 3] = ["22001", "22003", "22012"];
+
+/// What an error means, and what may be logged of it.
+pub fn classify(error: &Error) -> Failure {
+    match error.as_db_error() {
+        Some(error) => of_server(error),
+        None if error.is_closed() => Failure::transient("TARGET_AWAY", "the connection to the target is closed"),
+        None => Failure::transient("TARGET_AWAY", chain(error)),
+    }
+}
+
+fn of_server(error: &DbError) -> Failure {
+    let state = error.code().code();
+    let said = describe(error);
+    match class(state) {
+        Class::Poison => Failure::poison("REFUSED_BY_TARGET", said),
+        _ if state.starts_with("42") || state.starts_with("3F") => Failure::transient(SCHEMA, said)
+            .hint("make the table and the pipeline file agree, or grant what is missing; nothing is lost meanwhile"),
+        _ => Failure::transient("TARGET_WAITS", said),
+    }
+}
+
+/// Whether the data is refused, or the state of the server passes.
+pub fn class(state: &str) -> Class {
+    let refused = ["21", "22", "23", "44", "54", "P0"];
+    if refused.iter().any(|class| state.starts_with(class)) {
+        Class::Poison
+    } else {
+        Class::Transient
+    }
+}
+
+fn describe(error: &DbError) -> String {
+    let state = error.code().code();
+    let quotes_values = state.starts_with('P') || (state.starts_with("22") && !SAFE_REFUSALS.contains(&state));
+    let what = if quotes_values {
+        "the target refuses a value"
+    } else {
+        error.message()
+    };
+    let mut said = format!("{what} (SQLSTATE {state}");
+    let named = [
+        ("table", error.table()),
+        ("column", error.column()),
+        ("constraint", error.constraint()),
+    ];
+    for (kind, name) in named.into_iter().filter_map(|(kind, name)| Some((kind, name?))) {
+        said.push_str(&format!(", {kind} {name}"));
+    }
+    said.push(')');
+    said
+}
+
+/// An error of the connection and its causes; none of them knows a row.
+fn chain(error: &Error) -> String {
+    let mut said = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        said.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    said
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_is_refused_and_everything_else_passes() {
+        for state in ["23505", "23514", "22001", "22P02", "P0001", "44000", "21000", "54000"] {
+            assert_eq!(class(state), Class::Poison, "{state}");
+        }
+        let passing = [
+            "53100", "53300", "57P01", "57014", "25006", "40001", "40P01", "55P03", "58030", "08006", "42703", "42P01",
+            "42501", "28P01", "3D000", "XX000",
+        ];
+        for state in passing {
+            assert_eq!(class(state), Class::Transient, "{state}");
+        }
+    }
+}

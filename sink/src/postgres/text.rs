@@ -1,0 +1,236 @@
+//! Between PostgreSQL's text form of a value and ours. Pure.
+//!
+//! Rows are read as one composite text each, because that is made by the output functions of the column types, the same
+//! that logical decoding uses. A cast to text is not: it strips blanks from `char(n)` and adds `/32` to an address, and a
+//! row would then seem to differ from what its own app said.
+
+use syncline_schemas::value::Value;
+
+/// How a type's text is to be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `t` or `f`.
+    Bool,
+    /// Integers, numerics and floats.
+    Number,
+    /// `timestamp`.
+    Timestamp,
+    /// `timestamptz`, written in UTC by our session.
+    TimestampTz,
+    /// `timetz`.
+    TimeTz,
+    /// An array of some kind.
+    Array(Box<Kind>),
+    /// Everything else is its own text.
+    Text,
+}
+
+impl Kind {
+    /// The kind of a base type by its name in `pg_type`.
+    pub fn of(type_name: &str) -> Self {
+        match type_name {
+            "bool" => Kind::Bool,
+            "int2" | "int4" | "int8" | "oid" | "float4" | "float8" | "numeric" => Kind::Number,
+            "timestamp" => Kind::Timestamp,
+            "timestamptz" => Kind::TimestampTz,
+            "timetz" => Kind::TimeTz,
+            _ => Kind::Text,
+        }
+    }
+
+    /// The value behind a text; none is SQL NULL.
+    pub fn read(&self, text: Option<&str>) -> Value {
+        let Some(text) = text else { return Value::Null };
+        match self {
+            Kind::Bool => Value::Bool(text == "t" || text == "true"),
+            Kind::Number => text.parse().map_or_else(|_| Value::text(text), Value::Number),
+            Kind::Timestamp => Value::Text(text.replacen(' ', "T", 1)),
+            Kind::TimestampTz => Value::Text(utc(&text.replacen(' ', "T", 1))),
+            Kind::TimeTz => Value::Text(utc(text)),
+            Kind::Array(element) => array(text, element).unwrap_or_else(|| Value::text(text)),
+            Kind::Text => Value::text(text),
+        }
+    }
+
+    /// The text that PostgreSQL reads as `value`; none is SQL NULL.
+    pub fn write(&self, value: &Value) -> Option<String> {
+        match (self, value) {
+            (_, Value::Null) => None,
+            (_, Value::Bool(value)) => Some(value.to_string()),
+            (_, Value::Number(number)) => Some(number.to_string()),
+            (_, Value::Text(text)) => Some(text.clone()),
+            (Kind::Array(element), Value::List(values)) => Some(array_text(values, element)),
+            (_, Value::List(_)) => Some(value.to_string()),
+        }
+    }
+}
+
+/// `+00` is written `Z` where values are compared.
+fn utc(text: &str) -> String {
+    text.strip_suffix("+00")
+        .map_or_else(|| text.to_owned(), |local| format!("{local}Z"))
+}
+
+fn array(text: &str, element: &Kind) -> Option<Value> {
+    // Bounds other than 1, as in `[0:1]={a,b}`, are no part of the value.
+    let text = if text.starts_with('[') {
+        text.split_once('=')?.1
+    } else {
+        text
+    };
+    let mut chars = text.chars().peekable();
+    let value = list(&mut chars, element)?;
+    chars.next().is_none().then_some(value)
+}
+
+type Chars<'a> = std::iter::Peekable<std::str::Chars<'a>>;
+
+fn list(chars: &mut Chars<'_>, element: &Kind) -> Option<Value> {
+    if chars.next()? != '{' {
+        return None;
+    }
+    let mut values = Vec::new();
+    if chars.peek() == Some(&'}') {
+        chars.next();
+        return Some(Value::List(values));
+    }
+    loop {
+        values.push(match chars.peek()? {
+            '{' => list(chars, element)?,
+            _ => match item(chars, &[',', '}'])? {
+                (text, false) if text.eq_ignore_ascii_case("null") => Value::Null,
+                (text, _) => element.read(Some(&text)),
+            },
+        });
+        match chars.next()? {
+            ',' => {}
+            '}' => return Some(Value::List(values)),
+            _ => return None,
+        }
+    }
+}
+
+/// One item up to one of `ends`, and whether it was quoted.
+fn item(chars: &mut Chars<'_>, ends: &[char]) -> Option<(String, bool)> {
+    let (mut text, mut quoted, mut inside) = (String::new(), false, false);
+    loop {
+        let &next = chars.peek()?;
+        if !inside && ends.contains(&next) {
+            return Some((text, quoted));
+        }
+        chars.next();
+        match next {
+            '\\' => text.push(chars.next()?),
+            '"' if inside && chars.peek() == Some(&'"') => {
+                chars.next();
+                text.push('"');
+            }
+            '"' => {
+                inside = !inside;
+                quoted = true;
+            }
+            other => text.push(other),
+        }
+    }
+}
+
+fn array_text(values: &[Value], element: &Kind) -> String {
+    let items: Vec<String> = values
+        .iter()
+        .map(|value| match value {
+            Value::List(inner) => array_text(inner, element),
+            _ => element
+                .write(value)
+                .map_or_else(|| "NULL".to_owned(), |text| quoted(&text)),
+        })
+        .collect();
+    format!("{{{}}}", items.join(","))
+}
+
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+/// The columns of a row in its composite text form, `(1,"a b",)`; an empty item is NULL.
+pub fn columns(composite: &str) -> Option<Vec<Option<String>>> {
+    let mut chars = composite.chars().peekable();
+    if chars.next()? != '(' {
+        return None;
+    }
+    let mut columns = Vec::new();
+    loop {
+        let (text, quoted) = item(&mut chars, &[',', ')'])?;
+        columns.push((quoted || !text.is_empty()).then_some(text));
+        if chars.next()? == ')' {
+            return chars.next().is_none().then_some(columns);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn texts() -> Kind {
+        Kind::Array(Box::new(Kind::Text))
+    }
+
+    #[test]
+    fn a_row_is_read_as_its_columns() {
+        let row = columns(r#"(7,"a ""b"" \\ , (c)",,"","{1,2}")"#).unwrap();
+        let expected = [Some("7"), Some(r#"a "b" \ , (c)"#), None, Some(""), Some("{1,2}")];
+        assert_eq!(row.iter().map(Option::as_deref).collect::<Vec<_>>(), expected);
+        assert_eq!(columns("()").unwrap(), [None]);
+        assert!(columns("(a").is_none() && columns("a)").is_none() && columns("(a)b").is_none());
+    }
+
+    #[test]
+    fn times_are_spelt_as_in_topics() {
+        let read = |kind: Kind, text| kind.read(Some(text)).to_string();
+        assert_eq!(
+            read(Kind::Timestamp, "2026-01-02 03:04:05.12"),
+            r#""2026-01-02T03:04:05.12""#
+        );
+        assert_eq!(
+            read(Kind::TimestampTz, "2026-01-02 03:04:05+00"),
+            r#""2026-01-02T03:04:05Z""#
+        );
+        assert_eq!(read(Kind::TimeTz, "03:04:05+00"), r#""03:04:05Z""#);
+    }
+
+    #[test]
+    fn arrays_keep_nulls_apart_from_the_word() {
+        let value = texts().read(Some(r#"{a,NULL,"NULL","x,\"y\"",""}"#));
+        assert_eq!(value.to_string(), r#"["a",null,"NULL","x,\"y\"",""]"#);
+        let numbers = Kind::Array(Box::new(Kind::Number)).read(Some("[0:1]={1,2.50}"));
+        assert_eq!(numbers.to_string(), "[1,2.5]");
+        assert_eq!(
+            texts().read(Some("{{a,b},{c,d}}")).to_string(),
+            r#"[["a","b"],["c","d"]]"#
+        );
+        assert_eq!(texts().read(Some("{}")).to_string(), "[]");
+    }
+
+    #[test]
+    fn what_cannot_be_a_number_stays_text() {
+        assert_eq!(Kind::Number.read(Some("NaN")), Value::text("NaN"));
+        assert_eq!(Kind::Number.read(Some("1e3")).to_string(), "1000");
+    }
+
+    proptest! {
+        #[test]
+        fn an_array_reads_what_it_writes(items in proptest::collection::vec(proptest::option::of(".*"), 0..6)) {
+            let value = Value::List(items.iter().map(|i| i.as_ref().map_or(Value::Null, Value::text)).collect());
+            let text = texts().write(&value).unwrap();
+            prop_assert_eq!(texts().read(Some(&text)), value);
+        }
+
+        #[test]
+        fn noise_is_no_crash(noise in ".*") {
+            let _ = columns(&noise);
+            texts().read(Some(&noise));
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! A target: an app that agreed records are written into.
+//!
+//! What every target promises: `apply` that returns `Ok` is durable; the same records twice have the effect of once; an
+//! older record never overwrites a newer one; a record that the app refuses is set aside and its neighbours are applied.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use syncline_runtime::Outcome;
+use syncline_schemas::canonical::Canonical;
+
+use crate::plan::Verdict;
+
+/// A partition of a topic.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Partition {
+    /// Topic.
+    pub topic: Arc<str>,
+    /// Number of the partition.
+    pub number: i32,
+}
+
+/// One record as it came from its topic.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// Where it comes from.
+    pub from: Partition,
+    /// Its offset there.
+    pub offset: i64,
+    /// The entity of the topic.
+    pub entity: Arc<str>,
+    /// Its key, as it came.
+    pub key: Vec<u8>,
+    /// Its value, as it came.
+    pub value: Vec<u8>,
+    /// What it says: none for a tombstone; a reason without values if it cannot be read.
+    pub content: Result<Option<Canonical>, String>,
+}
+
+impl Delivery {
+    /// The entity id, also of a record that cannot be read.
+    pub fn cid(&self) -> String {
+        match &self.content {
+            Ok(Some(record)) => record.cid.clone(),
+            _ => String::from_utf8_lossy(&self.key).into_owned(),
+        }
+    }
+}
+
+/// What became of a batch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Number of records by what became of them.
+    pub verdicts: BTreeMap<Verdict, u64>,
+    /// Records that had been applied before, or that a later one of the same batch replaced.
+    pub skipped: u64,
+    /// Fields that were left to the app's own edit.
+    pub stale_fields: u64,
+    /// Records that the app refused, and records parked behind one.
+    pub parked: u64,
+    /// Parked keys that went through after all.
+    pub healed: u64,
+}
+
+/// A record that the app refused, for the dead letter topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// The target that refused it.
+    pub target: String,
+    /// Where it comes from.
+    pub from: Partition,
+    /// Its offset there.
+    pub offset: i64,
+    /// Why it was refused; no values.
+    pub reason: String,
+    /// Its key.
+    pub key: Vec<u8>,
+    /// Its value.
+    pub value: Vec<u8>,
+}
+
+/// An app that records are written into.
+pub trait Target {
+    /// Takes these partitions over, so that whoever had them before can write no more, and says at which offset to go on.
+    fn claim(&mut self, partitions: &[Partition]) -> Outcome<BTreeMap<Partition, i64>>;
+
+    /// Writes a batch. `Ok` means durable.
+    fn apply(&mut self, batch: &[Delivery]) -> Outcome<Report>;
+
+    /// Hands refused records that nobody has taken yet to `send`, and forgets their contents when it returns `Ok`.
+    fn dead_letters(&mut self, send: &mut dyn FnMut(&[DeadLetter]) -> Outcome<()>) -> Outcome<()>;
+}
