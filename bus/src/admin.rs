@@ -15,7 +15,7 @@ use syncline_runtime::{Failure, Outcome};
 use crate::BusConfig;
 use crate::config::{RECORD_BYTES_MAX, REQUEST_TIMEOUT_MS};
 use crate::consumer::watermarks;
-use crate::error::{Said, failure};
+use crate::error::{Said, explain, failure};
 
 const VISIBLE_POLL_MS: u64 = 20;
 /// What the broker counts with a record besides key and value.
@@ -110,7 +110,7 @@ fn looker(config: &BusConfig) -> Outcome<BaseConsumer<Said>> {
 fn count(looker: &BaseConsumer<Said>, topic: &str) -> Outcome<Option<i32>> {
     let metadata = looker
         .fetch_metadata(Some(topic), Duration::from_millis(REQUEST_TIMEOUT_MS))
-        .map_err(|error| looker.context().explain(failure(&format!("look at {topic}"), error)))?;
+        .map_err(|error| explain(looker, failure(&format!("look at {topic}"), error)))?;
     let Some(found) = metadata.topics().first() else {
         return Ok(None);
     };
@@ -127,7 +127,7 @@ fn count(looker: &BaseConsumer<Said>, topic: &str) -> Outcome<Option<i32>> {
 fn brokers(looker: &BaseConsumer<Said>) -> Outcome<usize> {
     let metadata = looker
         .fetch_metadata(None, Duration::from_millis(REQUEST_TIMEOUT_MS))
-        .map_err(|error| looker.context().explain(failure("look at the cluster", error)))?;
+        .map_err(|error| explain(looker, failure("look at the cluster", error)))?;
     Ok(metadata.brokers().len())
 }
 

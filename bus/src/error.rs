@@ -4,11 +4,15 @@
 //! one better than a list of codes does; and no step here is harmful when taken again by a producer made anew.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use syncline_runtime::Failure;
+
+const EVENTS_PER_FAILURE: u32 = 10;
 
 /// The class of an error of Kafka, with what was being done.
 pub(crate) fn failure(doing: &str, error: KafkaError) -> Failure {
@@ -104,6 +108,15 @@ impl Said {
         }
         failure
     }
+}
+
+/// Adds to a failure what librdkafka has had to say meanwhile.
+pub(crate) fn explain(consumer: &BaseConsumer<Said>, failure: Failure) -> Failure {
+    for _ in 0..EVENTS_PER_FAILURE {
+        // What it gives does not matter any more, only what the context hears.
+        let _ = consumer.poll(Duration::ZERO);
+    }
+    consumer.context().explain(failure)
 }
 
 impl ClientContext for Said {

@@ -28,6 +28,7 @@ const INIT_TIMEOUT_MS: u64 = 60_000;
 const COMMIT_TIMEOUT_MS: u64 = 60_000;
 const ABORT_TIMEOUT_MS: u64 = 5_000;
 const DRAIN_POLL_MS: u64 = 1;
+const EVENTS_PER_FAILURE: u32 = 10;
 /// Delivery reports come many at a time; serving them more often costs more than it frees.
 const SENDS_PER_POLL: u32 = 1_000;
 
@@ -179,17 +180,20 @@ impl Producer {
         }
         let committed = self.inner.commit_transaction(Duration::from_millis(COMMIT_TIMEOUT_MS));
         self.state = if committed.is_ok() { State::Idle } else { State::Spent };
-        committed.map_err(|error| self.inner.context().said.explain(unknown_outcome(&self.name, error)))
+        committed.map_err(|error| self.explain(unknown_outcome(&self.name, error)))
     }
 
-    /// Waits until every record is durable, without committing anything. For the producer without transactions.
+    /// Waits until every record is durable. In a transaction that commits nothing; without transactions it is the end
+    /// of a batch.
     pub fn flush(&mut self) -> Outcome<()> {
         self.usable()?;
         let drained = self.drain(Duration::from_millis(TRANSACTION_TIMEOUT_MS));
         if drained.is_err() {
             self.state = State::Spent;
         }
-        (self.bytes, self.records) = (0, 0);
+        if self.state != State::Open {
+            (self.bytes, self.records) = (0, 0);
+        }
         drained
     }
 
@@ -232,7 +236,7 @@ impl Producer {
             if Instant::now() >= deadline {
                 let left = self.inner.in_flight_count();
                 let late = Failure::transient("KAFKA_COMMIT_UNKNOWN", format!("{left} records are not acknowledged"));
-                return Err(self.inner.context().said.explain(late));
+                return Err(self.explain(late));
             }
         }
         self.none_failed()
@@ -243,7 +247,13 @@ impl Producer {
             return Ok(());
         };
         self.state = State::Spent;
-        Err(self.inner.context().said.explain(failure))
+        Err(self.explain(failure))
+    }
+
+    /// Adds what librdkafka has had to say meanwhile.
+    fn explain(&self, failure: Failure) -> Failure {
+        (0..EVENTS_PER_FAILURE).for_each(|_| self.inner.poll(Duration::ZERO));
+        self.inner.context().said.explain(failure)
     }
 
     fn usable(&self) -> Outcome<()> {

@@ -3,7 +3,6 @@
 //! The end is where the partition ended for readers of committed records when this was opened (the last stable offset).
 //! It is a position: a partition that ends in an aborted transaction or a marker ends all the same.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
@@ -12,14 +11,14 @@ use rdkafka::{Offset, TopicPartitionList};
 use syncline_runtime::Outcome;
 
 use crate::consumer::{in_range, watermarks};
-use crate::error::{Said, failure, heals_by_itself};
+use crate::error::{Said, explain, failure, heals_by_itself};
 use crate::{BusConfig, InRecord};
 
 impl ConsumerContext for Said {}
 
 /// Reads one partition without being in a group.
 pub struct PartitionReader {
-    consumer: Arc<BaseConsumer<Said>>,
+    consumer: BaseConsumer<Said>,
     place: String,
     position: i64,
     end: i64,
@@ -33,7 +32,7 @@ impl PartitionReader {
         let consumer: BaseConsumer<Said> = client
             .create_with_context(Said::default())
             .map_err(|error| failure("create a reader", error))?;
-        let marks = watermarks(&consumer, topic, partition).map_err(|late| consumer.context().explain(late))?;
+        let marks = watermarks(&consumer, topic, partition).map_err(|late| explain(&consumer, late))?;
         let position = if from_offset == 0 { marks.0 } else { from_offset };
         in_range(&(topic.to_owned(), partition), position, marks)?;
         let mut list = TopicPartitionList::new();
@@ -42,7 +41,7 @@ impl PartitionReader {
             .map_err(|error| failure(&format!("read {topic}[{partition}]"), error))?;
         let place = format!("{topic}[{partition}]");
         Ok(Self {
-            consumer: Arc::new(consumer),
+            consumer,
             place,
             position,
             end: marks.1,

@@ -78,13 +78,19 @@ impl Failure {
     }
 }
 
+/// The code, the message and what caused it. Many errors repeat their cause in their own words; that is said once.
 impl Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.code, self.message)?;
-        match &self.cause {
-            Some(cause) => write!(f, ": {cause:#}"),
-            None => Ok(()),
+        let mut said = self.message.clone();
+        for cause in self.cause.iter().flat_map(|cause| cause.chain()) {
+            let text = cause.to_string();
+            if !said.contains(&text) {
+                write!(f, ": {text}")?;
+                said = text;
+            }
         }
+        Ok(())
     }
 }
 
@@ -112,6 +118,17 @@ mod tests {
         );
         assert_eq!(failure.hint.as_deref(), Some("is it up?"));
         assert_eq!(failure.class, Class::Transient);
+    }
+
+    #[test]
+    fn a_cause_that_repeats_its_own_is_said_once() {
+        let inner = anyhow::anyhow!("connection refused");
+        let outer = inner.context("fetch failed: connection refused");
+        let failure = Failure::transient("AWAY", "cannot look").source(outer);
+        assert_eq!(
+            failure.to_string(),
+            "AWAY: cannot look: fetch failed: connection refused"
+        );
     }
 
     #[test]
