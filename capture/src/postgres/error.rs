@@ -72,6 +72,9 @@ fn classify(sqlstate: &str, message: &str, hint: Option<&str>, doing: &str) -> F
         "55006" => Failure::transient("SLOT_ACTIVE", text),
         _ if is_lost_slot(sqlstate, message) => Failure::definite("SLOT_LOST", text)
             .hint("the server has removed log that was not read yet: the source must be read anew (--resnapshot)"),
+        "42501" if message.contains("walsender") || message.contains("replication") => {
+            Failure::definite("SOURCE_PERMISSION", text).hint("as an administrator: ALTER ROLE .. REPLICATION;")
+        }
         "42501" => Failure::definite("SOURCE_PERMISSION", text),
         "3D000" | "28000" | "28P01" => Failure::definite("SOURCE_LOGIN", text),
         _ if is_infrastructure(sqlstate) => Failure::transient("SOURCE_UNAVAILABLE", text),
@@ -137,6 +140,12 @@ mod tests {
             ),
             ("53300", "too many clients", Class::Transient, "SOURCE_UNAVAILABLE"),
             ("42501", "permission denied", Class::Definite, "SOURCE_PERMISSION"),
+            (
+                "42501",
+                "must be superuser or replication role to start walsender",
+                Class::Definite,
+                "SOURCE_PERMISSION",
+            ),
             (
                 "28P01",
                 "password authentication failed",

@@ -37,8 +37,17 @@ pub mod handover;
 /// The log as it is written.
 pub mod stream;
 
+/// A connection for SQL.
+pub mod control;
+
 /// What the catalogue says of a table.
 pub mod catalog;
+
+/// What must be true before capture begins.
+pub mod setup;
+
+/// Pure: the text format of COPY to rows.
+pub mod copy_text;
 
 /// The rows that are there when capture begins.
 pub mod snapshot;

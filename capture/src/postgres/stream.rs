@@ -177,7 +177,7 @@ enum Turn {
     Confirmed,
     Tick,
     Room,
-    Read(usize),
+    Read,
 }
 
 impl Reader {
@@ -197,14 +197,14 @@ impl Reader {
                 // 4. The producing thread has caught up.
                 () = self.handover.room(), if blocked => Turn::Room,
                 // 5. There is something to read.
-                read = self.wire.fill(), if !blocked => Turn::Read(read?),
+                read = self.wire.fill(), if !blocked => { read?; Turn::Read },
             };
             match turn {
                 Turn::Stop => return self.say_goodbye().await,
                 Turn::Confirmed => self.report(false).await?,
                 Turn::Tick => self.tick(blocked).await?,
                 Turn::Room => self.last_heard = Instant::now(),
-                Turn::Read(_) => self.take_in().await?,
+                Turn::Read => self.take_in().await?,
             }
             blocked = !self.handover.has_room();
         }

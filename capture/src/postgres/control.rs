@@ -1,0 +1,219 @@
+//! A connection for ordinary SQL, used from a plain thread.
+//!
+//! `tokio-postgres` on a current-thread runtime of its own: its connection task runs only while a call of ours waits,
+//! which is all that a session without notifications needs. The session pins what `session.rs` pins, and switches row
+//! security off, so that a policy on a table is an error and not a silent hole in a snapshot.
+
+use futures_util::StreamExt as _;
+use secrecy::ExposeSecret as _;
+use syncline_runtime::failure::{Failure, Outcome};
+use syncline_schemas::position::Lsn;
+use tokio::runtime::Runtime;
+use tokio_postgres::config::{ChannelBinding, SslMode as PgSslMode};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Config, Row};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::postgres::client::current_thread_runtime;
+use crate::postgres::dsn::{Address, Binding, Dsn, Host};
+use crate::postgres::error::sql_failure;
+use crate::postgres::session::{Attempt, PINNED, numeric};
+use crate::postgres::tls;
+
+/// A connection for SQL.
+pub struct Control {
+    pub(super) runtime: Runtime,
+    pub(super) client: Client,
+    server_version: u32,
+}
+
+impl Control {
+    /// Logs in to the first server that answers.
+    pub fn connect(dsn: &Dsn) -> Outcome<Self> {
+        let runtime = current_thread_runtime()?;
+        let client = runtime.block_on(connect(dsn))?;
+        let mut control = Self {
+            runtime,
+            client,
+            server_version: 0,
+        };
+        let row = control.one(
+            "SELECT current_setting('server_version_num')::int8",
+            &[],
+            "asking for the version",
+        )?;
+        control.server_version = u32::try_from(row.get::<_, i64>(0)).unwrap_or(0);
+        Ok(control)
+    }
+
+    /// As `server_version_num`: 150020.
+    pub fn server_version(&self) -> u32 {
+        self.server_version
+    }
+
+    /// The rows of a query.
+    pub fn rows(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)], doing: &str) -> Outcome<Vec<Row>> {
+        self.runtime
+            .block_on(self.client.query(sql, parameters))
+            .map_err(|error| sql_failure(&error, doing))
+    }
+
+    /// The one row of a query.
+    pub fn one(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)], doing: &str) -> Outcome<Row> {
+        self.runtime
+            .block_on(self.client.query_one(sql, parameters))
+            .map_err(|error| sql_failure(&error, doing))
+    }
+
+    /// Runs statements that give no rows. Names in them are quoted by `quote.rs`.
+    pub fn execute(&self, sql: &str, doing: &str) -> Outcome<()> {
+        self.runtime
+            .block_on(self.client.batch_execute(sql))
+            .map_err(|error| sql_failure(&error, doing))
+    }
+
+    /// The end of the log: what is written (`pg_current_wal_lsn`). What commits from now on lies after it.
+    pub fn current_lsn(&self) -> Outcome<Lsn> {
+        let row = self.one(
+            "SELECT pg_current_wal_lsn()::text",
+            &[],
+            "asking for the end of the log",
+        )?;
+        read_lsn(row.get(0))
+    }
+}
+
+/// An LSN in a row of the catalogue.
+pub(super) fn read_lsn(text: &str) -> Outcome<Lsn> {
+    text.parse()
+        .map_err(|error| Failure::transient("SOURCE_PROTOCOL", error))
+}
+
+async fn connect(dsn: &Dsn) -> Outcome<Client> {
+    let mut first = None;
+    for host in &dsn.hosts {
+        for &attempt in dsn.sslmode.attempts() {
+            match connect_to(host, attempt, dsn).await {
+                Ok(client) => return Ok(client),
+                Err(failure) => _ = first.get_or_insert(failure),
+            }
+        }
+    }
+    Err(first.unwrap_or_else(|| Failure::definite("BAD_CONNECTION_STRING", "no host is named")))
+}
+
+async fn connect_to(host: &Host, attempt: Attempt, dsn: &Dsn) -> Outcome<Client> {
+    let tls = MakeRustlsConnect::new(tls::client_config(dsn)?);
+    let connected = config(host, attempt, dsn).connect(tls).await;
+    let (client, mut connection) = connected.map_err(|error| sql_failure(&error, "connecting to the source"))?;
+    tokio::spawn(async move {
+        // An error of the connection comes back from the call that waits on it.
+        let _ = std::future::poll_fn(|context| {
+            loop {
+                match std::task::ready!(connection.poll_message(context)) {
+                    Some(Ok(_notice)) => {}
+                    end => return std::task::Poll::Ready(end),
+                }
+            }
+        })
+        .await;
+    });
+    Ok(client)
+}
+
+fn config(host: &Host, attempt: Attempt, dsn: &Dsn) -> Config {
+    let mut config = Config::new();
+    config
+        .user(&dsn.user)
+        .dbname(&dsn.dbname)
+        .port(host.port)
+        .connect_timeout(dsn.connect_timeout);
+    config.application_name(dsn.application_name.as_deref().unwrap_or("syncline-capture"));
+    config.options(options(dsn));
+    if let Some(password) = &dsn.password {
+        config.password(password.expose_secret());
+    }
+    match &host.address {
+        Address::Unix(directory) => _ = config.host_path(directory),
+        Address::Tcp { name, hostaddr } => {
+            config.host(name);
+            hostaddr
+                .as_deref()
+                .and_then(numeric)
+                .map(|address| config.hostaddr(address));
+        }
+    }
+    config.ssl_mode(match attempt {
+        Attempt::Plain => PgSslMode::Disable,
+        Attempt::TlsIfOffered => PgSslMode::Prefer,
+        Attempt::Tls => PgSslMode::Require,
+    });
+    config.channel_binding(match dsn.channel_binding {
+        Binding::Disable => ChannelBinding::Disable,
+        Binding::Prefer => ChannelBinding::Prefer,
+        Binding::Require => ChannelBinding::Require,
+    });
+    config
+}
+
+/// The pinned settings as the server's command line has them; the last of two wins, so ours come last.
+fn options(dsn: &Dsn) -> String {
+    let mut options = dsn.options.clone().unwrap_or_default();
+    let ours = PINNED
+        .iter()
+        .filter(|(name, _)| *name != "client_encoding")
+        .chain(&[("row_security", "off")]);
+    for (name, value) in ours {
+        options.push_str(&format!(" -c {name}={}", value.replace(' ', "\\ ")));
+    }
+    options
+}
+
+/// The stream of a COPY, pulled from a plain thread.
+pub(super) struct CopyOut<'a> {
+    runtime: &'a Runtime,
+    stream: std::pin::Pin<Box<tokio_postgres::CopyOutStream>>,
+}
+
+impl Control {
+    /// Begins `COPY .. TO STDOUT`.
+    pub(super) fn copy_out(&self, statement: &str, doing: &str) -> Outcome<CopyOut<'_>> {
+        let stream = self.runtime.block_on(self.client.copy_out(statement));
+        let stream = Box::pin(stream.map_err(|error| sql_failure(&error, doing))?);
+        Ok(CopyOut {
+            runtime: &self.runtime,
+            stream,
+        })
+    }
+}
+
+impl CopyOut<'_> {
+    /// Hands `take` what arrives until it has enough (`false`) or the copy ends. Whether there may be more.
+    pub(super) fn pull(&mut self, doing: &str, mut take: impl FnMut(bytes::Bytes) -> Outcome<bool>) -> Outcome<bool> {
+        self.runtime.block_on(async {
+            while let Some(chunk) = self.stream.next().await {
+                if !take(chunk.map_err(|error| sql_failure(&error, doing))?)? {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pinned_settings_come_after_the_users() {
+        let dsn = Dsn::parse("user=u options='-c TimeZone=Asia/Tokyo'").unwrap();
+        let options = options(&dsn);
+        assert!(
+            options.find("TimeZone=Asia/Tokyo") < options.find("TimeZone=UTC"),
+            "{options}"
+        );
+        assert!(options.contains(r"DateStyle=ISO,\ MDY"), "{options}");
+        assert!(options.contains("row_security=off"), "{options}");
+    }
+}

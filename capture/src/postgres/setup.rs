@@ -1,0 +1,524 @@
+//! What must be true of the source before capture begins: checked, and made true where the role may.
+//!
+//! Where it may not, the failure's hint is the exact SQL for somebody who may. Adding a table to a publication is the
+//! one step here that can hurt the app: without a replica identity its own UPDATE and DELETE begin to fail. So identity
+//! is checked *before* a table is added, and that it is already so for a published table is only said.
+
+use std::fmt::Write as _;
+
+use sha2::{Digest as _, Sha256};
+use syncline_runtime::failure::{Class, Failure, Outcome};
+use syncline_schemas::position::Lsn;
+
+use crate::postgres::catalog::{self, TableInfo};
+use crate::postgres::control::{Control, read_lsn};
+use crate::postgres::pgoutput::ReplicaIdentity;
+use crate::postgres::quote::{Ident, TableName};
+
+/// What the pipeline needs of a source.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// Name of the publication.
+    pub publication: String,
+    /// Name of the slot.
+    pub slot: String,
+    /// The tables that it reads.
+    pub tables: Vec<TableName>,
+}
+
+/// The source as it was found, or made.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// The publication, with all wanted tables in it.
+    pub publication: Publication,
+    /// The wanted tables, in the order asked for.
+    pub tables: Vec<TableInfo>,
+    /// The slot, if it is there. Making it is for [`crate::postgres::client::ReplicationClient::create_slot`].
+    pub slot: Option<SlotState>,
+}
+
+/// Checks server, tables, publication and slot, in this order, and makes the publication.
+pub fn prepare(control: &Control, wanted: &Wanted) -> Outcome<Prepared> {
+    check_server(control)?;
+    let tables = catalog::tables(control, &wanted.tables)?;
+    check_readable(control, &tables)?;
+    let publication = ensure_publication(control, &wanted.publication, &tables)?;
+    let slot = slot_state(control, &wanted.slot)?;
+    match &slot {
+        Some(slot) => slot.check(control)?,
+        None => check_free_slots(control)?,
+    }
+    Ok(Prepared {
+        publication,
+        tables,
+        slot,
+    })
+}
+
+// ---- the server ----
+
+fn check_server(control: &Control) -> Outcome<()> {
+    let sql = "SELECT current_setting('wal_level'), pg_is_in_recovery(), current_setting('max_slot_wal_keep_size')";
+    let row = control.one(sql, &[], "checking the source's settings")?;
+    let (level, standby, keep): (String, bool, String) = (row.get(0), row.get(1), row.get(2));
+    if standby {
+        let text = "the source is a standby; what it holds may be undone by a failover";
+        return Err(Failure::definite("SOURCE_IS_STANDBY", text).hint("connect to the primary"));
+    }
+    if level != "logical" {
+        return Err(Failure::definite(
+            "WAL_LEVEL",
+            format!("the source's wal_level is {level}, logical is needed"),
+        )
+        .hint("ALTER SYSTEM SET wal_level = logical; and restart the server"));
+    }
+    if keep == "-1" {
+        tracing::warn!("max_slot_wal_keep_size is -1: a slot that nobody reads can fill the source's disk");
+    }
+    Ok(())
+}
+
+fn check_free_slots(control: &Control) -> Outcome<()> {
+    let sql = "SELECT current_setting('max_replication_slots')::int8 - (SELECT count(*) FROM pg_replication_slots),
+                      current_setting('max_wal_senders')::int8 - (SELECT count(*) FROM pg_stat_replication)";
+    let row = control.one(sql, &[], "counting the source's slots")?;
+    for (index, setting) in ["max_replication_slots", "max_wal_senders"].into_iter().enumerate() {
+        if row.get::<_, i64>(index) <= 0 {
+            return Err(
+                Failure::definite("SOURCE_SLOTS_FULL", format!("the source's {setting} is used up")).hint(format!(
+                    "raise {setting} and restart the server, or drop what is not needed (pg_replication_slots)"
+                )),
+            );
+        }
+    }
+    Ok(())
+}
+
+fn check_readable(control: &Control, tables: &[TableInfo]) -> Outcome<()> {
+    let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
+    let sql =
+        "SELECT n.nspname, c.relname, current_user::text, has_table_privilege(c.oid, 'SELECT'), c.relpersistence = 'p'
+                 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = ANY($1) ORDER BY 1, 2";
+    for row in control.rows(sql, &[&oids], "checking what this role may read")? {
+        let name = TableName::new(row.get::<_, String>(0), row.get::<_, String>(1));
+        let (user, readable, logged): (String, bool, bool) = (row.get(2), row.get(3), row.get(4));
+        if !readable {
+            let grant = format!("GRANT SELECT ON {} TO {}", name.quoted()?, Ident::new(&user)?);
+            return Err(Failure::definite("SOURCE_PERMISSION", format!("{user} may not read {name}")).hint(grant));
+        }
+        if !logged {
+            return Err(Failure::definite(
+                "TABLE_NOT_LOGGED",
+                format!("{name} is unlogged or temporary: its changes are not in the log"),
+            )
+            .hint(format!("ALTER TABLE {} SET LOGGED", name.quoted()?)));
+        }
+    }
+    Ok(())
+}
+
+// ---- replica identity ----
+
+/// Why changes of the table cannot be captured, with the SQL that mends it.
+pub fn identity_problem(table: &TableInfo) -> Outcome<Option<Failure>> {
+    let name = TableName::new(&table.schema, &table.table);
+    let quoted = name.quoted()?;
+    let without_key = table.identity_columns.is_empty() && table.identity != ReplicaIdentity::Full;
+    if without_key {
+        let text =
+            format!("{name} has no replica identity: once it is published, the app's own UPDATE and DELETE of it fail");
+        let remedy = match table.primary_key.is_empty() {
+            true => format!("ALTER TABLE {quoted} ADD PRIMARY KEY (..), or ALTER TABLE {quoted} REPLICA IDENTITY FULL"),
+            false => format!("ALTER TABLE {quoted} REPLICA IDENTITY DEFAULT"),
+        };
+        return Ok(Some(Failure::definite("NO_REPLICA_IDENTITY", text).hint(remedy)));
+    }
+    let lacks_key = table
+        .primary_key
+        .iter()
+        .any(|column| !table.identity_columns.contains(column));
+    if table.identity == ReplicaIdentity::Index && lacks_key {
+        let text = format!(
+            "the replica identity of {name} is an index without its primary key: a changed key would leave a ghost row"
+        );
+        let remedy = format!("ALTER TABLE {quoted} REPLICA IDENTITY DEFAULT (or FULL)");
+        return Ok(Some(Failure::definite("IDENTITY_NOT_PRIMARY_KEY", text).hint(remedy)));
+    }
+    Ok(None)
+}
+
+// ---- the publication ----
+
+/// A publication.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publication {
+    /// Name.
+    pub name: String,
+    /// `insert`, `update`, `delete`, `truncate`: what it publishes.
+    pub operations: Vec<&'static str>,
+    /// Changes of partitions are published as those of the root.
+    pub via_root: bool,
+    /// This role may alter it.
+    pub ours: bool,
+    /// Its tables, in order of their names.
+    pub tables: Vec<PublishedTable>,
+}
+
+/// A table in a publication.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublishedTable {
+    /// Which.
+    pub name: TableName,
+    /// The published columns, if they are fewer than all (from PostgreSQL 15).
+    pub columns: Option<Vec<String>>,
+    /// The row filter, if there is one (from PostgreSQL 15).
+    pub filter: Option<String>,
+}
+
+impl Publication {
+    /// 16 hexadecimal digits that change when what is published changes.
+    pub fn hash(&self) -> String {
+        let mut hasher = Sha256::new();
+        // Parts end with a byte that no name can contain, so that no two publications read alike.
+        let mut part = |text: &str| {
+            hasher.update(text);
+            hasher.update([0]);
+        };
+        part(&self.name);
+        part(&self.operations.join(","));
+        part(if self.via_root { "root" } else { "partitions" });
+        for table in &self.tables {
+            part(&table.name.schema);
+            part(&table.name.table);
+            part(table.filter.as_deref().unwrap_or_default());
+            table.columns.iter().flatten().for_each(|column| part(column));
+            part("");
+        }
+        hasher.finalize()[..8].iter().fold(String::new(), |mut text, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+    }
+
+    fn publishes(&self, table: &TableInfo) -> bool {
+        self.tables
+            .iter()
+            .any(|published| published.name.schema == table.schema && published.name.table == table.table)
+    }
+}
+
+/// Reads a publication.
+pub fn publication(control: &Control, name: &str) -> Outcome<Option<Publication>> {
+    let doing = format!("reading the publication {name:?}");
+    let sql = "SELECT pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot, pg_has_role(pubowner, 'USAGE')
+                 FROM pg_publication WHERE pubname = $1";
+    let Some(row) = control.rows(sql, &[&name], &doing)?.into_iter().next() else {
+        return Ok(None);
+    };
+    let operations = ["insert", "update", "delete", "truncate"].into_iter().enumerate();
+    let operations = operations
+        .filter(|(index, _)| row.get(*index))
+        .map(|(_, operation)| operation)
+        .collect();
+    // Column lists and row filters came with 15; as JSON a column that does not exist is NULL. From 15 on attnames is
+    // all the columns that are published, whether there is a list or not.
+    let sql = "SELECT t.schemaname::text, t.tablename::text, to_jsonb(t)->>'rowfilter',
+                      ARRAY(SELECT jsonb_array_elements_text(to_jsonb(t)->'attnames')),
+                      ARRAY(SELECT a.attname::text FROM pg_attribute a
+                             WHERE a.attrelid = format('%I.%I', t.schemaname, t.tablename)::regclass
+                               AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '')
+                 FROM pg_publication_tables t WHERE t.pubname = $1 ORDER BY 1, 2";
+    let tables = control.rows(sql, &[&name], &doing)?;
+    let tables = tables.iter().map(|row| {
+        let (listed, all): (Vec<String>, Vec<String>) = (row.get(3), row.get(4));
+        PublishedTable {
+            name: TableName::new(row.get::<_, String>(0), row.get::<_, String>(1)),
+            columns: Some(listed)
+                .filter(|listed| !listed.is_empty() && all.iter().any(|column| !listed.contains(column))),
+            filter: row.get(2),
+        }
+    });
+    let tables = tables.collect();
+    Ok(Some(Publication {
+        name: name.to_owned(),
+        operations,
+        via_root: row.get(4),
+        ours: row.get(5),
+        tables,
+    }))
+}
+
+/// Makes the publication, or adds the tables that it lacks.
+pub fn ensure_publication(control: &Control, name: &str, tables: &[TableInfo]) -> Outcome<Publication> {
+    match publication(control, name)? {
+        None => {
+            check_identities(tables.iter())?;
+            run_or_hint(
+                control,
+                &create_statement(name, tables)?,
+                &format!("making the publication {name:?}"),
+            )?;
+        }
+        Some(found) => {
+            check_existing(&found, tables)?;
+            let missing: Vec<&TableInfo> = tables.iter().filter(|table| !found.publishes(table)).collect();
+            if missing.is_empty() {
+                return Ok(found);
+            }
+            check_identities(missing.iter().copied())?;
+            let statement = format!(
+                "ALTER PUBLICATION {} ADD TABLE {}",
+                Ident::new(name)?,
+                list(missing.iter().copied())?
+            );
+            run_or_hint(
+                control,
+                &statement,
+                &format!("adding tables to the publication {name:?}"),
+            )?;
+        }
+    }
+    let gone = || {
+        Failure::transient(
+            "PUBLICATION_GONE",
+            format!("the publication {name:?} vanished while it was made"),
+        )
+    };
+    publication(control, name)?.ok_or_else(gone)
+}
+
+fn create_statement(name: &str, tables: &[TableInfo]) -> Outcome<String> {
+    let root = match tables.iter().any(|table| table.partitioned) {
+        true => " WITH (publish_via_partition_root = true)",
+        false => "",
+    };
+    Ok(format!(
+        "CREATE PUBLICATION {} FOR TABLE {}{root}",
+        Ident::new(name)?,
+        list(tables.iter())?
+    ))
+}
+
+fn list<'a>(tables: impl Iterator<Item = &'a TableInfo>) -> Outcome<String> {
+    // ONLY, as the snapshot reads: tables that inherit are captured under their own name if at all.
+    let names = tables.map(|table| {
+        let only = if table.partitioned { "" } else { "ONLY " };
+        TableName::new(&table.schema, &table.table)
+            .quoted()
+            .map(|name| format!("{only}{name}"))
+    });
+    Ok(names.collect::<Outcome<Vec<_>>>()?.join(", "))
+}
+
+fn check_identities<'a>(tables: impl Iterator<Item = &'a TableInfo>) -> Outcome<()> {
+    for table in tables {
+        if let Some(problem) = identity_problem(table)? {
+            return Err(problem);
+        }
+    }
+    Ok(())
+}
+
+fn check_existing(found: &Publication, tables: &[TableInfo]) -> Outcome<()> {
+    let partitioned = tables.iter().find(|table| table.partitioned);
+    if let (false, Some(table)) = (found.via_root, partitioned) {
+        let name = TableName::new(&table.schema, &table.table);
+        let text = format!(
+            "{name} is partitioned, and the publication {:?} names its partitions instead",
+            found.name
+        );
+        let remedy = format!(
+            "ALTER PUBLICATION {} SET (publish_via_partition_root = true)",
+            Ident::new(&found.name)?
+        );
+        return Err(Failure::definite("PUBLICATION_PARTITIONS", text).hint(remedy));
+    }
+    for operation in ["insert", "update", "delete"] {
+        if !found.operations.contains(&operation) {
+            tracing::warn!(
+                publication = found.name,
+                "does not publish {operation}: such changes are never seen"
+            );
+        }
+    }
+    for table in tables.iter().filter(|table| found.publishes(table)) {
+        if let Some(problem) = identity_problem(table)? {
+            tracing::warn!(hint = problem.hint, "{problem}");
+        }
+    }
+    Ok(())
+}
+
+/// Runs a statement; if the role may not, the statement is the hint.
+fn run_or_hint(control: &Control, statement: &str, doing: &str) -> Outcome<()> {
+    tracing::info!(statement, "{doing}");
+    control
+        .execute(statement, doing)
+        .map_err(|failure| match failure.class {
+            Class::Transient => failure,
+            _ => Failure::definite("PUBLICATION_MISSING", failure.message)
+                .hint(format!("as an owner of the tables: {statement};")),
+        })
+}
+
+// ---- the slot ----
+
+/// A replication slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlotState {
+    /// Name.
+    pub name: String,
+    /// Its plug-in, `None` for a physical slot.
+    pub plugin: Option<String>,
+    /// Its database.
+    pub database: Option<String>,
+    /// The process that streams it.
+    pub active_pid: Option<i32>,
+    /// The log is kept from here on.
+    pub restart_lsn: Option<Lsn>,
+    /// What was confirmed last: the server never sends again what committed before.
+    pub confirmed_flush: Option<Lsn>,
+    /// `reserved`, `extended`, `unreserved`, `lost`.
+    pub wal_status: Option<String>,
+    /// How many bytes of log may still be written before the slot is in danger; `None` if there is no limit.
+    pub safe_wal_bytes: Option<i64>,
+    /// How many bytes of log it holds back.
+    pub retained_bytes: i64,
+    /// Why the server gave it up (from PostgreSQL 17).
+    pub invalidation: Option<String>,
+}
+
+impl SlotState {
+    /// Whether it is one of ours and of any use.
+    fn check(&self, control: &Control) -> Outcome<()> {
+        let row = control.one("SELECT current_database()::text", &[], "checking the slot")?;
+        let database: String = row.get(0);
+        let name = &self.name;
+        if self.plugin.as_deref() != Some("pgoutput") || self.database.as_ref() != Some(&database) {
+            let text = format!(
+                "the slot {name:?} is not for pgoutput in the database {database:?}: it belongs to somebody else"
+            );
+            return Err(Failure::definite("SLOT_FOREIGN", text).hint("name another slot in the pipeline file"));
+        }
+        if self.wal_status.as_deref() == Some("lost") || self.invalidation.is_some() {
+            let why = self
+                .invalidation
+                .as_deref()
+                .unwrap_or("its log was removed: see max_slot_wal_keep_size");
+            let text = format!("the server has given up the slot {name:?} ({why})");
+            return Err(Failure::definite("SLOT_LOST", text).hint("the source must be read anew (--resnapshot)"));
+        }
+        if self.wal_status.as_deref() == Some("unreserved") {
+            tracing::warn!(
+                slot = name,
+                "is about to be lost: it holds back more log than max_slot_wal_keep_size allows"
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Reads a slot.
+pub fn slot_state(control: &Control, name: &str) -> Outcome<Option<SlotState>> {
+    let sql =
+        "SELECT plugin::text, database::text, active_pid, restart_lsn::text, confirmed_flush_lsn::text, wal_status,
+                      safe_wal_size, coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::int8,
+                      to_jsonb(s)->>'invalidation_reason'
+                 FROM pg_replication_slots s WHERE slot_name = $1";
+    let rows = control.rows(sql, &[&name], &format!("reading the slot {name:?}"))?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let lsn = |index: usize| row.get::<_, Option<&str>>(index).map(read_lsn).transpose();
+    Ok(Some(SlotState {
+        name: name.to_owned(),
+        plugin: row.get(0),
+        database: row.get(1),
+        active_pid: row.get(2),
+        restart_lsn: lsn(3)?,
+        confirmed_flush: lsn(4)?,
+        wal_status: row.get(5),
+        safe_wal_bytes: row.get(6),
+        retained_bytes: row.get(7),
+        invalidation: row.get(8),
+    }))
+}
+
+/// Drops a slot. For a re-snapshot that somebody asked for, never by itself.
+pub fn drop_slot(control: &Control, name: &str) -> Outcome<()> {
+    let doing = format!("dropping the slot {name:?}");
+    control
+        .rows("SELECT pg_drop_replication_slot($1)", &[&name], &doing)
+        .map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(primary_key: &[&str], identity: ReplicaIdentity, identity_columns: &[&str]) -> TableInfo {
+        let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        TableInfo {
+            oid: 1,
+            schema: "public".to_owned(),
+            table: "t".to_owned(),
+            columns: Vec::new(),
+            primary_key: owned(primary_key),
+            identity,
+            identity_columns: owned(identity_columns),
+            partitioned: false,
+            partition: false,
+            rows_estimate: None,
+        }
+    }
+
+    fn problem(table: &TableInfo) -> Option<&'static str> {
+        identity_problem(table).unwrap().map(|problem| problem.code)
+    }
+
+    #[test]
+    fn which_identities_can_be_captured() {
+        use ReplicaIdentity::{Default, Full, Index, Nothing};
+        assert_eq!(problem(&table(&["id"], Default, &["id"])), None);
+        assert_eq!(problem(&table(&[], Full, &[])), None);
+        assert_eq!(problem(&table(&["id"], Index, &["x", "id"])), None);
+        assert_eq!(problem(&table(&[], Index, &["x"])), None);
+        assert_eq!(problem(&table(&[], Default, &[])), Some("NO_REPLICA_IDENTITY"));
+        assert_eq!(problem(&table(&["id"], Nothing, &[])), Some("NO_REPLICA_IDENTITY"));
+        assert_eq!(
+            problem(&table(&["id"], Index, &["x"])),
+            Some("IDENTITY_NOT_PRIMARY_KEY")
+        );
+    }
+
+    #[test]
+    fn a_partitioned_table_is_published_by_its_root() {
+        let mut root = table(&["id"], ReplicaIdentity::Default, &["id"]);
+        assert_eq!(
+            create_statement("p", &[root.clone()]).unwrap(),
+            r#"CREATE PUBLICATION "p" FOR TABLE ONLY "public"."t""#
+        );
+        root.partitioned = true;
+        let statement = create_statement("p", &[root]).unwrap();
+        assert_eq!(
+            statement,
+            r#"CREATE PUBLICATION "p" FOR TABLE "public"."t" WITH (publish_via_partition_root = true)"#
+        );
+    }
+
+    #[test]
+    fn the_hash_follows_what_is_published() {
+        let mut publication = Publication {
+            name: "p".to_owned(),
+            operations: vec!["insert"],
+            via_root: false,
+            ours: true,
+            tables: Vec::new(),
+        };
+        let before = publication.hash();
+        publication.ours = false;
+        assert_eq!(publication.hash(), before);
+        publication.operations.push("delete");
+        assert_ne!(publication.hash(), before);
+        assert_eq!(before.len(), 16);
+    }
+}
