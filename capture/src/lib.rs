@@ -5,3 +5,42 @@ pub mod postgres;
 
 /// What the stage reads from.
 pub mod source;
+
+/// PostgreSQL's types and the Avro form of each.
+pub mod types;
+
+/// The text forms that PostgreSQL prints, read by hand.
+pub mod text;
+
+/// Column defaults as they go into the schema.
+pub mod default;
+
+/// Avro's binary rules.
+pub mod avro;
+
+/// One cell from text to Avro bytes.
+pub mod encode;
+
+/// Key and value schemas as text, equal to Debezium's.
+pub mod avro_schema;
+
+/// A table's plan: what does not change from row to row.
+pub mod table;
+
+/// A row change as Debezium's envelope.
+pub mod envelope;
+
+/// Keys as texts: for headers, and as marks name rows.
+pub mod keys;
+
+/// The sink's marks of the running transaction, and which row each belongs to.
+pub mod marks;
+
+/// What came of one message of the log.
+pub mod records;
+
+/// Messages of the log to records.
+pub mod assemble;
+
+#[cfg(test)]
+mod golden;

@@ -1,0 +1,580 @@
+//! Pure: messages of the log to records. Knows transactions, ordinals, key changes and marks; no clock, no Kafka.
+//!
+//! **The position of a row.** A row must have its position before its transaction's end has been read (a transaction may
+//! be larger than memory), and pgoutput's BEGIN names only where the commit record *starts*. So the LSN of a row's position
+//! is one byte into the commit record: after the end of every earlier commit, which may be the very byte at which this
+//! record starts, and before its own end. The position at rest, after a commit or an idle message, is the end LSN itself
+//! with ordinal 0. Every row of a later transaction is therefore greater, every row of an earlier one smaller.
+//!
+//! What is not greater than the stored position has been written before; it is read (its marks and relations count)
+//! and not written again.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use syncline_schemas::mark::{self, Mark, PlacedMark};
+use syncline_schemas::position::{Lsn, Position};
+use syncline_schemas::progress::MarkRecord;
+
+use crate::envelope::{self, Circumstances, Image, Misfit, Registered};
+use crate::keys;
+use crate::marks::{Found, Marks};
+use crate::postgres::pgoutput::{
+    Begin, Commit, Delete, Insert, LogicalMessage, Message, OldTuple, Relation, Truncate, Tuple, TupleCell, Update,
+};
+use crate::records::{Entry, MarkEntry, Moved, Records};
+
+/// What a message means to the stage, besides its records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing.
+    On,
+    /// A transaction ended here; `position` may be written as progress and its LSN be confirmed afterwards.
+    AtRest,
+    /// The rows that follow have this shape: call [`Assembler::define`] before the next message.
+    Shape(Relation),
+}
+
+/// What cannot be assembled.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AssembleError {
+    /// A row does not fit its table.
+    #[error("{table} at {position}: {misfit}")]
+    Misfit {
+        /// `schema.table`.
+        table: String,
+        /// Where the row stands.
+        position: Position,
+        /// Why.
+        misfit: Misfit,
+    },
+    /// The log is not in the order that the protocol promises.
+    #[error("the log is out of order: {0}")]
+    Protocol(&'static str),
+}
+
+/// The transaction that is being read.
+#[derive(Debug)]
+struct Transaction {
+    /// One byte into the commit record.
+    lsn: Lsn,
+    first_lsn: Lsn,
+    commit_us: i64,
+    xid: u32,
+    origin: Option<(String, u64)>,
+    next_ordinal: u64,
+}
+
+/// How many messages had no records, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ignored {
+    /// Logical messages of others.
+    pub foreign_messages: u64,
+    /// Messages under our prefix that are no mark.
+    pub broken_marks: u64,
+    /// Truncates, unless they are asked for.
+    pub truncates: u64,
+    /// Rows that had been written before.
+    pub repeated_rows: u64,
+}
+
+/// The assembler of one source.
+#[derive(Debug)]
+pub struct Assembler {
+    epoch: u64,
+    stored: Position,
+    truncates: bool,
+    tables: HashMap<u32, Arc<Registered>>,
+    transaction: Option<Transaction>,
+    marks: Marks,
+    position: Position,
+    records: Records,
+    unsaid: Vec<usize>,
+    ignored: Ignored,
+}
+
+impl Assembler {
+    /// An assembler that goes on after `stored`. `truncates`: whether TRUNCATE becomes records (Debezium skips it).
+    pub fn new(stored: Position, truncates: bool) -> Self {
+        Self {
+            epoch: stored.epoch,
+            stored,
+            truncates,
+            tables: HashMap::new(),
+            transaction: None,
+            marks: Marks::default(),
+            position: stored,
+            records: Records::default(),
+            unsaid: Vec::new(),
+            ignored: Ignored::default(),
+        }
+    }
+
+    /// Up to where everything has been handed out: what to write as progress.
+    pub fn position(&self) -> Position {
+        self.position.max(self.stored)
+    }
+
+    /// Whether a transaction is being read.
+    pub fn in_transaction(&self) -> bool {
+        self.transaction.is_some()
+    }
+
+    /// The records of the last message.
+    pub fn records(&self) -> &Records {
+        &self.records
+    }
+
+    /// What has been passed over so far.
+    pub fn ignored(&self) -> Ignored {
+        self.ignored
+    }
+
+    /// The plan of a table, by the object id that the log uses.
+    pub fn define(&mut self, oid: u32, registered: Arc<Registered>) {
+        self.tables.insert(oid, registered);
+    }
+
+    /// Nothing was under way at `lsn`, and everything before it has been handed out.
+    pub fn idle(&mut self, lsn: Lsn) {
+        if self.transaction.is_none() {
+            self.position = self.position.max(Position::new(self.epoch, lsn, 0));
+        }
+    }
+
+    /// Takes the message at `lsn` in; its records are in [`Assembler::records`] until the next call.
+    pub fn push(&mut self, lsn: Lsn, message: Message, now_ns: i64) -> Result<Step, AssembleError> {
+        self.records.clear();
+        let at = Moment { lsn, now_ns };
+        match message {
+            Message::Begin(begin) => self.begin(&begin, lsn)?,
+            Message::Commit(commit) => return self.commit(&commit),
+            Message::Origin(origin) => self.running()?.origin = Some((origin.name, origin.commit_lsn.0)),
+            Message::Relation(relation) => return Ok(Step::Shape(relation)),
+            Message::Type(_) => (),
+            Message::Insert(insert) => self.insert(at, &insert)?,
+            Message::Update(update) => self.update(at, &update)?,
+            Message::Delete(delete) => self.delete(at, &delete)?,
+            Message::Truncate(truncate) => self.truncate(at, &truncate)?,
+            Message::Logical(message) => self.logical(&message)?,
+            Message::StreamStart(_) | Message::StreamStop | Message::StreamCommit(_) | Message::StreamAbort(_) => {
+                return Err(AssembleError::Protocol("a streamed transaction that was not asked for"));
+            }
+            Message::TwoPhase(_) => return Err(AssembleError::Protocol("two-phase commit that was not asked for")),
+        }
+        Ok(Step::On)
+    }
+
+    /// A row of the snapshot.
+    pub fn snapshot_row(
+        &mut self,
+        registered: &Arc<Registered>,
+        row: &[TupleCell],
+        position: Position,
+        circumstances: &Circumstances<'_>,
+    ) -> Result<(), AssembleError> {
+        self.records.clear();
+        self.entry(registered, position, |writer| {
+            let key = writer.key(row, None)?;
+            let value = writer.value(Image::None, Image::Row(row, None), circumstances)?;
+            Ok((key, Some(value)))
+        })
+    }
+
+    fn running(&mut self) -> Result<&mut Transaction, AssembleError> {
+        self.transaction
+            .as_mut()
+            .ok_or(AssembleError::Protocol("a change outside any transaction"))
+    }
+
+    fn begin(&mut self, begin: &Begin, lsn: Lsn) -> Result<(), AssembleError> {
+        if self.transaction.is_some() {
+            return Err(AssembleError::Protocol("a transaction within a transaction"));
+        }
+        self.transaction = Some(Transaction {
+            lsn: Lsn(begin.final_lsn.0 + 1),
+            first_lsn: lsn,
+            commit_us: begin.commit_us,
+            xid: begin.xid,
+            origin: None,
+            next_ordinal: 0,
+        });
+        Ok(())
+    }
+
+    fn commit(&mut self, commit: &Commit) -> Result<Step, AssembleError> {
+        let transaction = self
+            .transaction
+            .take()
+            .ok_or(AssembleError::Protocol("a commit without its begin"))?;
+        let end = Position::new(self.epoch, commit.end_lsn, 0);
+        let unclaimed: Vec<Found> = self.marks.end().collect();
+        if end > self.stored {
+            for found in unclaimed {
+                self.place(found, transaction.commit_us);
+            }
+        }
+        self.position = end;
+        Ok(Step::AtRest)
+    }
+
+    /// The position of the next change of the running transaction.
+    fn next_position(&mut self) -> Result<Position, AssembleError> {
+        let epoch = self.epoch;
+        let transaction = self.running()?;
+        let position = Position::new(epoch, transaction.lsn, transaction.next_ordinal);
+        transaction.next_ordinal += 1;
+        Ok(position)
+    }
+
+    fn table(&self, oid: u32) -> Result<Arc<Registered>, AssembleError> {
+        self.tables
+            .get(&oid)
+            .cloned()
+            .ok_or(AssembleError::Protocol("a row of a table that was not announced"))
+    }
+
+    fn insert(&mut self, at: Moment, insert: &Insert) -> Result<(), AssembleError> {
+        let registered = self.table(insert.relation)?;
+        let position = self.next_position()?;
+        let mark = self.mark_of(&registered, true, &insert.new, None);
+        self.change(at, 'c', &registered, position, mark, Sides::after(&insert.new, None))
+    }
+
+    fn delete(&mut self, at: Moment, delete: &Delete) -> Result<(), AssembleError> {
+        let registered = self.table(delete.relation)?;
+        let position = self.next_position()?;
+        let (old, before) = old_row(&delete.old).ok_or(AssembleError::Protocol("a delete without its row"))?;
+        let mark = self.mark_of(&registered, false, old, None);
+        self.change(at, 'd', &registered, position, mark, Sides::before(old, before))?;
+        self.tombstone(&registered, position, old, None)
+    }
+
+    fn update(&mut self, at: Moment, update: &Update) -> Result<(), AssembleError> {
+        let registered = self.table(update.relation)?;
+        let old = old_row(&update.old);
+        let other = old.map(|(row, _)| row);
+        if let Some((old, before)) = old
+            && self.moves(&registered, &update.new, old, update)?
+        {
+            return self.key_change(at, &registered, &update.new, old, before);
+        }
+        let position = self.next_position()?;
+        let mark = self.mark_of(&registered, false, &update.new, other.map(Vec::as_slice));
+        let before = match &update.old {
+            OldTuple::Full(old) => Image::Row(old, None),
+            OldTuple::None | OldTuple::Key(_) => Image::None,
+        };
+        let sides = Sides {
+            before,
+            ..Sides::after(&update.new, other)
+        };
+        self.change(at, 'u', &registered, position, mark, sides)
+    }
+
+    /// Whether the update gave the row another key. With identity full the whole old row is there, else only a key.
+    fn moves(
+        &mut self,
+        registered: &Arc<Registered>,
+        new: &Tuple,
+        old: &Tuple,
+        update: &Update,
+    ) -> Result<bool, AssembleError> {
+        if matches!(update.old, OldTuple::None) || registered.key_id.is_none() {
+            return Ok(false);
+        }
+        let mut keys = Vec::new();
+        let name = registered.table.full_name();
+        let position = self.position;
+        let misfit = |misfit| AssembleError::Misfit {
+            table: name.clone(),
+            position,
+            misfit,
+        };
+        let before = envelope::key(registered, old, None, &mut keys).map_err(misfit)?;
+        let after = envelope::key(registered, new, Some(old), &mut keys).map_err(misfit)?;
+        Ok(before
+            .zip(after)
+            .is_some_and(|(before, after)| keys[before] != keys[after]))
+    }
+
+    /// A key change: the row leaves its old key and comes under its new one.
+    fn key_change(
+        &mut self,
+        at: Moment,
+        registered: &Arc<Registered>,
+        new: &Tuple,
+        old: &Tuple,
+        before: Image<'_>,
+    ) -> Result<(), AssembleError> {
+        let (away, here) = (self.next_position()?, self.next_position()?);
+        let mark = match self.mark_of(registered, false, old, None) {
+            Some(mark) => Some(mark),
+            None => self.mark_of(registered, false, new, Some(old)),
+        };
+        let new_key: Arc<str> = keys::connect_json(&registered.table, new, Some(old)).into();
+        let old_key: Arc<str> = keys::connect_json(&registered.table, old, None).into();
+        let sides = Sides {
+            moved: Some((Moved::Away, new_key.clone())),
+            ..Sides::before(old, before)
+        };
+        self.change(at, 'd', registered, away, None, sides)?;
+        self.tombstone(registered, away, old, Some((Moved::Away, new_key)))?;
+        let sides = Sides {
+            moved: Some((Moved::Here, old_key)),
+            ..Sides::after(new, Some(old))
+        };
+        self.change(at, 'c', registered, here, mark, sides)
+    }
+
+    fn truncate(&mut self, at: Moment, truncate: &Truncate) -> Result<(), AssembleError> {
+        for oid in &truncate.relations {
+            let position = self.next_position()?;
+            if !self.truncates {
+                self.ignored.truncates += 1;
+                continue;
+            }
+            let registered = self.table(*oid)?;
+            self.change(at, 't', &registered, position, None, Sides::none())?;
+        }
+        Ok(())
+    }
+
+    fn logical(&mut self, message: &LogicalMessage) -> Result<(), AssembleError> {
+        if !message.transactional || message.prefix != mark::PREFIX.as_bytes() {
+            self.ignored.foreign_messages += 1;
+            return Ok(());
+        }
+        let position = self.next_position()?;
+        let commit_us = self.running()?.commit_us;
+        let text = std::str::from_utf8(&message.content).ok();
+        let Some((text, mark)) = text.and_then(|text| Some((text, Mark::from_text(text).ok()?))) else {
+            self.ignored.broken_marks += 1;
+            return Ok(());
+        };
+        let found = Found {
+            text: text.to_owned(),
+            cid: mark.cid.clone(),
+            position,
+        };
+        let unclaimable = self.marks.push(&mark, found);
+        if let Some(found) = unclaimable.filter(|_| position > self.stored) {
+            self.place(found, commit_us);
+        }
+        self.position = position;
+        Ok(())
+    }
+
+    /// Hands out a mark that has no row.
+    fn place(&mut self, found: Found, commit_us: i64) {
+        let placed = PlacedMark {
+            position: found.position,
+            commit_us,
+            mark: found.text,
+        };
+        self.records.marks.push(MarkEntry {
+            key: found.cid,
+            record: MarkRecord::Placed(placed),
+        });
+    }
+
+    /// The mark that waits for this row.
+    fn mark_of(
+        &mut self,
+        registered: &Registered,
+        insert: bool,
+        row: &[TupleCell],
+        other: Option<&[TupleCell]>,
+    ) -> Option<Arc<str>> {
+        let table = &registered.table;
+        let name = table.full_name();
+        let found = self
+            .marks
+            .take(&name, insert, |columns| keys::values(table, row, other, columns))?;
+        Some(found.text.into())
+    }
+
+    /// Hands out one envelope, unless it was written before.
+    fn change(
+        &mut self,
+        at: Moment,
+        op: char,
+        registered: &Arc<Registered>,
+        position: Position,
+        mark: Option<Arc<str>>,
+        sides: Sides<'_>,
+    ) -> Result<(), AssembleError> {
+        self.position = position;
+        if position <= self.stored {
+            self.ignored.repeated_rows += 1;
+            return Ok(());
+        }
+        let transaction = self
+            .transaction
+            .take()
+            .ok_or(AssembleError::Protocol("a change outside any transaction"))?;
+        let circumstances = transaction.circumstances(op, at);
+        let done = self.entry(registered, position, |writer| {
+            let key = match sides.key_row {
+                Some((row, other)) => writer.key(row, other)?,
+                None => None,
+            };
+            let value = writer.value(sides.before, sides.after, &circumstances)?;
+            Ok((key, Some(value)))
+        });
+        self.transaction = Some(transaction);
+        done?;
+        if let Some(entry) = self.records.rows.last_mut() {
+            entry.mark = mark;
+            entry.moved = sides.moved;
+        }
+        Ok(())
+    }
+
+    /// Hands out the tombstone of a deleted row.
+    fn tombstone(
+        &mut self,
+        registered: &Arc<Registered>,
+        position: Position,
+        row: &[TupleCell],
+        moved: Option<(Moved, Arc<str>)>,
+    ) -> Result<(), AssembleError> {
+        if position <= self.stored {
+            return Ok(());
+        }
+        self.entry(registered, position, |writer| Ok((writer.key(row, None)?, None)))?;
+        if let Some(entry) = self.records.rows.last_mut() {
+            entry.moved = moved;
+        }
+        Ok(())
+    }
+
+    fn entry(
+        &mut self,
+        registered: &Arc<Registered>,
+        position: Position,
+        write: impl FnOnce(&mut Writer<'_>) -> Result<(Bytes, Bytes), Misfit>,
+    ) -> Result<(), AssembleError> {
+        self.unsaid.clear();
+        let mut writer = Writer {
+            registered,
+            out: &mut self.records.bytes,
+            unsaid: &mut self.unsaid,
+        };
+        let (key, value) = write(&mut writer).map_err(|misfit| AssembleError::Misfit {
+            table: registered.table.full_name(),
+            position,
+            misfit,
+        })?;
+        let unsaid = unsaid_json(&registered.table.columns, &self.unsaid);
+        let registered = registered.clone();
+        self.records.rows.push(Entry {
+            registered,
+            key,
+            value,
+            position,
+            moved: None,
+            mark: None,
+            unsaid,
+        });
+        Ok(())
+    }
+}
+
+type Bytes = Option<std::ops::Range<usize>>;
+
+/// When a message was read and where it stands.
+#[derive(Clone, Copy)]
+struct Moment {
+    lsn: Lsn,
+    now_ns: i64,
+}
+
+/// Both sides of a change and the row that the key is taken from.
+struct Sides<'a> {
+    before: Image<'a>,
+    after: Image<'a>,
+    key_row: Option<(&'a [TupleCell], Option<&'a [TupleCell]>)>,
+    moved: Option<(Moved, Arc<str>)>,
+}
+
+impl<'a> Sides<'a> {
+    fn none() -> Self {
+        Self {
+            before: Image::None,
+            after: Image::None,
+            key_row: None,
+            moved: None,
+        }
+    }
+
+    fn after(row: &'a Tuple, other: Option<&'a Tuple>) -> Self {
+        let other = other.map(Vec::as_slice);
+        Self {
+            after: Image::Row(row, other),
+            key_row: Some((row, other)),
+            ..Self::none()
+        }
+    }
+
+    fn before(row: &'a Tuple, before: Image<'a>) -> Self {
+        Self {
+            before,
+            key_row: Some((row, None)),
+            ..Self::none()
+        }
+    }
+}
+
+struct Writer<'a> {
+    registered: &'a Registered,
+    out: &'a mut Vec<u8>,
+    unsaid: &'a mut Vec<usize>,
+}
+
+impl Writer<'_> {
+    fn key(&mut self, row: &[TupleCell], other: Option<&[TupleCell]>) -> Result<Bytes, Misfit> {
+        envelope::key(self.registered, row, other, self.out)
+    }
+
+    fn value(
+        &mut self,
+        before: Image<'_>,
+        after: Image<'_>,
+        circumstances: &Circumstances<'_>,
+    ) -> Result<std::ops::Range<usize>, Misfit> {
+        envelope::value(self.registered, before, after, circumstances, self.out, self.unsaid)
+    }
+}
+
+impl Transaction {
+    fn circumstances(&self, op: char, at: Moment) -> Circumstances<'_> {
+        Circumstances {
+            op,
+            snapshot: "false",
+            commit_us: self.commit_us,
+            lsn: at.lsn.0,
+            first_lsn: Some(self.first_lsn.0),
+            xid: Some(self.xid),
+            origin: self.origin.as_ref().map(|(name, lsn)| (name.as_str(), *lsn)),
+            now_ns: at.now_ns,
+        }
+    }
+}
+
+/// The old row and how much of it may be believed.
+fn old_row(old: &OldTuple) -> Option<(&Tuple, Image<'_>)> {
+    match old {
+        OldTuple::None => None,
+        OldTuple::Key(row) => Some((row, Image::Key(row))),
+        OldTuple::Full(row) => Some((row, Image::Row(row, None))),
+    }
+}
+
+fn unsaid_json(columns: &[crate::table::Column], unsaid: &[usize]) -> Option<Arc<str>> {
+    if unsaid.is_empty() {
+        return None;
+    }
+    let names: Vec<&str> = unsaid.iter().map(|&index| columns[index].field.as_str()).collect();
+    Some(serde_json::Value::from(names).to_string().into())
+}

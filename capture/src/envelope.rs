@@ -1,0 +1,284 @@
+//! A row change as Debezium's envelope: key bytes, value bytes, before and after, source, operation, times.
+//!
+//! The block of the source that is the same for every row of a table is made once. What a column cannot say (a large
+//! value that the log does not hold, of a type without placeholder) is written as null and named in `unsaid`, so that
+//! the caller can say it in a header: it must never pass for NULL.
+
+use std::ops::Range;
+
+use crate::avro;
+use crate::encode::{self, Written};
+use crate::postgres::pgoutput::TupleCell;
+use crate::table::Table;
+use crate::text::Unfit;
+
+/// The connector that we stand in for, as the source block names it.
+const CONNECTOR: &str = "postgresql";
+
+/// A value that its column's type cannot hold, or a row of another shape than announced.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Misfit {
+    /// A value.
+    #[error("column {column}: {unfit}")]
+    Value {
+        /// The column.
+        column: String,
+        /// What it is not.
+        unfit: Unfit,
+    },
+    /// A row.
+    #[error("the row has {found} columns and not {expected}")]
+    Shape {
+        /// Cells found.
+        found: usize,
+        /// Columns announced.
+        expected: usize,
+    },
+    /// A key column that the log does not hold.
+    #[error("column {column} of the key is not in the log")]
+    KeyAbsent {
+        /// The column.
+        column: String,
+    },
+}
+
+/// A table's plan with the schema ids that the registry gave, and what is the same in each of its envelopes.
+#[derive(Clone, Debug)]
+pub struct Registered {
+    /// The plan.
+    pub table: Table,
+    /// Id of the key's schema, if there is a key.
+    pub key_id: Option<u32>,
+    /// Id of the value's schema.
+    pub value_id: u32,
+    /// version, connector, name.
+    head: Vec<u8>,
+    /// db.
+    database: Vec<u8>,
+    /// schema, table.
+    names: Vec<u8>,
+}
+
+impl Registered {
+    /// The plan with its ids. `version` is the version of Debezium to name, `prefix` the name of the source.
+    pub fn new(table: Table, ids: (Option<u32>, u32), version: &str, prefix: &str, database: &str) -> Self {
+        let text = |parts: &[&str]| {
+            let mut out = Vec::new();
+            parts.iter().for_each(|part| avro::bytes(part.as_bytes(), &mut out));
+            out
+        };
+        Self {
+            head: text(&[version, CONNECTOR, prefix]),
+            database: text(&[database]),
+            names: text(&[&table.schema, &table.name]),
+            key_id: ids.0,
+            value_id: ids.1,
+            table,
+        }
+    }
+}
+
+/// What the log holds of a row at one side of a change.
+#[derive(Clone, Copy, Debug)]
+pub enum Image<'a> {
+    /// Nothing.
+    None,
+    /// The row; a cell that it leaves out is taken from the other row, if there is one.
+    Row(&'a [TupleCell], Option<&'a [TupleCell]>),
+    /// The key; the other cells say nothing.
+    Key(&'a [TupleCell]),
+}
+
+/// The circumstances of a change.
+#[derive(Clone, Copy, Debug)]
+pub struct Circumstances<'a> {
+    /// Debezium's letter for the operation.
+    pub op: char,
+    /// `false` in the stream; in a snapshot where in it the row stands.
+    pub snapshot: &'a str,
+    /// Commit time, microseconds since 1970.
+    pub commit_us: i64,
+    /// LSN of the change.
+    pub lsn: u64,
+    /// LSN of the first change of the transaction.
+    pub first_lsn: Option<u64>,
+    /// Transaction id.
+    pub xid: Option<u32>,
+    /// Where the transaction came from, if it was itself replicated: name and LSN there.
+    pub origin: Option<(&'a str, u64)>,
+    /// Now, nanoseconds since 1970.
+    pub now_ns: i64,
+}
+
+fn frame(id: u32, out: &mut Vec<u8>) {
+    out.push(0);
+    out.extend_from_slice(&id.to_be_bytes());
+}
+
+/// Appends the key of the row and gives where it stands; `None` if the table has no key.
+pub fn key(
+    registered: &Registered,
+    row: &[TupleCell],
+    other: Option<&[TupleCell]>,
+    out: &mut Vec<u8>,
+) -> Result<Option<Range<usize>>, Misfit> {
+    let Some(id) = registered.key_id else { return Ok(None) };
+    let table = &registered.table;
+    check_shape(table, row)?;
+    let start = out.len();
+    frame(id, out);
+    for &index in &table.key {
+        match written(table, index, present(&row[index], other, index), out)? {
+            Some(Written::Value) => (),
+            _ => {
+                return Err(Misfit::KeyAbsent {
+                    column: table.columns[index].name.clone(),
+                });
+            }
+        }
+    }
+    Ok(Some(start..out.len()))
+}
+
+/// Appends the envelope; the indices of columns that could not say that they are unknown are pushed to `unsaid`.
+pub fn value(
+    registered: &Registered,
+    before: Image<'_>,
+    after: Image<'_>,
+    circumstances: &Circumstances<'_>,
+    out: &mut Vec<u8>,
+    unsaid: &mut Vec<usize>,
+) -> Result<Range<usize>, Misfit> {
+    let start = out.len();
+    frame(registered.value_id, out);
+    image(&registered.table, before, out, unsaid)?;
+    image(&registered.table, after, out, unsaid)?;
+    source(registered, circumstances, out);
+    tail(circumstances, out);
+    Ok(start..out.len())
+}
+
+fn check_shape(table: &Table, row: &[TupleCell]) -> Result<(), Misfit> {
+    let (found, expected) = (row.len(), table.columns.len());
+    if found == expected {
+        Ok(())
+    } else {
+        Err(Misfit::Shape { found, expected })
+    }
+}
+
+/// The cell, or that of the other row where this one leaves it out.
+fn present<'a>(cell: &'a TupleCell, other: Option<&'a [TupleCell]>, index: usize) -> &'a TupleCell {
+    match (cell, other.and_then(|other| other.get(index))) {
+        (TupleCell::Unchanged, Some(other)) => other,
+        _ => cell,
+    }
+}
+
+fn image(table: &Table, image: Image<'_>, out: &mut Vec<u8>, unsaid: &mut Vec<usize>) -> Result<(), Misfit> {
+    match image {
+        Image::None => out.push(avro::FIRST),
+        Image::Row(row, other) => {
+            check_shape(table, row)?;
+            out.push(avro::SECOND);
+            for (index, cell) in row.iter().enumerate() {
+                column(table, index, present(cell, other, index), out, unsaid)?;
+            }
+        }
+        Image::Key(row) => {
+            check_shape(table, row)?;
+            out.push(avro::SECOND);
+            for (index, cell) in row.iter().enumerate() {
+                if table.key.contains(&index) {
+                    column(table, index, cell, out, unsaid)?;
+                } else {
+                    out.extend_from_slice(table.fill(index));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Appends a cell as its column's union or plain type.
+fn column(
+    table: &Table,
+    index: usize,
+    cell: &TupleCell,
+    out: &mut Vec<u8>,
+    unsaid: &mut Vec<usize>,
+) -> Result<(), Misfit> {
+    let column = &table.columns[index];
+    let start = out.len();
+    out.extend(column.value_branch());
+    if written(table, index, cell, out)? == Some(Written::Value) {
+        return Ok(());
+    }
+    out.truncate(start);
+    let unknown = matches!(cell, TupleCell::Unchanged);
+    if unknown {
+        unsaid.push(index);
+    }
+    match column.null_branch() {
+        Some(null) => out.push(null),
+        None if unknown => out.extend_from_slice(table.fill(index)),
+        None => {
+            return Err(Misfit::Value {
+                column: column.name.clone(),
+                unfit: Unfit("value for NOT NULL"),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Appends the bare value; `None` if the cell is NULL.
+fn written(table: &Table, index: usize, cell: &TupleCell, out: &mut Vec<u8>) -> Result<Option<Written>, Misfit> {
+    let column = &table.columns[index];
+    let misfit = |unfit| Misfit::Value {
+        column: column.name.clone(),
+        unfit,
+    };
+    match cell {
+        TupleCell::Null => Ok(None),
+        TupleCell::Unchanged => Ok(Some(encode::unavailable(&column.kind, out))),
+        TupleCell::Text(text) => encode::cell(&column.kind, text, out).map(Some).map_err(misfit),
+        TupleCell::Binary(_) => Err(misfit(Unfit("text form"))),
+    }
+}
+
+fn source(registered: &Registered, at: &Circumstances<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(&registered.head);
+    avro::long(at.commit_us.div_euclid(1000), out);
+    out.push(avro::FIRST);
+    avro::bytes(at.snapshot.as_bytes(), out);
+    out.extend_from_slice(&registered.database);
+    out.push(avro::SECOND);
+    sequence(at, out);
+    avro::optional_long(Some(at.commit_us), out);
+    avro::optional_long(Some(at.commit_us.saturating_mul(1000)), out);
+    out.extend_from_slice(&registered.names);
+    avro::optional_long(at.xid.map(i64::from), out);
+    avro::optional_long(Some(at.lsn.cast_signed()), out);
+    out.push(avro::FIRST); // xmin
+    avro::optional_text(at.origin.map(|(name, _)| name), out);
+    avro::optional_long(at.origin.map(|(_, lsn)| lsn.cast_signed()), out);
+}
+
+/// `["<first>","<lsn>"]`, the first null in a snapshot.
+fn sequence(at: &Circumstances<'_>, out: &mut Vec<u8>) {
+    use std::io::Write;
+    let _ = avro::sized(out, |out| match at.first_lsn {
+        Some(first) => write!(out, "[\"{first}\",\"{}\"]", at.lsn),
+        None => write!(out, "[null,\"{}\"]", at.lsn),
+    });
+}
+
+fn tail(at: &Circumstances<'_>, out: &mut Vec<u8>) {
+    out.push(avro::FIRST); // transaction
+    let mut letter = [0; 4];
+    avro::bytes(at.op.encode_utf8(&mut letter).as_bytes(), out);
+    avro::optional_long(Some(at.now_ns.div_euclid(1_000_000)), out);
+    avro::optional_long(Some(at.now_ns.div_euclid(1000)), out);
+    avro::optional_long(Some(at.now_ns), out);
+}
