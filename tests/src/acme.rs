@@ -32,5 +32,9 @@ pub fn pipeline() -> String {
 
 /// The files of [`crate::World`]; `pipeline` is what [`pipeline`] gives.
 pub fn files(pipeline: &str) -> [(&str, &str); 3] {
-    [("pipeline.yaml", pipeline), ("customer.avsc", CUSTOMER), ("product.avsc", PRODUCT)]
+    [
+        ("pipeline.yaml", pipeline),
+        ("customer.avsc", CUSTOMER),
+        ("product.avsc", PRODUCT),
+    ]
 }

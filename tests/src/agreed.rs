@@ -21,7 +21,11 @@ impl Agreed {
     /// Decodes a record of a canonical topic.
     pub fn of(topics: &Topics, record: &Record) -> anyhow::Result<Self> {
         let json = topics.json(record.value.as_deref().context("a canonical record has a value")?)?;
-        Ok(Self { cid: record.key_text(), place: (record.partition, record.offset), json })
+        Ok(Self {
+            cid: record.key_text(),
+            place: (record.partition, record.offset),
+            json,
+        })
     }
 
     /// A field: text and numbers bare, lists with commas, null as `-`, a field that nobody spoke of as `?`.
@@ -34,7 +38,11 @@ impl Agreed {
 
     /// Several fields, separated by `|`.
     pub fn shows(&self, fields: &[&str]) -> String {
-        fields.iter().map(|field| self.show(field)).collect::<Vec<_>>().join("|")
+        fields
+            .iter()
+            .map(|field| self.show(field))
+            .collect::<Vec<_>>()
+            .join("|")
     }
 
     /// Fields that wait for a person.
@@ -72,7 +80,9 @@ pub struct Decided {
 impl Decided {
     /// Decodes a record of a conflict topic.
     pub fn of(topics: &Topics, record: &Record) -> anyhow::Result<Self> {
-        Ok(Self { json: topics.json(record.value.as_deref().context("a conflict record has a value")?)? })
+        Ok(Self {
+            json: topics.json(record.value.as_deref().context("a conflict record has a value")?)?,
+        })
     }
 
     /// `open`, `settled` or `closed`.
@@ -112,7 +122,10 @@ impl Decided {
 
     /// `source=value` of each candidate, in the order of names.
     pub fn candidates(&self) -> String {
-        let all = self.json["candidates"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let all = self.json["candidates"]
+            .as_array()
+            .map(Vec::as_slice)
+            .unwrap_or_default();
         let one = |candidate: &Json| format!("{}={}", show(&candidate["source"]), value(&candidate["value"]));
         all.iter().map(one).collect::<Vec<_>>().join(" ")
     }
@@ -141,5 +154,7 @@ pub fn show(json: &Json) -> String {
 }
 
 fn list(json: &Json) -> Vec<String> {
-    json.as_array().map(|all| all.iter().map(show).collect()).unwrap_or_default()
+    json.as_array()
+        .map(|all| all.iter().map(show).collect())
+        .unwrap_or_default()
 }

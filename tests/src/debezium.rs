@@ -34,7 +34,10 @@ impl Fixture {
                 Json::Null => anyhow::Ok(None),
                 json => Ok(Some(framed(id, schema, &of_json(schema, json, at)?)?)),
             };
-            let (key, value) = (encode(key_id, &key, &record["key"])?, encode(value_id, &value, &record["value"])?);
+            let (key, value) = (
+                encode(key_id, &key, &record["key"])?,
+                encode(value_id, &value, &record["value"])?,
+            );
             written.push((key, value, headers(&record["headers"])));
         }
         Ok(written)
@@ -43,7 +46,10 @@ impl Fixture {
 
 fn headers(json: &Json) -> Vec<(String, String)> {
     let pairs = json.as_array().map(Vec::as_slice).unwrap_or_default();
-    pairs.iter().map(|pair| (crate::agreed::show(&pair[0]), crate::agreed::show(&pair[1]))).collect()
+    pairs
+        .iter()
+        .map(|pair| (crate::agreed::show(&pair[0]), crate::agreed::show(&pair[1])))
+        .collect()
 }
 
 fn framed(id: u32, schema: &Schema, datum: &Avro) -> anyhow::Result<Vec<u8>> {
@@ -56,11 +62,16 @@ fn framed(id: u32, schema: &Schema, datum: &Avro) -> anyhow::Result<Vec<u8>> {
 
 /// The value that `json` shows. What differs from run to run is written `<name>` there.
 fn of_json(schema: &Schema, json: &Json, at: i64) -> anyhow::Result<Avro> {
-    let volatile = json.as_str().is_some_and(|text| text.starts_with('<') && text.ends_with('>'));
+    let volatile = json
+        .as_str()
+        .is_some_and(|text| text.starts_with('<') && text.ends_with('>'));
     Ok(match schema {
         Schema::Null => Avro::Null,
         Schema::Union(union) => {
-            let index = union.variants().iter().position(|variant| matches!(variant, Schema::Null) == json.is_null());
+            let index = union
+                .variants()
+                .iter()
+                .position(|variant| matches!(variant, Schema::Null) == json.is_null());
             let index = index.context("no branch of the union fits")?;
             let inner = of_json(&union.variants()[index], json, at)?;
             Avro::Union(u32::try_from(index)?, Box::new(inner))
@@ -85,5 +96,8 @@ fn of_json(schema: &Schema, json: &Json, at: i64) -> anyhow::Result<Avro> {
 
 fn hex(json: &Json) -> anyhow::Result<Vec<u8>> {
     let digits = json["hex"].as_str().context("bytes are {\"hex\": ..}")?;
-    (0..digits.len()).step_by(2).map(|index| Ok(u8::from_str_radix(&digits[index..index + 2], 16)?)).collect()
+    (0..digits.len())
+        .step_by(2)
+        .map(|index| Ok(u8::from_str_radix(&digits[index..index + 2], 16)?))
+        .collect()
 }

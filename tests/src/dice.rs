@@ -11,7 +11,9 @@ impl Dice {
     pub fn new(what: &str) -> Self {
         let given = std::env::var("SYNCLINE_SEED").ok().and_then(|text| text.parse().ok());
         let seed = given.unwrap_or_else(|| {
-            SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_secs() ^ u64::from(since.subsec_nanos()))
+            SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(1, |since| since.as_secs() ^ u64::from(since.subsec_nanos()))
         });
         println!("{what}: SYNCLINE_SEED={seed}");
         Self(seed | 1)

@@ -21,7 +21,10 @@ impl Gate {
     pub fn to(target: &str) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
-        let state = Arc::new(State { open: AtomicBool::new(true), streams: Mutex::default() });
+        let state = Arc::new(State {
+            open: AtomicBool::new(true),
+            streams: Mutex::default(),
+        });
         let (target, shared) = (target.to_owned(), Arc::clone(&state));
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -41,7 +44,13 @@ impl Gate {
     /// Ends all connections and every new one.
     pub fn close(&self) {
         self.state.open.store(false, Ordering::SeqCst);
-        for stream in self.state.streams.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        for stream in self
+            .state
+            .streams
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .drain(..)
+        {
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
@@ -56,7 +65,10 @@ fn pass(client: &TcpStream, target: &str, state: &State) -> std::io::Result<()> 
     let server = TcpStream::connect(target)?;
     let mut streams = state.streams.lock().unwrap_or_else(PoisonError::into_inner);
     streams.extend([client.try_clone()?, server.try_clone()?]);
-    for (from, to) in [(client.try_clone()?, server.try_clone()?), (server, client.try_clone()?)] {
+    for (from, to) in [
+        (client.try_clone()?, server.try_clone()?),
+        (server, client.try_clone()?),
+    ] {
         std::thread::spawn(move || copy(from, to));
     }
     Ok(())

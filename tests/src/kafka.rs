@@ -46,12 +46,18 @@ pub struct Record {
 impl Record {
     /// The first header of this name.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(header, _)| header == name).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(header, _)| header == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// The key as text, for keys that are plain text.
     pub fn key_text(&self) -> String {
-        self.key.as_deref().map(|key| String::from_utf8_lossy(key).into_owned()).unwrap_or_default()
+        self.key
+            .as_deref()
+            .map(|key| String::from_utf8_lossy(key).into_owned())
+            .unwrap_or_default()
     }
 }
 
@@ -64,7 +70,10 @@ pub struct Topics {
 impl Topics {
     /// No connection yet.
     pub fn new(stack: &Stack) -> Self {
-        Self { stack: stack.clone(), schemas: RefCell::default() }
+        Self {
+            stack: stack.clone(),
+            schemas: RefCell::default(),
+        }
     }
 
     fn config(&self) -> ClientConfig {
@@ -101,7 +110,9 @@ impl Topics {
     pub fn create(&self, topic: &str, partitions: i32) -> anyhow::Result<()> {
         let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
         let results = block_on(self.admin()?.create_topics([&new], &AdminOptions::new()))??;
-        results.into_iter().try_for_each(|result| result.map(|_| ()).map_err(|(name, code)| anyhow!("{name}: {code}")))
+        results
+            .into_iter()
+            .try_for_each(|result| result.map(|_| ()).map_err(|(name, code)| anyhow!("{name}: {code}")))
     }
 
     /// Deletes topics.
@@ -192,7 +203,10 @@ impl Topics {
         let producer: BaseProducer = self.config().set("enable.idempotence", "true").create()?;
         for (key, value, headers) in records {
             let headers = headers.iter().fold(OwnedHeaders::new(), |all, (key, value)| {
-                all.insert(Header { key, value: Some(value.as_bytes()) })
+                all.insert(Header {
+                    key,
+                    value: Some(value.as_bytes()),
+                })
             });
             let mut record = BaseRecord::<[u8], [u8]>::to(topic).partition(0).headers(headers);
             if let Some(key) = key {
@@ -212,7 +226,9 @@ impl Topics {
             bail!("no Confluent wire format");
         };
         let schema = self.schema(u32::from_be_bytes(id.try_into()?))?;
-        let datum = GenericDatumReader::builder(&schema).build()?.read_value(&mut &bytes[5..])?;
+        let datum = GenericDatumReader::builder(&schema)
+            .build()?
+            .read_value(&mut &bytes[5..])?;
         Ok(to_json(datum, Some(&schema)))
     }
 
@@ -221,7 +237,9 @@ impl Topics {
             return Ok(Rc::clone(schema));
         }
         let answer = self.http("GET", &format!("/schemas/ids/{id}"), None)?;
-        let text = answer["schema"].as_str().with_context(|| format!("the registry does not know schema {id}"))?;
+        let text = answer["schema"]
+            .as_str()
+            .with_context(|| format!("the registry does not know schema {id}"))?;
         let schema = Rc::new(Schema::parse_str(text)?);
         self.schemas.borrow_mut().insert(id, Rc::clone(&schema));
         Ok(schema)
@@ -231,13 +249,19 @@ impl Topics {
     pub fn register(&self, subject: &str, schema: &str) -> anyhow::Result<u32> {
         let body = serde_json::json!({ "schema": schema }).to_string();
         let answer = self.http("POST", &format!("/subjects/{subject}/versions"), Some(&body))?;
-        let id = answer["id"].as_u64().with_context(|| format!("{subject} was not registered: {answer}"))?;
+        let id = answer["id"]
+            .as_u64()
+            .with_context(|| format!("{subject} was not registered: {answer}"))?;
         Ok(u32::try_from(id)?)
     }
 
     /// HTTP/1.0, so that the answer ends with the connection and no client library is needed.
     fn http(&self, method: &str, path: &str, body: Option<&str>) -> anyhow::Result<Json> {
-        let rest = self.stack.registry.strip_prefix("http://").context("REGISTRY must begin with http://")?;
+        let rest = self
+            .stack
+            .registry
+            .strip_prefix("http://")
+            .context("REGISTRY must begin with http://")?;
         let (host, base) = rest.split_once('/').unwrap_or((rest, ""));
         let mut stream = TcpStream::connect(host)?;
         stream.set_read_timeout(Some(CALL_TIMEOUT))?;
@@ -265,7 +289,10 @@ fn headers_of(headers: &rdkafka::message::BorrowedHeaders) -> Vec<(String, Strin
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> anyhow::Result<T> {
-    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future))
+    Ok(tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(future))
 }
 
 /// The schema goes along for the scale of decimals, which their bytes do not have.
@@ -287,11 +314,15 @@ fn to_json(value: Avro, schema: Option<&Schema>) -> Json {
             to_json(*value, union.variants().get(usize::try_from(index).unwrap_or_default()))
         }
         (Avro::Union(_, value), _) => to_json(*value, None),
-        (Avro::Array(values), Some(Schema::Array(array))) => {
-            values.into_iter().map(|value| to_json(value, Some(&array.items))).collect()
-        }
+        (Avro::Array(values), Some(Schema::Array(array))) => values
+            .into_iter()
+            .map(|value| to_json(value, Some(&array.items)))
+            .collect(),
         (Avro::Array(values), _) => values.into_iter().map(|value| to_json(value, None)).collect(),
-        (Avro::Map(values), _) => values.into_iter().map(|(name, value)| (name, to_json(value, None))).collect(),
+        (Avro::Map(values), _) => values
+            .into_iter()
+            .map(|(name, value)| (name, to_json(value, None)))
+            .collect(),
         (Avro::Record(fields), schema) => fields
             .into_iter()
             .enumerate()
@@ -310,12 +341,21 @@ fn field_schema(record: Option<&Schema>, index: usize) -> Option<&Schema> {
 
 /// Big-endian two's complement with so many digits after the point; more than 16 bytes do not occur in tests.
 fn decimal_text(bytes: &[u8], scale: usize) -> String {
-    let start = if bytes.first().is_some_and(|first| first & 0x80 != 0) { -1 } else { 0 };
-    let unscaled = bytes.iter().fold(start, |number: i128, byte| number << 8 | i128::from(*byte));
+    let start = if bytes.first().is_some_and(|first| first & 0x80 != 0) {
+        -1
+    } else {
+        0
+    };
+    let unscaled = bytes
+        .iter()
+        .fold(start, |number: i128, byte| number << 8 | i128::from(*byte));
     let digits = format!("{:0width$}", unscaled.unsigned_abs(), width = scale + 1);
     let (whole, fraction) = digits.split_at(digits.len() - scale);
     let sign = if unscaled < 0 { "-" } else { "" };
-    format!("{sign}{whole}.{fraction}").trim_end_matches('0').trim_end_matches('.').to_owned()
+    format!("{sign}{whole}.{fraction}")
+        .trim_end_matches('0')
+        .trim_end_matches('.')
+        .to_owned()
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -26,6 +26,9 @@ pub mod agreed;
 /// The demo's apps and pipeline, for the tests that use them.
 pub mod acme;
 
+/// Transfers between accounts in three apps: a workload that tells on every lost, doubled or reordered change.
+pub mod bank;
+
 /// Records that Debezium wrote, as bytes again.
 pub mod debezium;
 

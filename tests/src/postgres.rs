@@ -26,12 +26,17 @@ impl Db {
 
     /// Executes statements; several of them, without BEGIN, are one transaction.
     pub fn exec(&self, sql: &str) -> anyhow::Result<()> {
-        self.runtime.block_on(self.client.batch_execute(sql)).with_context(|| format!("in: {sql}"))
+        self.runtime
+            .block_on(self.client.batch_execute(sql))
+            .with_context(|| format!("in: {sql}"))
     }
 
     /// The rows of a query; NULL is none.
     pub fn rows(&self, sql: &str) -> anyhow::Result<Vec<Vec<Option<String>>>> {
-        let messages = self.runtime.block_on(self.client.simple_query(sql)).with_context(|| format!("in: {sql}"))?;
+        let messages = self
+            .runtime
+            .block_on(self.client.simple_query(sql))
+            .with_context(|| format!("in: {sql}"))?;
         Ok(messages
             .into_iter()
             .filter_map(|message| match message {
@@ -46,7 +51,10 @@ impl Db {
     /// The rows as `psql -At` shows them: `a|b`, one line a row, NULL as `-`.
     pub fn text(&self, sql: &str) -> anyhow::Result<String> {
         let line = |row: Vec<Option<String>>| {
-            row.into_iter().map(|cell| cell.unwrap_or_else(|| "-".to_owned())).collect::<Vec<_>>().join("|")
+            row.into_iter()
+                .map(|cell| cell.unwrap_or_else(|| "-".to_owned()))
+                .collect::<Vec<_>>()
+                .join("|")
         };
         Ok(self.rows(sql)?.into_iter().map(line).collect::<Vec<_>>().join("\n"))
     }
@@ -54,7 +62,8 @@ impl Db {
     /// The one number that a query gives.
     pub fn number(&self, sql: &str) -> anyhow::Result<i64> {
         let text = self.text(sql)?;
-        text.parse().with_context(|| format!("{text:?} is no number; in: {sql}"))
+        text.parse()
+            .with_context(|| format!("{text:?} is no number; in: {sql}"))
     }
 
     /// Up to where the log is written: every commit so far ends at or before it.

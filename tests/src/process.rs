@@ -96,7 +96,11 @@ impl Finished {
     /// Fails, with the end of the log, unless the exit code is `code`.
     pub fn expect_code(self, code: i32) -> anyhow::Result<Self> {
         if self.code != Some(code) {
-            bail!("exit code {:?} and not {code}; the end of its log:\n{}", self.code, tail(&self.log, 40));
+            bail!(
+                "exit code {:?} and not {code}; the end of its log:\n{}",
+                self.code,
+                tail(&self.log, 40)
+            );
         }
         Ok(self)
     }
@@ -104,7 +108,10 @@ impl Finished {
     /// Fails unless the log has `text`.
     pub fn expect_log(self, text: &str) -> anyhow::Result<Self> {
         if !self.log.contains(text) {
-            bail!("nothing of {text:?} in its log, which ends with:\n{}", tail(&self.log, 40));
+            bail!(
+                "nothing of {text:?} in its log, which ends with:\n{}",
+                tail(&self.log, 40)
+            );
         }
         Ok(self)
     }
@@ -121,9 +128,16 @@ pub fn run(command: Command, log: &Path, within_s: u64) -> anyhow::Result<Finish
     let mut service = Service::spawn(command, log)?;
     let Some(status) = service.wait(within_s)? else {
         service.kill()?;
-        bail!("{} did not end within {within_s} s; the end of its log:\n{}", service.name, tail(&service.log()?, 40));
+        bail!(
+            "{} did not end within {within_s} s; the end of its log:\n{}",
+            service.name,
+            tail(&service.log()?, 40)
+        );
     };
-    Ok(Finished { code: status.code(), log: service.log()? })
+    Ok(Finished {
+        code: status.code(),
+        log: service.log()?,
+    })
 }
 
 /// A running process with its log in a file. It is killed when this is dropped.
@@ -140,7 +154,11 @@ impl Service {
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
         let name = command.get_program().to_string_lossy().into_owned();
         let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
-        Ok(Self { name, child, log: log.to_owned() })
+        Ok(Self {
+            name,
+            child,
+            log: log.to_owned(),
+        })
     }
 
     /// Its process id.
@@ -189,8 +207,16 @@ impl Service {
         self.signal("TERM")?;
         match self.wait(10)? {
             Some(status) if status.success() => Ok(()),
-            Some(status) => bail!("{} ended with {status} on SIGTERM:\n{}", self.name, tail(&self.log()?, 40)),
-            None => bail!("{} did not end within 10 s of SIGTERM:\n{}", self.name, tail(&self.log()?, 40)),
+            Some(status) => bail!(
+                "{} ended with {status} on SIGTERM:\n{}",
+                self.name,
+                tail(&self.log()?, 40)
+            ),
+            None => bail!(
+                "{} did not end within 10 s of SIGTERM:\n{}",
+                self.name,
+                tail(&self.log()?, 40)
+            ),
         }
     }
 
@@ -205,7 +231,9 @@ impl Service {
     }
 
     fn signal(&self, name: &str) -> anyhow::Result<()> {
-        let status = Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status()?;
+        let status = Command::new("kill")
+            .args([&format!("-{name}"), &self.pid().to_string()])
+            .status()?;
         if !status.success() {
             bail!("cannot send SIG{name} to {}", self.name);
         }

@@ -31,12 +31,7 @@ pub type App<'a> = (&'a str, &'a str);
 ///
 /// # Panics
 /// When the test fails.
-pub fn in_world(
-    name: &str,
-    apps: &[App<'_>],
-    files: &[(&str, &str)],
-    test: impl FnOnce(&World) -> anyhow::Result<()>,
-) {
+pub fn in_world(name: &str, apps: &[App<'_>], files: &[(&str, &str)], test: impl FnOnce(&World) -> anyhow::Result<()>) {
     let outcome = World::new(name, apps, files).and_then(|world| {
         let outcome = test(&world);
         world.keep_files.set(outcome.is_err());
@@ -55,6 +50,8 @@ pub struct World {
     pub topics: Topics,
     stack: Stack,
     directory: tempfile::TempDir,
+    /// What stands before the name of an app in the names of its database and topics.
+    qualifier: String,
     databases: BTreeMap<String, (String, Db)>,
     runs: Cell<u32>,
     keep_files: Cell<bool>,
@@ -64,12 +61,33 @@ pub struct World {
 impl World {
     /// Makes the databases and writes the files, of which `pipeline.yaml` is the pipeline.
     pub fn new(name: &str, apps: &[App<'_>], files: &[(&str, &str)]) -> anyhow::Result<Self> {
+        let directory = tempfile::Builder::new().prefix(&format!("syncline-{name}-")).tempdir()?;
+        let name = unique(name);
+        Self::make(format!("{name}_"), name, directory, apps, files)
+    }
+
+    /// The only pipeline of its stack: databases and topics have the plain names of the apps, and nothing is cleaned up.
+    pub fn alone(name: &str, directory: &Path, apps: &[App<'_>], files: &[(&str, &str)]) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(directory)?;
+        let mut directory = tempfile::Builder::new().prefix(&format!("{name}-")).tempdir_in(directory)?;
+        directory.disable_cleanup(true);
+        Self::make(String::new(), name.to_owned(), directory, apps, files)
+    }
+
+    fn make(
+        qualifier: String,
+        name: String,
+        directory: tempfile::TempDir,
+        apps: &[App<'_>],
+        files: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
         let stack = Stack::from_env()?;
         let mut world = Self {
-            name: unique(name),
+            name,
             topics: Topics::new(&stack),
             stack,
-            directory: tempfile::Builder::new().prefix(&format!("syncline-{name}-")).tempdir()?,
+            directory,
+            qualifier,
             databases: BTreeMap::new(),
             runs: Cell::new(0),
             keep_files: Cell::new(false),
@@ -80,7 +98,7 @@ impl World {
         }
         let server = Db::connect(&world.stack.dsn("postgres"))?;
         for (app, tables) in apps {
-            let database = format!("{}_{app}", world.name);
+            let database = world.database(app);
             server.exec(&format!("CREATE DATABASE {database}"))?;
             let db = Db::connect(&world.stack.dsn(&database))?;
             world.databases.insert((*app).to_owned(), (database, db));
@@ -99,7 +117,11 @@ impl World {
     /// # Panics
     /// When the test never made such an app.
     pub fn db(&self, app: &str) -> &Db {
-        &self.databases.get(app).unwrap_or_else(|| panic!("this world has no app {app}")).1
+        &self
+            .databases
+            .get(app)
+            .unwrap_or_else(|| panic!("this world has no app {app}"))
+            .1
     }
 
     /// A new connection to the database of an app.
@@ -109,18 +131,21 @@ impl World {
 
     /// The DSN of an app's database.
     pub fn dsn(&self, app: &str) -> anyhow::Result<String> {
-        let (database, _) = self.databases.get(app).with_context(|| format!("this world has no app {app}"))?;
+        let (database, _) = self
+            .databases
+            .get(app)
+            .with_context(|| format!("this world has no app {app}"))?;
         Ok(self.stack.dsn(database))
     }
 
     /// Name of an app's database.
     pub fn database(&self, app: &str) -> String {
-        format!("{}_{app}", self.name)
+        format!("{}{app}", self.qualifier)
     }
 
     /// The topic prefix of an app.
     pub fn prefix(&self, app: &str) -> String {
-        format!("{}_{app}", self.name)
+        format!("{}{app}", self.qualifier)
     }
 
     /// The slot of an app.
@@ -140,10 +165,15 @@ impl World {
         let mut command = Command::new(process::binary(binary)?);
         command.args(args).arg("--pipeline").arg(self.path("pipeline.yaml"));
         command.current_dir(self.directory.path());
-        command.env("PIPELINE", &self.name).env("BOOTSTRAP", &self.stack.kafka).env("REGISTRY", &self.stack.registry);
+        command
+            .env("PIPELINE", &self.name)
+            .env("BOOTSTRAP", &self.stack.kafka)
+            .env("REGISTRY", &self.stack.registry);
         for app in self.databases.keys() {
             let upper = app.to_uppercase();
-            command.env(format!("{upper}_DSN"), self.dsn(app)?).env(format!("{upper}_PREFIX"), self.prefix(app));
+            command
+                .env(format!("{upper}_DSN"), self.dsn(app)?)
+                .env(format!("{upper}_PREFIX"), self.prefix(app));
         }
         command.envs(self.environment.borrow().iter());
         Ok(command)
@@ -178,12 +208,16 @@ impl World {
 
     /// Lets a stage work off what is there.
     pub fn until_current(&self, stage: &Stage) -> anyhow::Result<Finished> {
-        self.run(stage, &["--until-current"])?.expect_code(0).with_context(|| format!("{stage} --until-current"))
+        self.run(stage, &["--until-current"])?
+            .expect_code(0)
+            .with_context(|| format!("{stage} --until-current"))
     }
 
     /// Lets several stages work off what is there, one after the other.
     pub fn work_off(&self, stages: &[Stage]) -> anyhow::Result<()> {
-        stages.iter().try_for_each(|stage| self.until_current(stage).map(|_| ()))
+        stages
+            .iter()
+            .try_for_each(|stage| self.until_current(stage).map(|_| ()))
     }
 
     /// Captures and agrees, and delivers nothing.
@@ -234,7 +268,10 @@ impl World {
     /// The last canonical record of each cid.
     pub fn canonical(&self, entity: &str) -> anyhow::Result<BTreeMap<String, Agreed>> {
         let latest = self.latest(&topic::canonical(&self.name, entity, 1))?;
-        latest.into_iter().map(|(cid, record)| Ok((cid, Agreed::of(&self.topics, &record)?))).collect()
+        latest
+            .into_iter()
+            .map(|(cid, record)| Ok((cid, Agreed::of(&self.topics, &record)?)))
+            .collect()
     }
 
     /// The only canonical record that there is.
@@ -244,6 +281,13 @@ impl World {
             (1, Some((_, record))) => Ok(record),
             (count, _) => bail!("{count} records of {entity} where one was expected"),
         }
+    }
+
+    /// The last canonical record of one entity.
+    pub fn canonical_of(&self, entity: &str, cid: &str) -> anyhow::Result<Option<Agreed>> {
+        let log = self.canonical_log(entity)?;
+        let last = log.iter().rev().find(|record| record.key.as_deref() == Some(cid.as_bytes()));
+        last.map(|record| Agreed::of(&self.topics, record)).transpose()
     }
 
     /// The canonical record whose `field` shows as `value`.
@@ -256,7 +300,10 @@ impl World {
     /// The last record of each conflict, by `cid/field`.
     pub fn conflicts(&self, entity: &str) -> anyhow::Result<BTreeMap<String, Decided>> {
         let latest = self.latest(&topic::conflicts(&self.name, entity))?;
-        latest.into_iter().map(|(key, record)| Ok((key, Decided::of(&self.topics, &record)?))).collect()
+        latest
+            .into_iter()
+            .map(|(key, record)| Ok((key, Decided::of(&self.topics, &record)?)))
+            .collect()
     }
 
     /// The dead letters of a stage.
@@ -275,7 +322,11 @@ impl World {
     }
 
     fn read_if_there(&self, name: &str) -> anyhow::Result<Vec<Record>> {
-        if self.topics.names(&[name])?.iter().any(|topic| topic == name) { self.topics.read(name) } else { Ok(Vec::new()) }
+        if self.topics.names(&[name])?.iter().any(|topic| topic == name) {
+            self.topics.read(name)
+        } else {
+            Ok(Vec::new())
+        }
     }
 
     // ---- replay -------------------------------------------------------------------------------------------------------
@@ -323,16 +374,25 @@ fn drop_slots(server: &Db, database: &str) -> anyhow::Result<()> {
     crate::until(&format!("the slots of {database} to be dropped"), 30, || {
         let of = format!("FROM pg_replication_slots WHERE database = '{database}'");
         server.text(&format!("SELECT pg_terminate_backend(active_pid) {of} AND active"))?;
-        let _ = server.text(&format!("SELECT pg_drop_replication_slot(slot_name) {of} AND NOT active"));
+        let _ = server.text(&format!(
+            "SELECT pg_drop_replication_slot(slot_name) {of} AND NOT active"
+        ));
         Ok(server.number(&format!("SELECT count(*) {of}"))? == 0)
     })
 }
 
 impl Drop for World {
     fn drop(&mut self) {
+        if self.qualifier.is_empty() {
+            return;
+        }
         if self.keep_files.get() || std::thread::panicking() || std::env::var_os("SYNCLINE_TEST_KEEP").is_some() {
             self.directory.disable_cleanup(true);
-            println!("{}: logs and files are in {}", self.name, self.directory.path().display());
+            println!(
+                "{}: logs and files are in {}",
+                self.name,
+                self.directory.path().display()
+            );
         }
         if std::env::var_os("SYNCLINE_TEST_KEEP").is_none()
             && let Err(error) = self.clean_up()
@@ -345,7 +405,9 @@ impl Drop for World {
 /// Unlike any other name, within the 63 characters of a slot name.
 fn unique(name: &str) -> String {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis());
     let number = u128::from(std::process::id()) << 4 | u128::from(COUNTER.fetch_add(1, Ordering::Relaxed) & 15);
     format!("{name}_{:x}{number:x}", now & 0xFFF_FFFF)
 }

@@ -45,29 +45,50 @@ fn written(world: &World) -> anyhow::Result<(String, Vec<Written>)> {
 #[test]
 fn what_debezium_wrote_reaches_an_app() {
     let crm = "CREATE TABLE things (no serial PRIMARY KEY, code bigint, label text, amount numeric(8,2))";
-    in_world("debezium", &[("crm", crm)], &[("pipeline.yaml", PIPELINE), ("thing.avsc", SCHEMA)], |world| {
-        let (topic, records) = written(world)?;
-        let things = || world.db("crm").text("SELECT code, label, amount FROM things ORDER BY code");
-        let deliver = || world.work_off(&[Stage::Transform, Stage::Sink]);
+    in_world(
+        "debezium",
+        &[("crm", crm)],
+        &[("pipeline.yaml", PIPELINE), ("thing.avsc", SCHEMA)],
+        |world| {
+            let (topic, records) = written(world)?;
+            let things = || {
+                world
+                    .db("crm")
+                    .text("SELECT code, label, amount FROM things ORDER BY code")
+            };
+            let deliver = || world.work_off(&[Stage::Transform, Stage::Sink]);
 
-        world.topics.write(&topic, &records[..4])?;
-        deliver()?;
-        assert_eq!(things()?, "1|one|1.10\n2|two|2.20\n3|drei|3.30", "snapshot, insert, update");
+            world.topics.write(&topic, &records[..4])?;
+            deliver()?;
+            assert_eq!(
+                things()?,
+                "1|one|1.10\n2|two|2.20\n3|drei|3.30",
+                "snapshot, insert, update"
+            );
 
-        world.topics.write(&topic, &records[4..7])?;
-        deliver()?;
-        assert_eq!(things()?, "1|one|1.10\n2|two|2.20\n4|drei|3.30", "the key changed, the thing is the same");
+            world.topics.write(&topic, &records[4..7])?;
+            deliver()?;
+            assert_eq!(
+                things()?,
+                "1|one|1.10\n2|two|2.20\n4|drei|3.30",
+                "the key changed, the thing is the same"
+            );
 
-        world.topics.write(&topic, &records[..4])?;
-        deliver()?;
-        assert_eq!(things()?, "1|one|1.10\n2|two|2.20\n4|drei|3.30", "Debezium writes at least once");
+            world.topics.write(&topic, &records[..4])?;
+            deliver()?;
+            assert_eq!(
+                things()?,
+                "1|one|1.10\n2|two|2.20\n4|drei|3.30",
+                "Debezium writes at least once"
+            );
 
-        world.topics.write(&topic, &records[7..])?;
-        deliver()?;
-        assert_eq!(things()?, "1|one|1.10\n2|two|2.20", "deleted");
-        assert_eq!(world.dead_letters("map")?.len(), 0);
-        Ok(())
-    });
+            world.topics.write(&topic, &records[7..])?;
+            deliver()?;
+            assert_eq!(things()?, "1|one|1.10\n2|two|2.20", "deleted");
+            assert_eq!(world.dead_letters("map")?.len(), 0);
+            Ok(())
+        },
+    );
 }
 
 const REPLICA: &str = r#"
@@ -81,18 +102,31 @@ replica: { from: legacy, to: warehouse, tables: [public.k_full] }
 
 #[test]
 fn what_debezium_wrote_is_a_replica() {
-    in_world("debezium_copy", &[("warehouse", "SELECT 1")], &[("pipeline.yaml", REPLICA)], |world| {
-        let (topic, records) = written(world)?;
-        let rows = || world.db("warehouse").text("SELECT id, v, n FROM public.k_full ORDER BY id");
-        world.topics.write(&topic, &records[..4])?;
-        world.until_current(&Stage::Sink)?;
-        assert_eq!(rows()?, "1|one|1.10\n2|two|2.20\n3|drei|3.30");
-        world.topics.write(&topic, &records[4..])?;
-        world.until_current(&Stage::Sink)?;
-        assert_eq!(rows()?, "1|one|1.10\n2|two|2.20");
-        world.topics.write(&topic, &records[..4])?;
-        world.until_current(&Stage::Sink)?;
-        assert_eq!(rows()?, "1|one|1.10\n2|two|2.20", "older never overwrites newer, not even after a delete");
-        Ok(())
-    });
+    in_world(
+        "debezium_copy",
+        &[("warehouse", "SELECT 1")],
+        &[("pipeline.yaml", REPLICA)],
+        |world| {
+            let (topic, records) = written(world)?;
+            let rows = || {
+                world
+                    .db("warehouse")
+                    .text("SELECT id, v, n FROM public.k_full ORDER BY id")
+            };
+            world.topics.write(&topic, &records[..4])?;
+            world.until_current(&Stage::Sink)?;
+            assert_eq!(rows()?, "1|one|1.10\n2|two|2.20\n3|drei|3.30");
+            world.topics.write(&topic, &records[4..])?;
+            world.until_current(&Stage::Sink)?;
+            assert_eq!(rows()?, "1|one|1.10\n2|two|2.20");
+            world.topics.write(&topic, &records[..4])?;
+            world.until_current(&Stage::Sink)?;
+            assert_eq!(
+                rows()?,
+                "1|one|1.10\n2|two|2.20",
+                "older never overwrites newer, not even after a delete"
+            );
+            Ok(())
+        },
+    );
 }

@@ -18,7 +18,12 @@ fn rows(world: &World) -> anyhow::Result<BTreeMap<&'static str, String>> {
     TABLES
         .iter()
         .map(|(app, table)| {
-            Ok((*table, world.db(app).text(&format!("SELECT ctid, xmin, t.* FROM {table} t ORDER BY ctid"))?))
+            Ok((
+                *table,
+                world
+                    .db(app)
+                    .text(&format!("SELECT ctid, xmin, t.* FROM {table} t ORDER BY ctid"))?,
+            ))
         })
         .collect()
 }
@@ -42,7 +47,9 @@ fn live(world: &World) -> anyhow::Result<()> {
     world.db("billing").exec(&format!(
         "INSERT INTO accounts (holder, invoice_to, credit_limit) SELECT 'A B' || i, 'p' || i || '@x.org', 1000 {people} WHERE i > 50"
     ))?;
-    world.db("wms").exec(&format!("INSERT INTO items (sku, retail, on_hand) SELECT 'S' || i, i, 100 {people} WHERE i < 150"))?;
+    world.db("wms").exec(&format!(
+        "INSERT INTO items (sku, retail, on_hand) SELECT 'S' || i, i, 100 {people} WHERE i < 150"
+    ))?;
     world.settle()?;
     for round in 1..=3 {
         world.db("shop").exec(&format!(
@@ -56,7 +63,9 @@ fn live(world: &World) -> anyhow::Result<()> {
         world.db("billing").exec(&format!(
             "UPDATE accounts SET credit_limit = credit_limit + {round} WHERE invoice_to LIKE 'p1%'"
         ))?;
-        world.db("wms").exec(&format!("UPDATE items SET on_hand = on_hand + {round} WHERE item_no % 5 = 0"))?;
+        world.db("wms").exec(&format!(
+            "UPDATE items SET on_hand = on_hand + {round} WHERE item_no % 5 = 0"
+        ))?;
         if round < 3 { world.agree()? } else { world.settle()? }
     }
     Ok(())
@@ -67,12 +76,24 @@ fn a_replay_from_zero_changes_no_row_and_no_canonical_record() {
     let pipeline = acme::pipeline();
     in_world("replay", &acme::APPS, &acme::files(&pipeline), |world| {
         live(world)?;
-        let held = world.canonical("customer")?.values().filter(|agreed| !agreed.held().is_empty()).count();
+        let held = world
+            .canonical("customer")?
+            .values()
+            .filter(|agreed| !agreed.held().is_empty())
+            .count();
         assert!(held > 0, "the history has held fields");
-        let before = (rows(world)?, canonical(world, "customer")?, canonical(world, "product")?);
+        let before = (
+            rows(world)?,
+            canonical(world, "customer")?,
+            canonical(world, "product")?,
+        );
         world.forget()?;
         world.settle()?;
-        let after = (rows(world)?, canonical(world, "customer")?, canonical(world, "product")?);
+        let after = (
+            rows(world)?,
+            canonical(world, "customer")?,
+            canonical(world, "product")?,
+        );
         for (table, rows) in &before.0 {
             assert_eq!(after.0.get(table), Some(rows), "{table}");
         }

@@ -33,43 +33,61 @@ fn replicate(world: &World) -> anyhow::Result<()> {
 
 fn assert_equal(world: &World, after: &str) -> anyhow::Result<()> {
     for table in ["orders", "order_lines"] {
-        assert!(rows(world, "shop", table)? == rows(world, "warehouse", table)?, "{table} differs after {after}");
+        assert!(
+            rows(world, "shop", table)? == rows(world, "warehouse", table)?,
+            "{table} differs after {after}"
+        );
     }
     Ok(())
 }
 
 #[test]
 fn a_replica_stays_identical() {
-    in_world("replica", &[("shop", SHOP), ("warehouse", "SELECT 1")], &[("pipeline.yaml", PIPELINE)], |world| {
-        replicate(world)?;
-        assert_equal(world, "the snapshot")?;
-        world.db("shop").exec(
-            "UPDATE orders SET total = total + 1, body = '{\"a\": [1, null]}' WHERE id % 7 = 0;
+    in_world(
+        "replica",
+        &[("shop", SHOP), ("warehouse", "SELECT 1")],
+        &[("pipeline.yaml", PIPELINE)],
+        |world| {
+            replicate(world)?;
+            assert_equal(world, "the snapshot")?;
+            world.db("shop").exec(
+                "UPDATE orders SET total = total + 1, body = '{\"a\": [1, null]}' WHERE id % 7 = 0;
              UPDATE orders SET note = NULL WHERE id = 1;
              DELETE FROM orders WHERE id % 50 = 0;
              UPDATE orders SET id = 1000 WHERE id = 7;
              INSERT INTO order_lines VALUES (1, 2, 'é'';--')",
-        )?;
-        replicate(world)?;
-        assert_equal(world, "changes")?;
+            )?;
+            replicate(world)?;
+            assert_equal(world, "changes")?;
 
-        world.db("shop").exec("ALTER TABLE orders ADD COLUMN channel text")?;
-        world.db("shop").exec("UPDATE orders SET channel = 'web' WHERE id < 10")?;
-        world.db("shop").exec("INSERT INTO orders (id, customer, channel) VALUES (2000, 'late', 'phone')")?;
-        replicate(world)?;
-        assert_equal(world, "a new column")?;
+            world.db("shop").exec("ALTER TABLE orders ADD COLUMN channel text")?;
+            world
+                .db("shop")
+                .exec("UPDATE orders SET channel = 'web' WHERE id < 10")?;
+            world
+                .db("shop")
+                .exec("INSERT INTO orders (id, customer, channel) VALUES (2000, 'late', 'phone')")?;
+            replicate(world)?;
+            assert_equal(world, "a new column")?;
 
-        world.db("shop").exec("TRUNCATE order_lines; INSERT INTO order_lines VALUES (9, 9, 'after')")?;
-        replicate(world)?;
-        assert_equal(world, "a truncate")?;
+            world
+                .db("shop")
+                .exec("TRUNCATE order_lines; INSERT INTO order_lines VALUES (9, 9, 'after')")?;
+            replicate(world)?;
+            assert_equal(world, "a truncate")?;
 
-        replay(world)
-    });
+            replay(world)
+        },
+    );
 }
 
 /// Nothing is written again, and an older row never overwrites a newer one.
 fn replay(world: &World) -> anyhow::Result<()> {
-    let versions = || world.db("warehouse").text("SELECT id, xmin, ctid FROM orders ORDER BY id");
+    let versions = || {
+        world
+            .db("warehouse")
+            .text("SELECT id, xmin, ctid FROM orders ORDER BY id")
+    };
     let before = versions()?;
     world.forget()?;
     world.until_current(&Stage::sink("warehouse"))?;
@@ -84,14 +102,21 @@ fn an_unchanged_toast_value_is_left_alone() {
       CREATE TABLE orders (id int PRIMARY KEY, note text, body text);
       ALTER TABLE orders ALTER COLUMN body SET STORAGE EXTERNAL;
       CREATE TABLE order_lines (order_id bigint, line int, PRIMARY KEY (order_id, line));";
-    in_world("toast", &[("shop", shop), ("warehouse", "SELECT 1")], &[("pipeline.yaml", PIPELINE)], |world| {
-        world.db("shop").exec("INSERT INTO orders VALUES (1, 'a', repeat('0123456789', 2000)), (2, 'a', NULL)")?;
-        replicate(world)?;
-        world.db("shop").exec("UPDATE orders SET note = 'b'")?;
-        replicate(world)?;
-        assert_equal(world, "an update beside a large value")?;
-        world.db("shop").exec("UPDATE orders SET body = 'small' WHERE id = 1")?;
-        replicate(world)?;
-        assert_equal(world, "an update of the large value")
-    });
+    in_world(
+        "toast",
+        &[("shop", shop), ("warehouse", "SELECT 1")],
+        &[("pipeline.yaml", PIPELINE)],
+        |world| {
+            world
+                .db("shop")
+                .exec("INSERT INTO orders VALUES (1, 'a', repeat('0123456789', 2000)), (2, 'a', NULL)")?;
+            replicate(world)?;
+            world.db("shop").exec("UPDATE orders SET note = 'b'")?;
+            replicate(world)?;
+            assert_equal(world, "an update beside a large value")?;
+            world.db("shop").exec("UPDATE orders SET body = 'small' WHERE id = 1")?;
+            replicate(world)?;
+            assert_equal(world, "an update of the large value")
+        },
+    );
 }

@@ -29,9 +29,17 @@ fn one(world: &World, app: &str, edit: &str, shop: &str, crm: &str, billing: &st
     let before = world.canonical_log("customer")?.len();
     world.db(app).exec(edit)?;
     world.settle()?;
-    let expected = BTreeMap::from([("shop", shop.to_owned()), ("crm", crm.to_owned()), ("billing", billing.to_owned())]);
+    let expected = BTreeMap::from([
+        ("shop", shop.to_owned()),
+        ("crm", crm.to_owned()),
+        ("billing", billing.to_owned()),
+    ]);
     assert_eq!(done(world)?, expected, "{edit}");
-    assert_eq!(world.canonical_log("customer")?.len(), before + 1, "canonical records of: {edit}");
+    assert_eq!(
+        world.canonical_log("customer")?.len(),
+        before + 1,
+        "canonical records of: {edit}"
+    );
     Ok(())
 }
 
@@ -39,7 +47,9 @@ fn prepare(world: &World) -> anyhow::Result<()> {
     for (app, table) in TABLES {
         world.db(app).exec(&AUDIT.replace("TABLE_NAME", table))?;
     }
-    world.db("shop").exec("INSERT INTO customers (full_name, email, phone) VALUES ('Cher', 'cher@example.org', '1')")?;
+    world
+        .db("shop")
+        .exec("INSERT INTO customers (full_name, email, phone) VALUES ('Cher', 'cher@example.org', '1')")?;
     world.settle()?;
     done(world)?;
     Ok(())
@@ -54,12 +64,33 @@ fn one_edit_is_one_write_in_each_other_app() {
     in_world("two_way", &acme::APPS, &acme::files(&pipeline), |world| {
         prepare(world)?;
         let (i, u, d) = ("insert", "update", "delete");
-        one(world, "shop", "UPDATE customers SET full_name = 'Ana de la Cruz'", u, u, u)?;
+        one(
+            world,
+            "shop",
+            "UPDATE customers SET full_name = 'Ana de la Cruz'",
+            u,
+            u,
+            u,
+        )?;
         one(world, "crm", "UPDATE contacts SET first = 'Anna'", u, u, u)?;
         one(world, "billing", "UPDATE accounts SET credit_limit = 10.50", "", u, u)?;
         one(world, "crm", "UPDATE contacts SET tel = '2', tags = 'a;b'", u, u, "")?;
-        one(world, "crm", "INSERT INTO contacts (first, last, mail) VALUES ('Jan', 'Ito', 'jan@example.org')", i, i, i)?;
-        one(world, "billing", "DELETE FROM accounts WHERE invoice_to = 'jan@example.org'", d, d, d)?;
+        one(
+            world,
+            "crm",
+            "INSERT INTO contacts (first, last, mail) VALUES ('Jan', 'Ito', 'jan@example.org')",
+            i,
+            i,
+            i,
+        )?;
+        one(
+            world,
+            "billing",
+            "DELETE FROM accounts WHERE invoice_to = 'jan@example.org'",
+            d,
+            d,
+            d,
+        )?;
         Ok(())
     });
 }
@@ -77,7 +108,11 @@ fn what_a_trigger_adds_to_our_write_is_an_edit() {
         world.db("shop").exec("UPDATE customers SET phone = '+44 20 1'")?;
         world.settle()?;
         assert_eq!(world.db("crm").text("SELECT tel FROM contacts")?, "+44201");
-        assert_eq!(world.db("shop").text("SELECT phone FROM customers")?, "+44201", "the crm's edit came back");
+        assert_eq!(
+            world.db("shop").text("SELECT phone FROM customers")?,
+            "+44201",
+            "the crm's edit came back"
+        );
         assert_eq!(world.only_canonical("customer")?.show("phone"), "+44201");
         Ok(())
     });
