@@ -163,7 +163,7 @@ fn cell(name: &str, node: &Node<'_>) -> Result<Cell, CodecError> {
 /// Whether the column holds the placeholder in the form that its type gives it.
 fn is_placeholder(datum: &Datum<'_>) -> bool {
     match datum {
-        Datum::Text(text) => *text == PLACEHOLDER,
+        Datum::Text(text) => *text == PLACEHOLDER || is_placeholder_json(text),
         Datum::Bytes(bytes) => *bytes == PLACEHOLDER.as_bytes(),
         Datum::Array(items) => match &items[..] {
             [only] => is_placeholder(&only.datum) || matches!(only.datum, Datum::Text(PLACEHOLDER_UUID)),
@@ -172,6 +172,12 @@ fn is_placeholder(datum: &Datum<'_>) -> bool {
         Datum::Map(entries) => matches!(&entries[..], [(PLACEHOLDER, only)] if is_placeholder(&only.datum)),
         _ => false,
     }
+}
+
+/// An hstore that is written as JSON.
+fn is_placeholder_json(text: &str) -> bool {
+    let inner = text.strip_prefix("{\"").and_then(|rest| rest.strip_suffix("\"}"));
+    inner.and_then(|inner| inner.split_once("\":\"")) == Some((PLACEHOLDER, PLACEHOLDER))
 }
 
 /// An array of integers holds the placeholder's bytes.

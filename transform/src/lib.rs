@@ -1,4 +1,51 @@
 //! Map what each source says to entities, then merge what several sources say. In the order of a record's way.
+//!
+//! Read `map_stage` first, then `merge_stage`. Both are the same loop around a pure core: `mapping`, `merge`.
+
+/// What both stages are given, and the topics they need.
+pub mod context;
+
+/// The map stage: the loop from capture topics to mapped records.
+pub mod map_stage;
+
+/// When everything is mapped that a table held at the start.
+mod readiness;
+
+/// Pure: one change event to what one source says of one entity.
+pub mod mapping;
+
+/// Pure: the entity id of a row at first sight.
+pub mod identity;
+
+/// The merge stage: the loop from mapped records to agreed ones.
+pub mod merge_stage;
+
+/// One partition of one entity: its states, and what may be published of it.
+mod entity_shard;
 
 /// Pure: words of several apps into one agreed record.
 pub mod merge;
+
+/// A batch of records, and the transaction that ends it.
+mod batch;
+
+/// Records on their way out, dead letters among them.
+mod outgoing;
+
+/// What a batch has changed and Kafka has not committed.
+mod overlay;
+
+/// The local store, a cache of changelog topics.
+pub mod store;
+
+/// From a changelog topic into the local store.
+mod changelog;
+
+/// Writers' schemas by id.
+mod schemas;
+
+/// A person's word, from the command line.
+pub mod decide;
+
+/// What can be counted here.
+mod metrics;

@@ -164,23 +164,30 @@ fn around(entity_name: &str, entity: Json) -> Json {
                 "type": "record", "name": "AppWords", "namespace": "syncline", "fields": [
                     {"name": "app", "type": "string"},
                     {"name": "row", "type": "string"},
+                    {"name": "made", "type": ["null", "string"], "default": null},
                     {"name": "gone", "type": "boolean"},
                     {"name": "remake", "type": "boolean", "default": false},
-                    {"name": "words", "type": {"type": "array", "items": {
-                        "type": "record", "name": "SaidWord", "fields": [
-                            {"name": "field", "type": "string"},
-                            {"name": "value", "type": "string"},
-                            {"name": "position", "type": "string"},
-                            {"name": "stamp_us", "type": "long"},
-                            {"name": "contested", "type": "boolean"},
-                            {"name": "own", "type": ["null", "string"], "default": null}]}}}]}}},
+                    {"name": "words", "type": {"type": "array", "items": said_word()}}]}}},
             {"name": "rules", "type": "string"}]
+    })
+}
+
+fn said_word() -> Json {
+    json!({
+        "type": "record", "name": "SaidWord", "fields": [
+            {"name": "field", "type": "string"},
+            {"name": "value", "type": "string"},
+            {"name": "position", "type": "string"},
+            {"name": "stamp_us", "type": "long"},
+            {"name": "unseen", "type": {"type": "array", "items": "VectorEntry"}},
+            {"name": "own", "type": ["null", "string"], "default": null}]
     })
 }
 
 fn write_app(app: &AppWords, out: &mut Out<'_>) {
     out.text(&app.app);
     out.shown(&app.row);
+    out.optional_shown(app.made);
     out.boolean(app.gone);
     out.boolean(app.remake);
     out.array(&app.words, |out, word| {
@@ -188,7 +195,7 @@ fn write_app(app: &AppWords, out: &mut Out<'_>) {
         out.shown(&word.value);
         out.shown(word.position);
         out.long(word.stamp_us);
-        out.boolean(word.contested);
+        out.vector(&word.unseen);
         out.optional_shown(word.own.as_ref());
     });
 }
@@ -198,6 +205,7 @@ fn read_app(node: &Node<'_>) -> Result<AppWords, CodecError> {
     Ok(AppWords {
         app: app.text("app")?.to_owned(),
         row: app.row("row")?,
+        made: app.optional_parsed("made")?,
         gone: app.boolean("gone")?,
         remake: app.boolean("remake")?,
         words: app.list("words", read_word)?,
@@ -211,7 +219,7 @@ fn read_word(node: &Node<'_>) -> Result<SaidWord, CodecError> {
         value: word.parsed("value")?,
         position: word.parsed("position")?,
         stamp_us: word.long("stamp_us")?,
-        contested: word.boolean("contested")?,
+        unseen: word.vector("unseen")?,
         own: word.optional_parsed("own")?,
     })
 }

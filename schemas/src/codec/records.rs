@@ -27,6 +27,8 @@ pub struct State {
 pub struct Crosswalk {
     /// Entity id.
     pub cid: String,
+    /// Where the row that had this key went on under another; events of the key after that are of another row.
+    pub left_at: Option<Position>,
 }
 
 /// The fields of a record that was read, by name.
@@ -454,10 +456,12 @@ fn read_state(state: &Fields<'_>) -> Result<State, CodecError> {
 
 fn write_crosswalk(crosswalk: &Crosswalk, out: &mut Out<'_>) {
     out.text(&crosswalk.cid);
+    out.optional_shown(crosswalk.left_at);
 }
 
 fn read_crosswalk(crosswalk: &Fields<'_>) -> Result<Crosswalk, CodecError> {
     Ok(Crosswalk {
         cid: crosswalk.text("cid")?.to_owned(),
+        left_at: crosswalk.optional_parsed("left_at")?,
     })
 }

@@ -1,0 +1,414 @@
+//! One partition of one entity, as merge sees it: its states, which links are loaded, and up to which entity it is public.
+//!
+//! Nothing is published before every link is loaded. Then all states are published in the order of their ids, some per
+//! transaction, while further records are merged; an entity up to that point (`public_to`) is published when it changes,
+//! one beyond it when its turn comes. How far that has come is in the changelog, together with the rules it was made by:
+//! when the rules change, all of it is published again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use syncline_bus::InRecord;
+use syncline_runtime::{Failure, Outcome, failpoint};
+use syncline_schemas::codec::{CanonicalCodec, State, Wire};
+use syncline_schemas::conflict::Conflict;
+use syncline_schemas::decision::Decision;
+use syncline_schemas::mapped::MappedRecord;
+use syncline_schemas::pipeline::Entity;
+use syncline_schemas::position::{Lsn, Position};
+use syncline_schemas::topic;
+
+use crate::context::Context;
+use crate::merge::{EntityState, Outputs, published};
+use crate::outgoing::{Outgoing, dead_letter};
+use crate::overlay::Overlay;
+use crate::schemas::Schemas;
+use crate::store::{EntityStore, Shard};
+
+/// The format of the state's text. One that is not known is refused: it was written by another version of Syncline.
+const STATE_FORMAT: i32 = 1;
+/// Before every key that is not an entity id. Ids are hex digits, which sort before it.
+const OWN: &str = "~";
+const LOADED: &str = "~loaded/";
+const PUBLISHED: &str = "~published";
+const OWN_KEYS_MAX: usize = 100_000;
+
+/// What is the same for all partitions of an entity.
+pub struct EntityRoom {
+    pub(crate) entity: Entity,
+    authority: Vec<String>,
+    /// Names of the links that are read.
+    links: Vec<String>,
+    codec: CanonicalCodec,
+    canonical: (Arc<str>, u32),
+    conflicts: (Arc<str>, u32),
+    state: (Arc<str>, u32),
+    dead_letters: Arc<str>,
+}
+
+impl EntityRoom {
+    /// Registers the schemas of what is written.
+    pub fn open(context: &Context, schemas: &Schemas, entity: &Entity) -> Outcome<Self> {
+        let pipeline = &context.pipeline;
+        let codec = CanonicalCodec::new(&entity.schema_json).map_err(|error| {
+            Failure::definite(
+                "ENTITY_SCHEMA",
+                format!("the schema of {} cannot be used: {error}", entity.name),
+            )
+        })?;
+        let register = |name: String, json: &str| -> Outcome<(Arc<str>, u32)> {
+            let id = schemas.register(&name, json)?;
+            Ok((name.into(), id))
+        };
+        Ok(Self {
+            canonical: register(
+                topic::canonical(&pipeline.name, &entity.name, entity.version),
+                codec.schema_json(),
+            )?,
+            conflicts: register(topic::conflicts(&pipeline.name, &entity.name), Conflict::schema_json())?,
+            state: register(topic::state(&pipeline.name, &entity.name), State::schema_json())?,
+            dead_letters: topic::dead_letters(&pipeline.name, "merge").into(),
+            links: context
+                .reading_links()
+                .filter(|link| link.entity == entity.name)
+                .map(|link| link.name())
+                .collect(),
+            authority: pipeline.authority().map(str::to_owned).collect(),
+            entity: entity.clone(),
+            codec,
+        })
+    }
+
+    /// The changelog of a partition.
+    pub fn shard(&self, partition: i32) -> Shard {
+        Shard {
+            topic: self.state.0.to_string(),
+            partition,
+        }
+    }
+}
+
+/// How far the entities have been published, and by which rules. The text of a state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Published {
+    rules: String,
+    version: u32,
+    to: String,
+}
+
+/// One partition of one entity.
+pub struct EntityShard {
+    room: Arc<EntityRoom>,
+    shard: Shard,
+    /// Partitions of each link's input, and those of them that are loaded.
+    loaded: BTreeMap<String, (i32, BTreeSet<i32>)>,
+    public_to: Option<String>,
+}
+
+/// The entities that a batch has touched, in the order of their ids.
+#[derive(Default)]
+pub struct Touched<'a> {
+    states: BTreeMap<String, TouchedState<'a>>,
+}
+
+struct TouchedState<'a> {
+    before: EntityState,
+    after: EntityState,
+    cause: &'a InRecord,
+}
+
+/// What a batch comes to.
+#[derive(Default)]
+pub struct Work {
+    /// To be sent.
+    pub outputs: Vec<Outgoing>,
+    /// To be stored after the commit.
+    pub overlay: Overlay,
+    /// Records that were refused.
+    pub refused: usize,
+}
+
+impl EntityShard {
+    /// Reads from the store, which has been restored, what is known of loading and publishing.
+    pub fn open(
+        room: Arc<EntityRoom>,
+        partition: i32,
+        store: &impl EntityStore,
+        schemas: &mut Schemas,
+    ) -> Outcome<Self> {
+        let shard = room.shard(partition);
+        let mut this = Self {
+            room,
+            shard,
+            loaded: BTreeMap::new(),
+            public_to: None,
+        };
+        for (key, value) in store.scan(&this.shard, OWN, OWN_KEYS_MAX)? {
+            let text = state_text(schemas, &value)?;
+            if let Some((link, input)) = key.strip_prefix(LOADED).and_then(|name| name.rsplit_once('/')) {
+                if let (Ok(input), Ok(inputs)) = (input.parse(), text.parse()) {
+                    this.note_loaded(link, input, inputs);
+                }
+            } else if key == PUBLISHED {
+                let published: Published = from_json(&text)?;
+                let same = published.rules == this.room.entity.rules && published.version == this.room.entity.version;
+                this.public_to = same.then_some(published.to);
+            }
+        }
+        if !this.all_loaded() {
+            this.public_to = None;
+        }
+        Ok(this)
+    }
+
+    fn note_loaded(&mut self, link: &str, input: i32, inputs: i32) {
+        let entry = self.loaded.entry(link.to_owned()).or_default();
+        entry.0 = inputs;
+        entry.1.insert(input);
+    }
+
+    fn is_loaded(&self, link: &str) -> bool {
+        self.loaded
+            .get(link)
+            .is_some_and(|(inputs, loaded)| (0..*inputs).all(|input| loaded.contains(&input)))
+    }
+
+    fn all_loaded(&self) -> bool {
+        self.room.links.iter().all(|link| self.is_loaded(link))
+    }
+
+    /// The links that are still being loaded.
+    pub fn awaited(&self) -> impl Iterator<Item = &str> {
+        self.room
+            .links
+            .iter()
+            .map(String::as_str)
+            .filter(|link| !self.is_loaded(link))
+    }
+
+    /// Whether there are states to be published that never were.
+    pub fn is_publishing(&self) -> bool {
+        self.all_loaded() && self.public_to.as_deref() != Some(OWN)
+    }
+
+    fn is_public(&self, cid: &str) -> bool {
+        self.public_to.as_deref().is_some_and(|to| cid <= to)
+    }
+
+    /// Takes in a mapped record.
+    pub fn take<'a>(
+        &mut self,
+        record: MappedRecord,
+        cause: &'a InRecord,
+        store: &impl EntityStore,
+        schemas: &mut Schemas,
+        touched: &mut Touched<'a>,
+        work: &mut Work,
+    ) -> Outcome<()> {
+        match record {
+            MappedRecord::Said(said) => {
+                self.touch(&said.cid, cause, store, schemas, touched)?.after.join(&said);
+            }
+            MappedRecord::Loaded {
+                link,
+                partition,
+                partitions,
+            } => {
+                self.note_loaded(&link, partition, partitions);
+                self.log(&format!("{LOADED}{link}/{partition}"), partitions.to_string(), work);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in a person's word; its position is its offset.
+    pub fn decide<'a>(
+        &mut self,
+        decision: &Decision,
+        cause: &'a InRecord,
+        store: &impl EntityStore,
+        schemas: &mut Schemas,
+        touched: &mut Touched<'a>,
+    ) -> Outcome<()> {
+        let position = Position::new(0, Lsn(cause.offset.cast_unsigned()), 0);
+        self.touch(&decision.cid, cause, store, schemas, touched)?
+            .after
+            .decide(decision, position);
+        Ok(())
+    }
+
+    fn touch<'t, 'a>(
+        &self,
+        cid: &str,
+        cause: &'a InRecord,
+        store: &impl EntityStore,
+        schemas: &mut Schemas,
+        touched: &'t mut Touched<'a>,
+    ) -> Outcome<&'t mut TouchedState<'a>> {
+        if !touched.states.contains_key(cid) {
+            let before = match store.get(&self.shard, cid)? {
+                Some(bytes) => from_json(&state_text(schemas, &bytes)?)?,
+                None => EntityState::default(),
+            };
+            touched.states.insert(
+                cid.to_owned(),
+                TouchedState {
+                    after: before.clone(),
+                    before,
+                    cause,
+                },
+            );
+        }
+        let state = touched
+            .states
+            .get_mut(cid)
+            .unwrap_or_else(|| unreachable!("it was just put there"));
+        state.cause = cause;
+        Ok(state)
+    }
+
+    /// At the end of a batch: what changed goes to the changelog, and out if it is public.
+    pub fn finish(&self, touched: Touched<'_>, work: &mut Work) {
+        for (cid, TouchedState { before, after, cause }) in touched.states {
+            if before == after {
+                continue;
+            }
+            failpoint::hit("merge.state_put");
+            self.log(&cid, to_json(&after), work);
+            if self.is_public(&cid) {
+                let outputs = published(&cid, &before, &after, &self.room.entity, &self.room.authority);
+                self.publish(&cid, outputs, Some(cause), work);
+            }
+        }
+    }
+
+    /// Publishes the next `rows_max` states.
+    pub fn publish_more(
+        &mut self,
+        store: &impl EntityStore,
+        schemas: &mut Schemas,
+        rows_max: usize,
+    ) -> Outcome<(Work, Publication)> {
+        let mut work = Work::default();
+        let from = self.public_to.clone().unwrap_or_default();
+        let entries = store.scan(&self.shard, &from, rows_max)?;
+        let mut to = if entries.len() < rows_max { OWN.to_owned() } else { from };
+        for (cid, bytes) in entries {
+            if cid.starts_with(OWN) {
+                to = OWN.to_owned();
+                break;
+            }
+            let state = from_json(&state_text(schemas, &bytes)?)?;
+            let everything = published(
+                &cid,
+                &EntityState::default(),
+                &state,
+                &self.room.entity,
+                &self.room.authority,
+            );
+            self.publish(&cid, everything, None, &mut work);
+            if to != OWN {
+                to = cid;
+            }
+        }
+        let Entity { rules, version, .. } = &self.room.entity;
+        let mark = Published {
+            rules: rules.clone(),
+            version: *version,
+            to: to.clone(),
+        };
+        self.log(PUBLISHED, to_json(&mark), &mut work);
+        Ok((work, Publication(to)))
+    }
+
+    /// The publication has been committed.
+    pub fn settle(&mut self, publication: Publication) {
+        self.public_to = Some(publication.0);
+    }
+
+    fn publish(&self, cid: &str, outputs: Outputs, cause: Option<&InRecord>, work: &mut Work) {
+        let traced = |record: Outgoing| match cause {
+            Some(cause) => record.caused_by(cause),
+            None => record,
+        };
+        let room = &self.room;
+        for conflict in outputs.conflicts {
+            let key = format!("{}/{}", conflict.cid, conflict.field);
+            work.outputs.push(traced(Outgoing::keyed(
+                &room.conflicts.0,
+                &key,
+                conflict.encode(room.conflicts.1),
+            )));
+        }
+        let Some(canonical) = outputs.canonical else { return };
+        match room.codec.encode(&canonical, room.canonical.1) {
+            Ok(value) => work
+                .outputs
+                .push(traced(Outgoing::keyed(&room.canonical.0, cid, value))),
+            Err(error) => self.refuse(cid, &error.to_string(), cause, work),
+        }
+    }
+
+    /// The agreed record does not fit the entity's schema. What was said is kept; the next word may mend it.
+    fn refuse(&self, cid: &str, reason: &str, cause: Option<&InRecord>, work: &mut Work) {
+        tracing::warn!(
+            entity = self.room.entity.name,
+            cid,
+            reason,
+            "dead letter: the agreed record cannot be written"
+        );
+        work.refused += 1;
+        let letters = &self.room.dead_letters;
+        work.outputs.push(match cause {
+            Some(cause) => dead_letter(letters, "merge", reason, cause),
+            None => {
+                let header = ("syncline.reason".to_owned(), reason.as_bytes().to_vec());
+                Outgoing {
+                    value: None,
+                    headers: vec![header],
+                    ..Outgoing::keyed(letters, cid, Vec::new())
+                }
+            }
+        });
+    }
+
+    /// A line of the changelog, and the same for the store.
+    fn log(&self, key: &str, text: String, work: &mut Work) {
+        let (topic, id) = &self.room.state;
+        let value = State {
+            format: STATE_FORMAT,
+            state: text,
+        }
+        .encode(*id);
+        work.outputs
+            .push(Outgoing::keyed(topic, key, value.clone()).in_partition(self.shard.partition));
+        work.overlay.put(&self.shard, key, value);
+    }
+}
+
+/// How far a publication came; it counts once it is committed.
+#[must_use]
+pub struct Publication(String);
+
+fn state_text(schemas: &mut Schemas, bytes: &[u8]) -> Outcome<String> {
+    let state = schemas.read(bytes, State::decode)?;
+    let state = state.map_err(|reason| Failure::definite("STATE_UNREADABLE", format!("the changelog: {reason}")))?;
+    if state.format != STATE_FORMAT {
+        let message = format!(
+            "the changelog has states of format {}, this version writes {STATE_FORMAT}",
+            state.format
+        );
+        return Err(Failure::definite("STATE_FORMAT", message).hint("run the version of Syncline that wrote it"));
+    }
+    Ok(state.state)
+}
+
+fn from_json<T: for<'de> Deserialize<'de>>(text: &str) -> Outcome<T> {
+    serde_json::from_str(text)
+        .map_err(|error| Failure::definite("STATE_UNREADABLE", format!("a state in the changelog: {error}")))
+}
+
+fn to_json(state: &impl Serialize) -> String {
+    serde_json::to_string(state).unwrap_or_else(|error| unreachable!("states are always JSON: {error}"))
+}

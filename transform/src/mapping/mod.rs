@@ -1,0 +1,283 @@
+//! Mapping: one change event to what one source says of one entity. Pure: no Kafka, no clock, no crosswalk either. It is
+//! called twice: [`address`] says which crosswalk entries are needed, [`apply`] works with them.
+//!
+//! Which entity a row belongs to is asked in this order: the mark of our own insert (the sink knows whom it made the row
+//! for), the crosswalk, the crosswalk under the row's old key, and last the row's own values ([`crate::identity`]).
+//! A key that a row has left stays in the crosswalk with the position at which it was left: a repeated older event still
+//! finds its entity, and a new row that takes the key later does not inherit it.
+
+use std::fmt;
+
+use syncline_schemas::codec::Crosswalk;
+use syncline_schemas::envelope::{ChangeEvent, Op};
+use syncline_schemas::lens::{self, Cell, Fields, Row};
+use syncline_schemas::mapped::{FieldValue, Mapped, RowKey, RowOp};
+use syncline_schemas::mark::{Act, Mark, PlacedMark};
+use syncline_schemas::pipeline::{Entity, Link};
+use syncline_schemas::position::Position;
+
+use crate::identity;
+
+/// One change of a row, as read.
+pub struct Input<'a> {
+    /// What happened.
+    pub event: &'a ChangeEvent,
+    /// The record's key, if it has one.
+    pub key: Option<&'a Row>,
+    /// Where it stands in its source's log.
+    pub position: Position,
+    /// Commit time, already clamped.
+    pub commit_us: i64,
+    /// The row's key before this change, when the change moved it.
+    pub old_key: Option<&'a Row>,
+    /// Whether this is the end of a row that goes on under another key.
+    pub moves_away: bool,
+    /// The sink's mark, if this pipeline wrote the row.
+    pub mark: Option<&'a Mark>,
+}
+
+/// What a change comes to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Mapping {
+    /// The source says something.
+    Said {
+        /// What it says.
+        mapped: Box<Mapped>,
+        /// What changes in the crosswalk.
+        crosswalk: Vec<(String, Crosswalk)>,
+    },
+    /// The change says nothing of an entity.
+    Nothing(Nothing),
+}
+
+/// Why there is nothing to do, in words for a counter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Nothing(pub &'static str);
+
+/// Why a change cannot be mapped. It shows names and no values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal(pub String);
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The row that a change is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    /// Its key.
+    pub row: RowKey,
+    /// The key it had before this change, when the change moved it.
+    pub was: Option<RowKey>,
+}
+
+/// What the crosswalk has for an address.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Known {
+    /// Under the row's key.
+    pub row: Option<Crosswalk>,
+    /// Under its old key.
+    pub was: Option<Crosswalk>,
+}
+
+impl Known {
+    /// The entity of the row, unless another row has left that key before.
+    fn cid(&self, position: Position) -> Option<&str> {
+        let entry = self.row.as_ref()?;
+        entry
+            .left_at
+            .is_none_or(|left| position <= left)
+            .then_some(entry.cid.as_str())
+    }
+}
+
+/// The key of a row's entry in the crosswalk.
+pub fn crosswalk_key(link: &Link, row: &RowKey) -> String {
+    format!("{}|{row}", link.name())
+}
+
+/// Which row the change is about; nothing to do if it is about none.
+pub fn address(link: &Link, input: &Input<'_>) -> Result<Result<Address, Nothing>, Refusal> {
+    match (input.event.op, &input.event.after) {
+        (Op::Create | Op::Read | Op::Update, Some(after)) => {
+            let row = row_key(link, after)?;
+            let was = input
+                .old_key
+                .and_then(|key| row_key(link, key).ok())
+                .filter(|was| *was != row);
+            Ok(Ok(Address { row, was }))
+        }
+        (Op::Create | Op::Read | Op::Update, None) => Err(Refusal("a change without the row after it".to_owned())),
+        (Op::Delete, _) if input.moves_away => Ok(Err(Nothing("moved"))),
+        (Op::Delete, _) => Ok(Ok(Address {
+            row: deleted_key(link, input)?,
+            was: None,
+        })),
+        (Op::Truncate, _) => Err(Refusal("TRUNCATE cannot be mapped: it names no rows".to_owned())),
+        (Op::Message, _) => Ok(Err(Nothing("message"))),
+    }
+}
+
+/// The record's key may have other columns than the link's; the before-image has them all.
+fn deleted_key(link: &Link, input: &Input<'_>) -> Result<RowKey, Refusal> {
+    let none = || Refusal("a delete without a key".to_owned());
+    let by_key = input.key.ok_or_else(none).and_then(|key| row_key(link, key));
+    by_key.or_else(|refusal| {
+        input
+            .event
+            .before
+            .as_ref()
+            .map_or(Err(refusal), |before| row_key(link, before))
+    })
+}
+
+/// Maps one change of a row of `link`.
+pub fn apply(
+    link: &Link,
+    entity: &Entity,
+    input: &Input<'_>,
+    address: Address,
+    known: &Known,
+) -> Result<Mapping, Refusal> {
+    match &input.event.after {
+        Some(after) if input.event.op != Op::Delete => present(link, entity, input, after, address, known),
+        _ => Ok(deleted(link, input, address, known)),
+    }
+}
+
+/// Maps a mark that stands in the log without a row change.
+pub fn seen(source: &str, placed: &PlacedMark, mark: Mark) -> Mapping {
+    let Some(row) = mark.row.clone() else {
+        return Mapping::Nothing(Nothing("mark of a row that was not captured"));
+    };
+    let mapped = Mapped {
+        cid: mark.cid.clone(),
+        source: source.to_owned(),
+        row: RowKey(row),
+        was: None,
+        position: placed.position,
+        commit_us: placed.commit_us,
+        op: RowOp::Seen,
+        fields: Vec::new(),
+        before: Vec::new(),
+        mark: Some(mark),
+    };
+    Mapping::Said {
+        mapped: Box::new(mapped),
+        crosswalk: Vec::new(),
+    }
+}
+
+fn present(
+    link: &Link,
+    entity: &Entity,
+    input: &Input<'_>,
+    after: &Row,
+    address: Address,
+    known: &Known,
+) -> Result<Mapping, Refusal> {
+    let fields = lens::get(link, after).map_err(|error| Refusal(error.to_string()))?;
+    let sticky = known.cid(input.position);
+    let inserted = input
+        .mark
+        .filter(|mark| mark.act == Act::Insert)
+        .map(|mark| mark.cid.as_str());
+    let moved = known.was.as_ref().map(|entry| entry.cid.as_str());
+    let cid = match inserted.or(sticky).or(moved) {
+        Some(cid) => cid.to_owned(),
+        None => identity::cid(entity, link, &address.row, &fields),
+    };
+    let crosswalk = crosswalk_changes(link, &address, &cid, sticky, input.position);
+    let before = input.event.before.as_ref().filter(|_| input.event.op == Op::Update);
+    // A before-image that cannot be mapped is no more than an unknown one: it explains the change, it does not make it.
+    let before = before
+        .and_then(|before| lens::get(link, before).ok())
+        .unwrap_or_default();
+    let was = address.was.clone();
+    let mapped = Mapped {
+        was,
+        ..said(link, input, cid, address.row, RowOp::Present, fields, before)
+    };
+    Ok(Mapping::Said {
+        mapped: Box::new(mapped),
+        crosswalk,
+    })
+}
+
+fn deleted(link: &Link, input: &Input<'_>, address: Address, known: &Known) -> Mapping {
+    let marked = || input.mark.map(|mark| mark.cid.as_str());
+    let Some(cid) = known.cid(input.position).or_else(marked) else {
+        return Mapping::Nothing(Nothing("deleted before it was seen"));
+    };
+    let mapped = said(
+        link,
+        input,
+        cid.to_owned(),
+        address.row,
+        RowOp::Deleted,
+        Fields::new(),
+        Fields::new(),
+    );
+    Mapping::Said {
+        mapped: Box::new(mapped),
+        crosswalk: Vec::new(),
+    }
+}
+
+fn crosswalk_changes(
+    link: &Link,
+    address: &Address,
+    cid: &str,
+    sticky: Option<&str>,
+    position: Position,
+) -> Vec<(String, Crosswalk)> {
+    let entry = |row, left_at| {
+        (
+            crosswalk_key(link, row),
+            Crosswalk {
+                cid: cid.to_owned(),
+                left_at,
+            },
+        )
+    };
+    let left = address.was.as_ref().map(|was| entry(was, Some(position)));
+    let new = (sticky != Some(cid)).then(|| entry(&address.row, None));
+    left.into_iter().chain(new).collect()
+}
+
+fn said(link: &Link, input: &Input<'_>, cid: String, row: RowKey, op: RowOp, fields: Fields, before: Fields) -> Mapped {
+    Mapped {
+        cid,
+        source: link.system.clone(),
+        row,
+        was: None,
+        position: input.position,
+        commit_us: input.commit_us,
+        op,
+        fields: field_values(fields),
+        before: field_values(before),
+        mark: input.mark.cloned(),
+    }
+}
+
+/// The fields that are known, in the order of names.
+fn field_values(fields: Fields) -> Vec<FieldValue> {
+    let known = |(name, value): (String, Option<_>)| value.map(|value| FieldValue { name, value });
+    fields.into_iter().filter_map(known).collect()
+}
+
+/// The key of `row`, in the order of the link's key columns.
+pub fn row_key(link: &Link, row: &Row) -> Result<RowKey, Refusal> {
+    let column = |name: &String| match row.get(name) {
+        Some(Cell::Set(value)) if !value.is_null() => Ok((name.clone(), value.clone())),
+        Some(_) => Err(Refusal(format!("key column {name} is null or unknown"))),
+        None => Err(Refusal(format!("there is no key column {name}"))),
+    };
+    let columns: Vec<_> = link.key.iter().map(column).collect::<Result<_, _>>()?;
+    Ok(RowKey::new(columns.iter().map(|(name, value)| (name.as_str(), value))))
+}
+
+#[cfg(test)]
+mod tests;

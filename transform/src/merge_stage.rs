@@ -1,0 +1,265 @@
+//! The merge stage: READ NEXT. poll > join into an overlay > one Kafka transaction > overlay into the store.
+//!
+//! The transaction holds agreed records, conflicts, the changelog of states, dead letters and the input offsets, or none
+//! of them. As in the map stage, every failure ends this function, and the next attempt starts from what is committed.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Instant;
+
+use syncline_bus::consumer::TopicPartition;
+use syncline_bus::{GroupConsumer, InRecord, Producer};
+use syncline_runtime::{Outcome, failpoint};
+use syncline_schemas::codec::Wire;
+use syncline_schemas::decision::Decision;
+use syncline_schemas::mapped::MappedRecord;
+use syncline_schemas::topic;
+
+use crate::batch::{Bounds, Change, Failpoints, gather, next_offsets, transact};
+use crate::changelog;
+use crate::context::Context;
+use crate::entity_shard::{EntityRoom, EntityShard, Touched, Work};
+use crate::metrics;
+use crate::outgoing::dead_letter;
+use crate::schemas::Schemas;
+use crate::store::DiskStore;
+
+const STAGE: &str = "merge";
+const PUBLISH_ROWS_MAX: usize = 1_000;
+const FAILPOINTS: Failpoints = Failpoints {
+    mid_produce: "merge.mid_produce",
+    before_commit: "merge.before_commit",
+    after_commit: "merge.after_commit",
+};
+
+/// Runs the stage until it is asked to stop, has worked off what was there, or fails.
+pub fn run(context: &Context) -> Outcome<()> {
+    context.ensure_topics()?;
+    let id = format!("syncline-{}-merge-{}", context.pipeline.name, context.instance);
+    // Fences a predecessor before anything is read that it might still change.
+    let mut producer = Producer::transactional(&context.bus, &id)?;
+    let outcome = MergeStage::open(context).and_then(|mut stage| stage.work(&mut producer));
+    context.health.set_ready(STAGE, false);
+    if outcome.is_err() {
+        producer.abort();
+    }
+    outcome
+}
+
+/// What an input topic holds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Input {
+    Mapped,
+    Decisions,
+}
+
+struct MergeStage<'a> {
+    context: &'a Context,
+    inputs: HashMap<String, (Input, Arc<EntityRoom>)>,
+    /// By entity and partition.
+    shards: BTreeMap<(String, i32), EntityShard>,
+    dead_letters: Arc<str>,
+    schemas: Schemas,
+    store: DiskStore,
+    consumer: GroupConsumer,
+    assigned: Option<usize>,
+}
+
+impl<'a> MergeStage<'a> {
+    fn open(context: &'a Context) -> Outcome<Self> {
+        let schemas = Schemas::new(&context.pipeline.registry);
+        let pipeline = &context.pipeline;
+        let mut inputs = HashMap::new();
+        for entity in &pipeline.entities {
+            let room = Arc::new(EntityRoom::open(context, &schemas, entity)?);
+            inputs.insert(
+                topic::mapped(&pipeline.name, &entity.name),
+                (Input::Mapped, Arc::clone(&room)),
+            );
+            inputs.insert(topic::decisions(&pipeline.name, &entity.name), (Input::Decisions, room));
+        }
+        let topics: Vec<String> = inputs.keys().cloned().collect();
+        let group = format!("syncline-{}-merge", pipeline.name);
+        Ok(Self {
+            store: DiskStore::open(&context.state_dir.join(STAGE))?,
+            consumer: GroupConsumer::new(&context.bus, &group, &context.instance, &topics)?,
+            dead_letters: topic::dead_letters(&pipeline.name, STAGE).into(),
+            shards: BTreeMap::new(),
+            assigned: None,
+            context,
+            inputs,
+            schemas,
+        })
+    }
+
+    fn work(&mut self, producer: &mut Producer) -> Outcome<()> {
+        let ends = self
+            .context
+            .until_current
+            .then(|| self.context.ends(self.inputs.keys()))
+            .transpose()?;
+        while !self.context.shutdown.requested() {
+            let publishing = self.shards.values().any(EntityShard::is_publishing);
+            let idle_ms = if publishing { 0 } else { self.context.bounds.idle_ms };
+            let bounds = Bounds {
+                idle_ms,
+                ..self.context.bounds
+            };
+            let batch = gather(&mut self.consumer, &bounds, &self.context.shutdown)?;
+            if !batch.records.is_empty() {
+                self.commit(producer, &batch.records)?;
+            }
+            match &batch.change {
+                Some(Change::Assigned(partitions)) => self.assigned(partitions)?,
+                Some(Change::Revoked) => self.shards.clear(),
+                None if publishing => self.publish(producer)?,
+                None => {}
+            }
+            let quiet = batch.records.is_empty() && batch.change.is_none() && !publishing;
+            if let Some(ends) = &ends
+                && quiet
+                && (self.assigned == Some(0) || self.consumer.caught_up(ends)?)
+            {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings the states of these partitions up to date before the first of their records is read.
+    fn assigned(&mut self, partitions: &[TopicPartition]) -> Outcome<()> {
+        tracing::info!(partitions = partitions.len(), "merge: partitions assigned");
+        self.shards.clear();
+        for (topic, partition) in partitions {
+            let Some((_, room)) = self.inputs.get(topic) else {
+                continue;
+            };
+            let at = (room.entity.name.clone(), *partition);
+            if self.shards.contains_key(&at) {
+                continue;
+            }
+            let shard = room.shard(*partition);
+            changelog::restore(&self.context.bus, &mut self.store, &shard, &self.context.shutdown)?;
+            let opened = EntityShard::open(Arc::clone(room), *partition, &self.store, &mut self.schemas)?;
+            self.shards.insert(at, opened);
+        }
+        self.assigned = Some(partitions.len());
+        self.context.health.set_ready(STAGE, true);
+        self.show_awaited();
+        Ok(())
+    }
+
+    fn show_awaited(&self) {
+        let mut awaited: Vec<&str> = self.shards.values().flat_map(EntityShard::awaited).collect();
+        awaited.sort_unstable();
+        awaited.dedup();
+        let status = match awaited.as_slice() {
+            [] => "all links are loaded".to_owned(),
+            links => format!("publishes nothing before these links are loaded: {}", links.join(", ")),
+        };
+        self.context.health.set_status(STAGE, status);
+    }
+
+    fn commit(&mut self, producer: &mut Producer, records: &[InRecord]) -> Outcome<()> {
+        failpoint::hit("merge.after_poll");
+        let started = Instant::now();
+        let mut work = Work::default();
+        let mut touched: BTreeMap<(String, i32), Touched<'_>> = BTreeMap::new();
+        for record in records {
+            self.join(record, &mut touched, &mut work)?;
+        }
+        for (at, touched) in touched {
+            if let Some(shard) = self.shards.get(&at) {
+                shard.finish(touched, &mut work);
+            }
+        }
+        self.settle(producer, work, &next_offsets(records))?;
+        metrics::RECORDS_IN
+            .with_label_values(&[STAGE])
+            .inc_by(metrics::whole(records.len()));
+        metrics::BATCH_SECONDS
+            .with_label_values(&[STAGE])
+            .observe(started.elapsed().as_secs_f64());
+        self.show_awaited();
+        Ok(())
+    }
+
+    fn join<'r>(
+        &mut self,
+        record: &'r InRecord,
+        touched: &mut BTreeMap<(String, i32), Touched<'r>>,
+        work: &mut Work,
+    ) -> Outcome<()> {
+        let Some((input, room)) = self.inputs.get(&record.topic) else {
+            return Ok(());
+        };
+        let Some(value) = &record.value else { return Ok(()) };
+        let at = (room.entity.name.clone(), record.partition);
+        let Some(shard) = self.shards.get_mut(&at) else {
+            return Ok(());
+        };
+        let touched = touched.entry(at).or_default();
+        let read = match input {
+            Input::Mapped => match self.schemas.read(value, MappedRecord::decode)? {
+                Ok(mapped) => Ok(shard.take(mapped, record, &self.store, &mut self.schemas, touched, work)?),
+                Err(reason) => Err(reason),
+            },
+            Input::Decisions => match self.schemas.read(value, Decision::decode)? {
+                Ok(decision) => Ok(shard.decide(&decision, record, &self.store, &mut self.schemas, touched)?),
+                Err(reason) => Err(reason),
+            },
+        };
+        if let Err(reason) = read {
+            tracing::warn!(
+                topic = record.topic,
+                partition = record.partition,
+                offset = record.offset,
+                reason,
+                "dead letter"
+            );
+            work.refused += 1;
+            work.outputs
+                .push(dead_letter(&self.dead_letters, STAGE, &reason, record));
+        }
+        Ok(())
+    }
+
+    /// Publishes the next states of the shards that are still at it.
+    fn publish(&mut self, producer: &mut Producer) -> Outcome<()> {
+        let waiting: Vec<(String, i32)> = self
+            .shards
+            .iter()
+            .filter(|(_, shard)| shard.is_publishing())
+            .map(|(at, _)| at.clone())
+            .collect();
+        for at in waiting {
+            let Some(shard) = self.shards.get_mut(&at) else {
+                continue;
+            };
+            let (work, publication) = shard.publish_more(&self.store, &mut self.schemas, PUBLISH_ROWS_MAX)?;
+            // The offset is where we are anyway; it is sent so that a member that lost its partitions is found out.
+            let mapped = topic::mapped(&self.context.pipeline.name, &at.0);
+            let offset = self
+                .consumer
+                .position(&mapped, at.1)
+                .map(|offset| (mapped, at.1, offset));
+            self.settle(producer, work, &offset.into_iter().collect::<Vec<_>>())?;
+            if let Some(shard) = self.shards.get_mut(&at) {
+                shard.settle(publication);
+            }
+        }
+        Ok(())
+    }
+
+    /// Commits to Kafka, then to the store.
+    fn settle(&mut self, producer: &mut Producer, mut work: Work, offsets: &[(String, i32, i64)]) -> Outcome<()> {
+        transact(producer, &self.consumer, &work.outputs, offsets, &FAILPOINTS)?;
+        work.overlay.settle(&mut self.store)?;
+        failpoint::hit("merge.after_store");
+        metrics::DEAD_LETTERS
+            .with_label_values(&[STAGE])
+            .inc_by(metrics::whole(work.refused));
+        metrics::sent(STAGE, &work.outputs);
+        Ok(())
+    }
+}

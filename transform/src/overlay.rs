@@ -1,0 +1,40 @@
+//! What a batch has changed and Kafka has not committed: it lies over the store and is dropped if anything fails.
+
+use std::collections::BTreeMap;
+
+use syncline_runtime::Outcome;
+
+use crate::store::{Change, EntityStore, Shard};
+
+/// Changes of several shards.
+#[derive(Default)]
+pub struct Overlay {
+    changes: BTreeMap<Shard, BTreeMap<String, Option<Vec<u8>>>>,
+}
+
+impl Overlay {
+    /// The value of a key as the batch sees it.
+    pub fn get(&self, store: &impl EntityStore, shard: &Shard, key: &str) -> Outcome<Option<Vec<u8>>> {
+        match self.changes.get(shard).and_then(|changes| changes.get(key)) {
+            Some(value) => Ok(value.clone()),
+            None => store.get(shard, key),
+        }
+    }
+
+    /// Notes a new value.
+    pub fn put(&mut self, shard: &Shard, key: impl Into<String>, value: Vec<u8>) {
+        self.changes
+            .entry(shard.clone())
+            .or_default()
+            .insert(key.into(), Some(value));
+    }
+
+    /// Puts everything into the store. Only after Kafka has committed the same.
+    pub fn settle(&mut self, store: &mut impl EntityStore) -> Outcome<()> {
+        for (shard, changes) in std::mem::take(&mut self.changes) {
+            let changes: Vec<Change> = changes.into_iter().collect();
+            store.put(&shard, &changes, None)?;
+        }
+        Ok(())
+    }
+}
