@@ -67,28 +67,40 @@ impl fmt::Display for Expr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Expr::Name(name) => f.write_str(name),
-            Expr::Literal(value) => write!(f, "{value}"),
+            Expr::Literal(value) => f.write_str(&literal(value)),
             Expr::Trim(inner) => write!(f, "trim({inner})"),
             Expr::Lower(inner) => write!(f, "lower({inner})"),
-            Expr::Split(inner, separator) => write!(f, "split({inner}, {separator:?})"),
+            Expr::Split(inner, separator) => write!(f, "split({inner}, {})", quoted(separator)),
             Expr::Join(separator, parts) => {
-                write!(f, "join({separator:?}")?;
+                write!(f, "join({}", quoted(separator))?;
                 parts.iter().try_for_each(|part| write!(f, ", {part}"))?;
                 f.write_str(")")
             }
             Expr::Scale(inner, digits) => write!(f, "scale({inner}, {digits})"),
             Expr::Unscale(inner, digits) => write!(f, "scale({inner}, {})", -digits),
-            Expr::Default(inner, value) => write!(f, "default({inner}, {value})"),
-            Expr::NullIf(inner, value) => write!(f, "null_if({inner}, {value})"),
+            Expr::Default(inner, value) => write!(f, "default({inner}, {})", literal(value)),
+            Expr::NullIf(inner, value) => write!(f, "null_if({inner}, {})", literal(value)),
             Expr::Enum(inner, codes) => {
                 write!(f, "enum({inner}")?;
                 codes
                     .iter()
-                    .try_for_each(|(from, to)| write!(f, ", {:?}", format!("{from}={to}")))?;
+                    .try_for_each(|(from, to)| write!(f, ", {}", quoted(&format!("{from}={to}"))))?;
                 f.write_str(")")
             }
             Expr::Word(inner, number) => write!(f, "word({inner}, {number})"),
             Expr::Rest(inner) => write!(f, "rest({inner})"),
         }
     }
+}
+
+fn literal(value: &Value) -> String {
+    match value {
+        Value::Text(text) => quoted(text),
+        value => value.to_string(),
+    }
+}
+
+/// In single quotes, since the whole stands in double ones wherever YAML needs any.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
 }

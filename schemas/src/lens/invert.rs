@@ -41,14 +41,14 @@ mod tests {
         for (get, column, put) in [
             ("labels", "labels", "f"),
             ("trim(a)", "a", "f"),
-            ("split(trim(a), ';')", "a", "join(\";\", f)"),
-            ("join(';', a)", "a", "split(f, \";\")"),
+            ("split(trim(a), ';')", "a", "join(';', f)"),
+            ("join(';', a)", "a", "split(f, ';')"),
             ("scale(p, 2)", "p", "scale(f, -2)"),
-            ("null_if(a, '')", "a", "default(f, \"\")"),
+            ("null_if(a, '')", "a", "default(f, '')"),
             (
                 "enum(s, 'A=active', 'I=inactive')",
                 "s",
-                "enum(f, \"active=A\", \"inactive=I\")",
+                "enum(f, 'active=A', 'inactive=I')",
             ),
         ] {
             let (into, expr) = invert(&get.parse().unwrap(), "f").unwrap();

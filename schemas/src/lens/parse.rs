@@ -437,14 +437,14 @@ mod tests {
         for (text, written) in [
             ("full_name", "full_name"),
             ("trim( lower(email) )", "trim(lower(email))"),
-            ("split(labels, ';')", "split(labels, \";\")"),
-            ("join(' ', first, last)", "join(\" \", first, last)"),
+            ("split(labels, \";\")", "split(labels, ';')"),
+            ("join(' ', first, last)", "join(' ', first, last)"),
             ("scale(pence, 2)", "scale(pence, 2)"),
-            ("default(x, 'it''s')", "default(x, \"it's\")"),
-            ("null_if(x, '')", "null_if(x, \"\")"),
+            ("default(x, \"it's\\\\\")", "default(x, 'it''s\\\\')"),
+            ("null_if(x, '')", "null_if(x, '')"),
             (
                 "enum(s, 'A=active', \"I=inactive\")",
-                "enum(s, \"A=active\", \"I=inactive\")",
+                "enum(s, 'A=active', 'I=inactive')",
             ),
             ("word(rest(größe), 2)", "word(rest(größe), 2)"),
         ] {

@@ -277,7 +277,7 @@ impl Pipeline {
         let links = self
             .links
             .iter()
-            .filter(|link| link.system == system)
+            .filter(|link| link.system == system && link.reads())
             .map(Link::qualified_table);
         let replicas = self.replicas.iter().filter(|replica| replica.from == system);
         let replicated = replicas.flat_map(|replica| replica.tables.clone().unwrap_or_default());

@@ -28,7 +28,7 @@ pub(super) struct Node {
     pub(super) content: Content,
 }
 
-/// What the part holds.
+/// What the part holds. A key that is there twice counts once, as it stood first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Content {
     Scalar(Scalar),
@@ -45,6 +45,8 @@ pub(super) struct Scalar {
     pub(super) text: String,
     /// Without quotes.
     pub(super) plain: bool,
+    /// Whether something in it could not be put in; that has been reported.
+    pub(super) faulty: bool,
     /// Where the first character of `text` stands, if the file shows `text` letter by letter.
     pub(super) letters_at: Option<usize>,
 }
@@ -74,6 +76,7 @@ impl Node {
     pub(super) fn describe(&self) -> &'static str {
         match &self.content {
             _ if self.is_null() => "nothing",
+            Content::Scalar(scalar) if scalar.text.trim().is_empty() => "an empty text",
             Content::Scalar(_) => "a single value",
             Content::List(_) => "a list",
             Content::Map(_) => "a mapping",
@@ -133,8 +136,11 @@ enum Open {
     Map {
         span: Span,
         entries: Vec<(Key, Node)>,
+        /// Line of each key.
         seen: HashMap<String, usize>,
         key: Option<Key>,
+        /// Whether `key` is there for the second time.
+        again: bool,
     },
 }
 
@@ -177,10 +183,11 @@ impl Builder<'_> {
                     entries: Vec::new(),
                     seen: HashMap::new(),
                     key: None,
+                    again: false,
                 },
                 span,
             ),
-            Event::SequenceEnd | Event::MappingEnd => self.end(),
+            Event::SequenceEnd | Event::MappingEnd => self.end(at),
         }
     }
 
@@ -208,19 +215,15 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn end(&mut self) -> Result<(), Problem> {
-        let node = match self.open.pop() {
-            Some(Open::List { span, items }) => Node {
-                span,
-                content: Content::List(items),
-            },
-            Some(Open::Map { span, entries, .. }) => Node {
-                span,
-                content: Content::Map(entries),
-            },
+    fn end(&mut self, at: YamlSpan) -> Result<(), Problem> {
+        let (span, content) = match self.open.pop() {
+            Some(Open::List { span, items }) => (span, Content::List(items)),
+            Some(Open::Map { span, entries, .. }) => (span, Content::Map(entries)),
             None => return Ok(()),
         };
-        self.place(node)
+        let end = (at.end.line() == span.line).then(|| at.end.col() + 1);
+        let span = self.source.span(span.line, span.column, end);
+        self.place(Node { span, content })
     }
 
     fn scalar(&mut self, raw: String, style: ScalarStyle, span: Span) -> Result<(), Problem> {
@@ -235,6 +238,7 @@ impl Builder<'_> {
                 text: raw.clone(),
                 raw,
                 plain,
+                faulty: false,
                 letters_at: None,
             }),
         };
@@ -257,6 +261,7 @@ impl Builder<'_> {
             return node;
         };
         let outcome = substitute(&scalar.raw, self.env);
+        let faulty = !outcome.faults.is_empty();
         for fault in outcome.faults {
             let span = node.span_at(fault.at, fault.width);
             self.problems
@@ -267,15 +272,19 @@ impl Builder<'_> {
                 scalar.letters_at = None;
             }
             scalar.text = outcome.text;
+            scalar.faulty = faulty;
         }
         node
     }
 
     fn key(&mut self, name: Key) {
-        let Some(Open::Map { seen, key, .. }) = self.open.last_mut() else {
+        let Some(Open::Map { seen, key, again, .. }) = self.open.last_mut() else {
             return;
         };
-        if let Some(first) = seen.insert(name.name.clone(), name.span.line) {
+        let first = seen.get(&name.name).copied();
+        seen.entry(name.name.clone()).or_insert(name.span.line);
+        *again = first.is_some();
+        if let Some(first) = first {
             let title = format!("`{}` is there twice", name.name);
             let problem = self.source.problem("H104", name.span, "", title);
             self.problems.push(
@@ -291,7 +300,12 @@ impl Builder<'_> {
         match self.open.last_mut() {
             None => self.root = Some(node),
             Some(Open::List { items, .. }) => items.push(node),
-            Some(Open::Map { entries, key, .. }) => entries.extend(key.take().map(|key| (key, node))),
+            Some(Open::Map {
+                entries, key, again, ..
+            }) => {
+                let entry = key.take().map(|key| (key, node));
+                entries.extend(entry.filter(|_| !*again));
+            }
         }
         Ok(())
     }

@@ -1,7 +1,4 @@
-//! Kinds, entities, fields: which rule decides what.
-//!
-//! The rule of a field is the first of: the field's own, that of its kind within the entity, that of its kind, the
-//! entity's, the pipeline's. A field without any is an error: a rule nobody chose would lose somebody's data.
+//! Entities and their fields, held against their Avro schema.
 
 use std::collections::BTreeMap;
 
@@ -11,68 +8,18 @@ use super::super::avro::{self, SchemaField};
 use super::super::model::{DeletePolicy, Entity, Field, FieldKind, Pipeline, RuleRef, Strategy};
 use super::super::source::Span;
 use super::super::yaml::{Content, Key, Node};
+use super::rules::{Kinds, Rule, Scope, kinds, strategy};
 use super::{Check, Keys, Map, suggestion};
-
-const KIND: Keys = Keys {
-    known: &["on_conflict"],
-    later: &[
-        "if_uncertain",
-        "expires",
-        "then",
-        "approvers",
-        "min",
-        "max",
-        "below_min",
-        "absolute_from",
-        "else",
-        "lease",
-    ],
-};
 
 const ENTITY: Keys = Keys {
     known: &["schema", "fields", "on_conflict", "kinds", "match", "on_delete"],
     later: &["subject", "references", "groups", "initial", "migrate"],
 };
 
-const FIELD: Keys = Keys {
-    known: &["kind", "on_conflict", "owner"],
-    later: &[
-        "pii",
-        "for",
-        "check",
-        "guard",
-        "group",
-        "if_uncertain",
-        "expires",
-        "then",
-        "approvers",
-        "min",
-        "max",
-        "below_min",
-        "absolute_from",
-        "else",
-        "lease",
-    ],
-};
-
 const MATCH: Keys = Keys {
     known: &["same"],
     later: &["score", "link", "review"],
 };
-
-/// Strategies that are a word.
-const STRATEGIES: [(&str, Strategy); 7] = [
-    ("latest", Strategy::Latest),
-    ("first", Strategy::First),
-    ("hold", Strategy::Hold),
-    ("add", Strategy::Add),
-    ("union", Strategy::Union),
-    ("max", Strategy::Max),
-    ("min", Strategy::Min),
-];
-
-/// Strategies that are designed and not built.
-const STRATEGIES_LATER: [&str; 3] = ["merge_text", "longest", "most_restrictive"];
 
 const POLICIES: [(&str, DeletePolicy); 4] = [
     ("delete_wins", DeletePolicy::DeleteWins),
@@ -93,19 +40,6 @@ pub(in super::super) struct Named {
     pub(in super::super) context: String,
 }
 
-/// A strategy and where it stands.
-type Rule = (Strategy, Span);
-
-/// The rule of each kind; none if it could not be read.
-type Kinds = BTreeMap<String, Option<Rule>>;
-
-/// What fields inherit from.
-struct Scope<'a> {
-    kinds: &'a Kinds,
-    own_kinds: Kinds,
-    fallback: Option<Rule>,
-}
-
 /// Reads `kinds` and `entities`; gives the systems that rules name.
 pub(in super::super) fn read(
     check: &mut Check<'_>,
@@ -114,10 +48,8 @@ pub(in super::super) fn read(
     pipeline: &mut Pipeline,
 ) -> Vec<Named> {
     let mut named = Vec::new();
-    let kinds = root
-        .get("kinds")
-        .map(|node| kinds(check, node, "kinds", &mut Vec::new()))
-        .unwrap_or_default();
+    let shared = root.get("kinds").map(|node| kinds(check, node, "kinds"));
+    let shared = shared.unwrap_or_default();
     let defaults = root.get("defaults").and_then(|node| match &node.content {
         Content::Map(entries) => entries
             .iter()
@@ -135,80 +67,11 @@ pub(in super::super) fn read(
             name: &key.name,
             named: &mut named,
         };
-        let entity = reader.entity(node, &kinds, default.clone(), pipeline);
+        let entity = reader.entity(node, &shared, default.clone(), pipeline);
         pipeline.entities.push(entity);
     }
     named
 }
-
-fn kinds(check: &mut Check<'_>, node: &Node, context: &str, names: &mut Vec<String>) -> Kinds {
-    let mut kinds = Kinds::new();
-    for (key, node) in check.entries(node, context).unwrap_or_default() {
-        let place = format!("{context}.{}", key.name);
-        if STRATEGIES.iter().any(|(name, _)| *name == key.name) {
-            let title = format!("a kind cannot be called `{}`", key.name);
-            check
-                .report("H114", key.span, context, title)
-                .why("that is the name of a rule")
-                .help("choose another name");
-        }
-        names.push(key.name.clone());
-        kinds.insert(key.name.clone(), kind_rule(check, node, &place));
-    }
-    kinds
-}
-
-/// `{ on_conflict: rule }`, or the rule alone.
-fn kind_rule(check: &mut Check<'_>, node: &Node, context: &str) -> Option<Rule> {
-    if !matches!(node.content, Content::Map(_)) {
-        return strategy(check, node, context);
-    }
-    let map = check.map(node, context, &KIND);
-    match map.get("on_conflict") {
-        Some(node) => strategy(check, node, context),
-        None => {
-            check.missing(
-                &map,
-                context,
-                "on_conflict",
-                "a kind is a rule: `{ on_conflict: latest }`",
-            );
-            None
-        }
-    }
-}
-
-/// `latest`, or `[shop, crm]`.
-fn strategy(check: &mut Check<'_>, node: &Node, context: &str) -> Option<Rule> {
-    let strategy = match &node.content {
-        Content::List(_) => {
-            let systems: Vec<String> = check
-                .texts(node, context)
-                .into_iter()
-                .map(|(system, _)| system)
-                .collect();
-            (!systems.is_empty()).then_some(Strategy::Order(systems))?
-        }
-        Content::Map(entries) if entries.iter().any(|(key, _)| key.name == "rule") => {
-            check.later_value(
-                node,
-                context,
-                "`rule` is known, but not supported yet".to_owned(),
-                HELP_STRATEGY,
-            );
-            return None;
-        }
-        Content::Scalar(scalar) if STRATEGIES_LATER.contains(&scalar.text.as_str()) => {
-            let title = format!("`{}` is known, but not supported yet", scalar.raw);
-            check.later_value(node, context, title, HELP_STRATEGY);
-            return None;
-        }
-        _ => check.word(node, context, &STRATEGIES)?,
-    };
-    Some((strategy, node.span))
-}
-
-const HELP_STRATEGY: &str = "use latest, first, hold, add, union, max, min or a list of systems";
 
 struct EntityReader<'c, 's, 'a> {
     check: &'c mut Check<'s>,
@@ -218,19 +81,18 @@ struct EntityReader<'c, 's, 'a> {
 }
 
 impl EntityReader<'_, '_, '_> {
-    fn entity(&mut self, node: &Node, kinds: &Kinds, default: Option<Rule>, pipeline: &Pipeline) -> Entity {
+    fn entity(&mut self, node: &Node, shared: &Kinds, default: Option<Rule>, pipeline: &Pipeline) -> Entity {
         let context = format!("entities.{}", self.name);
         let map = self.check.map(node, &context, &ENTITY);
         let (version, schema_json, schema) = self.schema(&map, &context);
-        let own_kinds = map.get("kinds").map(|node| {
-            let context = format!("{context}.kinds");
-            self::kinds(self.check, node, &context, &mut Vec::new())
-        });
+        let own_kinds = map
+            .get("kinds")
+            .map(|node| kinds(self.check, node, &format!("{context}.kinds")));
         let own = map
             .get("on_conflict")
             .and_then(|node| strategy(self.check, node, &context));
         let scope = Scope {
-            kinds,
+            kinds: shared,
             own_kinds: own_kinds.unwrap_or_default(),
             fallback: own.or(default),
         };
@@ -371,7 +233,7 @@ impl EntityReader<'_, '_, '_> {
             }
             (_, found) => found.and_then(|found| self.kind(key, found, &context)),
         };
-        let rule = self.rule(key, node, scope, &context);
+        let rule = scope.rule(self.check, key, node, &context);
         if let (Some((strategy, span)), Some(kind)) = (&rule, kind) {
             self.fits(strategy, kind, *span, &context);
         }
@@ -400,80 +262,6 @@ impl EntityReader<'_, '_, '_> {
                 None
             }
         }
-    }
-
-    /// The rule of a field, by precedence.
-    fn rule(&mut self, key: &Key, node: &Node, scope: &Scope<'_>, context: &str) -> Option<Rule> {
-        match &node.content {
-            _ if node.is_null() => self.inherited(key, None, scope, context),
-            Content::List(_) => strategy(self.check, node, context),
-            Content::Scalar(scalar) => {
-                let is_strategy = STRATEGIES.iter().any(|(name, _)| *name == scalar.text);
-                match is_strategy || STRATEGIES_LATER.contains(&scalar.text.as_str()) {
-                    true => strategy(self.check, node, context),
-                    false => self.inherited(key, Some(node), scope, context),
-                }
-            }
-            Content::Map(_) => self.rule_of_map(key, node, scope, context),
-        }
-    }
-
-    fn rule_of_map(&mut self, key: &Key, node: &Node, scope: &Scope<'_>, context: &str) -> Option<Rule> {
-        let map = self.check.map(node, context, &FIELD);
-        let owner = map.get("owner").map(|node| (self.check.text(node, context), node.span));
-        let own = map
-            .get("on_conflict")
-            .map(|node| (strategy(self.check, node, context), node.span));
-        if let (Some(_), Some((_, span))) = (&owner, &own) {
-            self.check
-                .report("H306", *span, context, "a field with an owner has no conflicts")
-                .why("the others are never read for it")
-                .help("keep `owner` or `on_conflict`");
-        }
-        match (owner, own) {
-            (Some((system, span)), _) => system.map(|system| (Strategy::Owner(system), span)),
-            (None, Some((rule, _))) => {
-                map.get("kind").and_then(|node| self.kind_named(node, scope, context));
-                rule
-            }
-            (None, None) => self.inherited(key, map.get("kind"), scope, context),
-        }
-    }
-
-    /// The rule of the kind, else of the entity, else of the pipeline.
-    fn inherited(&mut self, key: &Key, kind: Option<&Node>, scope: &Scope<'_>, context: &str) -> Option<Rule> {
-        if let Some(node) = kind {
-            return self.kind_named(node, scope, context);
-        }
-        if scope.fallback.is_none() {
-            self.check
-                .report(
-                    "H305",
-                    key.span,
-                    context,
-                    format!("nothing says who wins a conflict about {context}"),
-                )
-                .why("a rule nobody chose would lose somebody's data")
-                .help("give it a kind, or `on_conflict`, or `owner`; `defaults: { on_conflict: hold }` is for all");
-        }
-        scope.fallback.clone()
-    }
-
-    fn kind_named(&mut self, node: &Node, scope: &Scope<'_>, context: &str) -> Option<Rule> {
-        let scalar = self.check.scalar(node, context)?;
-        let rule = scope
-            .own_kinds
-            .get(&scalar.text)
-            .or_else(|| scope.kinds.get(&scalar.text));
-        if rule.is_none() {
-            let names = scope.own_kinds.keys().chain(scope.kinds.keys()).map(String::as_str);
-            let names = names.chain(STRATEGIES.iter().map(|(name, _)| *name));
-            let help = suggestion(&scalar.raw, names);
-            self.check
-                .report("H302", node.span, context, format!("there is no kind `{}`", scalar.raw))
-                .help(help);
-        }
-        rule.cloned().flatten()
     }
 
     /// Whether the rule can work on such values.

@@ -228,6 +228,13 @@ impl LinkReader<'_, '_, '_> {
     }
 
     fn law(&mut self, mapped: &LinkField, field: &Field, node: &Node) {
+        let fits = mapped
+            .get
+            .as_ref()
+            .is_none_or(|get| crate::lens::gives(get, field.kind).is_ok());
+        if !fits {
+            return;
+        }
         let Some(finding) = crate::lens::law::broken(mapped, field.nullable && !mapped.set) else {
             return;
         };

@@ -8,8 +8,11 @@ use super::yaml::{Content, Key, Node, Scalar};
 /// Name, Kafka, registry, systems, replicas.
 pub(super) mod settings;
 
-/// Kinds, entities and their fields: which rule decides what.
+/// Entities and their fields.
 pub(super) mod entities;
+
+/// Which rule decides about a field.
+mod rules;
 
 /// Which columns are which field.
 pub(super) mod links;
@@ -122,7 +125,11 @@ impl<'a> Check<'a> {
             .help(help);
     }
 
+    /// A key that has to be there; nothing is said if it is there in another spelling, since that has been said.
     pub(super) fn missing(&mut self, map: &Map<'_>, context: &str, key: &str, help: &str) {
+        if map.entries.iter().any(|(name, _)| nearest(&name.name, [key]).is_some()) {
+            return;
+        }
         let place = if context.is_empty() {
             "the pipeline file"
         } else {
@@ -140,7 +147,10 @@ impl<'a> Check<'a> {
     /// A single value with something in it.
     pub(super) fn scalar<'n>(&mut self, node: &'n Node, context: &str) -> Option<&'n Scalar> {
         match &node.content {
-            Content::Scalar(scalar) if !node.is_null() && !scalar.text.trim().is_empty() => Some(scalar),
+            Content::Scalar(scalar) if !scalar.faulty && !node.is_null() && !scalar.text.trim().is_empty() => {
+                Some(scalar)
+            }
+            Content::Scalar(scalar) if scalar.faulty => None,
             _ => {
                 self.shape(node, context, "a single value");
                 None

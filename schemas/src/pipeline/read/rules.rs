@@ -1,0 +1,202 @@
+//! Which rule decides about a field.
+//!
+//! It is the first of: the field's own, that of its kind within the entity, that of its kind, the entity's, the
+//! pipeline's. A field without any is an error: a rule nobody chose would lose somebody's data.
+
+use std::collections::BTreeMap;
+
+use super::super::model::Strategy;
+use super::super::source::Span;
+use super::super::yaml::{Content, Key, Node};
+use super::{Check, Keys, suggestion};
+
+const KIND: Keys = Keys {
+    known: &["on_conflict"],
+    later: &[
+        "if_uncertain",
+        "expires",
+        "then",
+        "approvers",
+        "min",
+        "max",
+        "below_min",
+        "absolute_from",
+        "else",
+        "lease",
+    ],
+};
+
+const FIELD: Keys = Keys {
+    known: &["kind", "on_conflict", "owner"],
+    later: &[
+        "pii",
+        "for",
+        "check",
+        "guard",
+        "group",
+        "if_uncertain",
+        "expires",
+        "then",
+        "approvers",
+        "min",
+        "max",
+        "below_min",
+        "absolute_from",
+        "else",
+        "lease",
+    ],
+};
+
+/// Strategies that are a word.
+const STRATEGIES: [(&str, Strategy); 7] = [
+    ("latest", Strategy::Latest),
+    ("first", Strategy::First),
+    ("hold", Strategy::Hold),
+    ("add", Strategy::Add),
+    ("union", Strategy::Union),
+    ("max", Strategy::Max),
+    ("min", Strategy::Min),
+];
+
+/// Strategies that are designed and not built.
+const STRATEGIES_LATER: [&str; 3] = ["merge_text", "longest", "most_restrictive"];
+
+const HELP_STRATEGY: &str = "use latest, first, hold, add, union, max, min or a list of systems";
+
+/// A strategy and where it stands.
+pub(super) type Rule = (Strategy, Span);
+
+/// The rule of each kind; none if it could not be read.
+pub(super) type Kinds = BTreeMap<String, Option<Rule>>;
+
+/// What the fields of an entity inherit from.
+pub(super) struct Scope<'a> {
+    pub(super) kinds: &'a Kinds,
+    pub(super) own_kinds: Kinds,
+    pub(super) fallback: Option<Rule>,
+}
+
+/// Reads `kinds`, of the file or of an entity.
+pub(super) fn kinds(check: &mut Check<'_>, node: &Node, context: &str) -> Kinds {
+    let mut kinds = Kinds::new();
+    for (key, node) in check.entries(node, context).unwrap_or_default() {
+        if STRATEGIES.iter().any(|(name, _)| *name == key.name) {
+            let title = format!("a kind cannot be called `{}`", key.name);
+            let report = check.report("H114", key.span, context, title);
+            report.why("that is the name of a rule").help("choose another name");
+        }
+        let rule = kind_rule(check, node, &format!("{context}.{}", key.name));
+        kinds.insert(key.name.clone(), rule);
+    }
+    kinds
+}
+
+/// `{ on_conflict: rule }`, or the rule alone.
+fn kind_rule(check: &mut Check<'_>, node: &Node, context: &str) -> Option<Rule> {
+    if !matches!(node.content, Content::Map(_)) || is_expression(node) {
+        return strategy(check, node, context);
+    }
+    let map = check.map(node, context, &KIND);
+    if let Some(node) = map.get("on_conflict") {
+        return strategy(check, node, context);
+    }
+    let help = "a kind is a rule: `{ on_conflict: latest }`";
+    check.missing(&map, context, "on_conflict", help);
+    None
+}
+
+/// `latest`, or `[shop, crm]`.
+pub(super) fn strategy(check: &mut Check<'_>, node: &Node, context: &str) -> Option<Rule> {
+    let strategy = match &node.content {
+        Content::List(_) => {
+            let systems = check.texts(node, context).into_iter().map(|(system, _)| system);
+            let systems: Vec<String> = systems.collect();
+            (!systems.is_empty()).then_some(Strategy::Order(systems))?
+        }
+        Content::Map(_) if is_expression(node) => {
+            let title = "`rule` is known, but not supported yet".to_owned();
+            check.later_value(node, context, title, HELP_STRATEGY);
+            return None;
+        }
+        Content::Scalar(scalar) if STRATEGIES_LATER.contains(&scalar.text.as_str()) => {
+            let title = format!("`{}` is known, but not supported yet", scalar.raw);
+            check.later_value(node, context, title, HELP_STRATEGY);
+            return None;
+        }
+        _ => check.word(node, context, &STRATEGIES)?,
+    };
+    Some((strategy, node.span))
+}
+
+/// `{ rule: ... }`
+fn is_expression(node: &Node) -> bool {
+    matches!(&node.content, Content::Map(entries) if entries.iter().any(|(key, _)| key.name == "rule"))
+}
+
+impl Scope<'_> {
+    /// The rule of a field; `node` is what stands behind its name.
+    pub(super) fn rule(&self, check: &mut Check<'_>, key: &Key, node: &Node, context: &str) -> Option<Rule> {
+        match &node.content {
+            _ if node.is_null() => self.inherited(check, key, context),
+            Content::List(_) => strategy(check, node, context),
+            Content::Scalar(scalar) => {
+                let word = scalar.text.as_str();
+                match STRATEGIES.iter().any(|(name, _)| *name == word) || STRATEGIES_LATER.contains(&word) {
+                    true => strategy(check, node, context),
+                    false => self.of_kind(check, node, context),
+                }
+            }
+            Content::Map(_) => self.of_map(check, key, node, context),
+        }
+    }
+
+    /// `{ kind, on_conflict, owner }`
+    fn of_map(&self, check: &mut Check<'_>, key: &Key, node: &Node, context: &str) -> Option<Rule> {
+        let map = check.map(node, context, &FIELD);
+        let (owner, own, kind) = (map.get("owner"), map.get("on_conflict"), map.get("kind"));
+        if let (Some(_), Some(own)) = (owner, own) {
+            let report = check.report("H306", own.span, context, "a field with an owner has no conflicts");
+            report
+                .why("the others are never read for it")
+                .help("keep `owner` or `on_conflict`");
+        }
+        if let Some(node) = owner {
+            return check
+                .text(node, context)
+                .map(|system| (Strategy::Owner(system), node.span));
+        }
+        let of_kind = kind.map(|node| self.of_kind(check, node, context));
+        match (own, of_kind) {
+            (Some(node), _) => strategy(check, node, context),
+            (None, Some(of_kind)) => of_kind,
+            (None, None) => self.inherited(check, key, context),
+        }
+    }
+
+    fn of_kind(&self, check: &mut Check<'_>, node: &Node, context: &str) -> Option<Rule> {
+        let scalar = check.scalar(node, context)?;
+        let rule = self
+            .own_kinds
+            .get(&scalar.text)
+            .or_else(|| self.kinds.get(&scalar.text));
+        if rule.is_none() {
+            let names = self.own_kinds.keys().chain(self.kinds.keys()).map(String::as_str);
+            let help = suggestion(&scalar.raw, names.chain(STRATEGIES.iter().map(|(name, _)| *name)));
+            let title = format!("there is no kind `{}`", scalar.raw);
+            check.report("H302", node.span, context, title).help(help);
+        }
+        rule.cloned().flatten()
+    }
+
+    /// The rule of the entity, else of the pipeline.
+    fn inherited(&self, check: &mut Check<'_>, key: &Key, context: &str) -> Option<Rule> {
+        if self.fallback.is_none() {
+            let title = format!("nothing says who wins a conflict about {context}");
+            check
+                .report("H305", key.span, context, title)
+                .why("a rule nobody chose would lose somebody's data")
+                .help("give it a kind, or `on_conflict`, or `owner`; `defaults: { on_conflict: hold }` is for all");
+        }
+        self.fallback.clone()
+    }
+}

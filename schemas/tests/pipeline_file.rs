@@ -1,0 +1,293 @@
+//! The pipeline file as a user meets it: a complete one, and what is said of wrong ones.
+//!
+//! Every `golden/<name>.yaml` stands beside `golden/<name>.txt` with the exact words it must get. After a deliberate
+//! change: `UPDATE_GOLDEN=1 cargo test -p syncline-schemas --test pipeline_file`, and read the difference.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+use syncline_schemas::lens::{self, Cell, Row};
+use syncline_schemas::pipeline::{self, CapturedBy, DeletePolicy, Delivery, FieldKind, Pipeline, Problem, Strategy};
+use syncline_schemas::value::Value;
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name)
+}
+
+fn env(name: &str) -> Option<String> {
+    match name {
+        "KAFKA" => Some("127.0.0.1:9092".to_owned()),
+        "REGISTRY" => Some("http://127.0.0.1:8081/".to_owned()),
+        "UNSET" => None,
+        name => name
+            .ends_with("_DSN")
+            .then(|| format!("postgres://{name}:hunter2@127.0.0.1/app")),
+    }
+}
+
+fn fixture(name: &str) -> String {
+    fs::read_to_string(folder("fixtures").join(name)).unwrap()
+}
+
+fn parse(text: &str) -> Result<Pipeline, Vec<Problem>> {
+    pipeline::parse("acme.yaml", text, &env, &|name| {
+        fs::read_to_string(folder("fixtures").join(name)).map_err(|_| format!("{name}: not found"))
+    })
+}
+
+fn acme() -> Pipeline {
+    parse(&fixture("acme.yaml")).unwrap_or_else(|problems| panic!("{}", rendered(&problems)))
+}
+
+fn rendered(problems: &[Problem]) -> String {
+    problems.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn the_complete_file_is_read_to_the_letter() {
+    let acme = acme();
+    assert_eq!(
+        (acme.name.as_str(), acme.partitions, acme.max_clock_skew_ms),
+        ("acme", 3, 5000)
+    );
+    assert_eq!(
+        (acme.delivery, acme.registry.as_str()),
+        (Delivery::ExactlyOnce, "http://127.0.0.1:8081")
+    );
+    assert_eq!(acme.authority().collect::<Vec<_>>(), ["shop", "crm", "billing", "wms"]);
+    let crm = acme.system("crm").unwrap();
+    assert_eq!(
+        (crm.slot.as_str(), crm.publication.as_str()),
+        ("syncline_acme_crm", "syncline_acme_crm")
+    );
+    assert_eq!((crm.topic_prefix.as_str(), crm.capture), ("crm", CapturedBy::Syncline));
+    assert_eq!(
+        crm.postgres.as_ref().unwrap().expose(),
+        "postgres://CRM_DSN:hunter2@127.0.0.1/app"
+    );
+    assert_eq!(
+        acme.captured_tables("shop"),
+        ["public.customers", "public.products", "public.countries"]
+    );
+    assert_eq!(
+        acme.captured_tables("wms"),
+        ["inventory.items", "public.stock_movements"]
+    );
+}
+
+#[test]
+fn rules_come_from_the_nearest_place() {
+    let acme = acme();
+    let customer = acme.entity("customer").unwrap();
+    let rule = |field: &str| {
+        let field = customer.field(field).unwrap();
+        (field.strategy.to_string(), field.rule.to_string())
+    };
+    assert_eq!(rule("email"), ("latest".to_owned(), "acme.yaml:12".to_owned()));
+    assert_eq!(rule("credit_limit"), ("hold".to_owned(), "acme.yaml:13".to_owned()));
+    assert_eq!(customer.version, 3);
+    assert_eq!(customer.match_on, [["email"]]);
+    assert_eq!(customer.delete_policy("shop"), DeletePolicy::UpdateWins);
+    assert_eq!(customer.delete_policy("wms"), DeletePolicy::Ignore);
+    let product = acme.entity("product").unwrap();
+    assert_eq!(
+        product.field("price").unwrap().strategy,
+        Strategy::Order(vec!["shop".into(), "wms".into()])
+    );
+    assert_eq!(product.field("price").unwrap().rule.line, 33);
+    assert_eq!(
+        product.field("sku").unwrap().strategy,
+        Strategy::Owner("shop".to_owned())
+    );
+    assert_eq!(product.field("stock").unwrap().strategy, Strategy::Add);
+    assert_eq!(
+        product.field("stock").unwrap().kind,
+        FieldKind::Number { scale: Some(0) }
+    );
+    assert_eq!(product.delete_policy("wms"), DeletePolicy::DeleteWins);
+}
+
+#[test]
+fn a_level_gives_way_to_the_one_below_it() {
+    let strategy = |from: &[(&str, &str)]| {
+        let text = from.iter().fold(fixture("acme.yaml"), |text, (old, new)| {
+            assert!(text.contains(old), "{old}");
+            text.replacen(old, new, 1)
+        });
+        let acme = parse(&text).unwrap_or_else(|problems| panic!("{}", rendered(&problems)));
+        acme.entity("customer").unwrap().field("name").unwrap().strategy.clone()
+    };
+    let pipeline = ("partitions: 3", "partitions: 3, on_conflict: min");
+    let entity = (
+        "schema: schemas/customer.avsc@3",
+        "schema: schemas/customer.avsc@3\n    on_conflict: max",
+    );
+    let no_kind = ("name:         { kind: contact }", "name:");
+    let own_kind = (
+        "    match:\n      - same: [email]",
+        "    kinds: { contact: first }\n    match: [{ same: [email] }]",
+    );
+    let field = (
+        "name:         { kind: contact }",
+        "name:         { kind: contact, on_conflict: hold }",
+    );
+    assert_eq!(strategy(&[no_kind, pipeline]), Strategy::Min);
+    assert_eq!(strategy(&[no_kind, pipeline, entity]), Strategy::Max);
+    assert_eq!(strategy(&[pipeline, entity]), Strategy::Latest);
+    assert_eq!(strategy(&[own_kind, pipeline, entity]), Strategy::First);
+    assert_eq!(strategy(&[field, own_kind, pipeline, entity]), Strategy::Hold);
+}
+
+#[test]
+fn links_read_and_write_columns() {
+    let acme = acme();
+    let crm = acme.links_of("customer").nth(1).unwrap();
+    assert_eq!(crm.name(), "crm.public.contacts");
+    assert_eq!(
+        crm.columns_read(),
+        ["contact_id", "first", "last", "limit_gbp", "mail", "tags", "tel"]
+    );
+    assert_eq!(
+        crm.columns_written(),
+        ["first", "last", "limit_gbp", "mail", "tags", "tel"]
+    );
+    let billing = acme.links_of("customer").nth(2).unwrap();
+    assert_eq!(billing.columns_written(), ["credit_limit", "holder"]);
+    assert!(billing.field("email").unwrap().reads && !billing.field("email").unwrap().writes());
+    let wms = acme.links_of("product").nth(1).unwrap();
+    assert_eq!((wms.name().as_str(), wms.rule.line), ("wms.inventory.items", 53));
+}
+
+#[test]
+fn the_fingerprint_knows_rules_and_not_spelling() {
+    let rules = |text: &str| parse(text).unwrap().entity("customer").unwrap().rules.clone();
+    let text = fixture("acme.yaml");
+    let original = rules(&text);
+    assert_eq!(original.len(), 16);
+    assert_eq!(rules(&format!("# moved by a line\n{text}")), original);
+    assert_eq!(
+        rules(&text.replace("name:         { kind: contact }", "name: latest")),
+        original
+    );
+    assert_ne!(
+        rules(&text.replace("name:         { kind: contact }", "name: first")),
+        original
+    );
+    assert_ne!(rules(&text.replace("shop: update_wins", "shop: delete_wins")), original);
+}
+
+#[test]
+fn a_one_way_link_is_seen_by_the_sink_alone() {
+    let text = fixture("acme.yaml")
+        .replace("billing.accounts <-> customer:", "billing.accounts <- customer:")
+        .replace("email: -> lower(trim(invoice_to))", "email: trim(invoice_to)");
+    let acme = parse(&text).unwrap_or_else(|problems| panic!("{}", rendered(&problems)));
+    let billing = acme.links_of("customer").nth(2).unwrap();
+    let row: Row = ["holder", "invoice_to", "credit_limit"]
+        .map(|c| (c.to_owned(), Cell::Set(Value::Null)))
+        .into();
+    assert!(!billing.reads() && billing.writes());
+    assert_eq!(lens::get(billing, &row).unwrap().len(), 0);
+    assert_eq!(lens::current(billing, &row).unwrap().len(), 3);
+    assert_eq!(acme.captured_tables("billing"), [] as [&str; 0]);
+}
+
+#[test]
+fn no_secret_is_shown() {
+    let acme = acme();
+    assert!(!format!("{acme:?} {:#?}", acme.systems).contains("hunter2"));
+    let text = "pipeline: a\nsystems:\n  shop: { postgres: \"${env:SHOP_DSN}\", slot: \"${env:SHOP_DSN}\", capture: \"${env:SHOP_DSN}\" }\n  crm: { postgres: 'postgres://u:hunter2@h/d', slt: 1 }\n";
+    let problems = parse(text).unwrap_err();
+    assert!(problems.len() >= 3);
+    assert!(!rendered(&problems).contains("hunter2"), "{}", rendered(&problems));
+}
+
+#[test]
+fn every_mistake_gets_its_words() {
+    let mut checked = 0;
+    for entry in fs::read_dir(folder("golden")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "yaml") {
+            golden(&path);
+            checked += 1;
+        }
+    }
+    assert!(checked >= 8, "only {checked} golden files");
+}
+
+fn golden(path: &Path) {
+    let name = path.file_name().unwrap().to_string_lossy();
+    let text = fs::read_to_string(path).unwrap();
+    let problems = pipeline::parse(&name, &text, &env, &|file| {
+        fs::read_to_string(folder("fixtures").join(file)).map_err(|_| format!("{file}: not found"))
+    });
+    let said = rendered(&problems.expect_err(&name));
+    let expected = path.with_extension("txt");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(&expected, &said).unwrap();
+    }
+    assert_eq!(said, fs::read_to_string(&expected).unwrap_or_default(), "{name}");
+}
+
+#[test]
+fn a_missing_file_is_a_problem_and_no_crash() {
+    let problems = pipeline::load(Path::new("/nowhere/acme.yaml"), &env).unwrap_err();
+    assert_eq!(problems[0].code, "H100");
+    let acme = pipeline::load(&folder("fixtures").join("acme.yaml"), &env).unwrap();
+    assert_eq!(acme.file, "acme.yaml");
+}
+
+#[test]
+fn size_and_depth_are_bounded() {
+    let codes = |text: &str| {
+        parse(text)
+            .unwrap_err()
+            .iter()
+            .map(|problem| problem.code)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(codes(&format!("pipeline: {}", "x".repeat(2 << 20))), ["H100"]);
+    assert!(codes(&"[".repeat(100)).contains(&"H103"));
+    assert!(codes(&"{a: ".repeat(100)).contains(&"H103"));
+    let bomb = "a: &a [x, x]\nb: &b [*a, *a]\n";
+    assert_eq!(codes(bomb), ["H102"]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let _ = parse(&String::from_utf8_lossy(&bytes));
+    }
+
+    #[test]
+    fn no_yaml_like_text_makes_it_panic(text in "([a-z]{1,3}|: |\n|  |- |\\{|\\}|\\[|\\]|,|'|\"|&a |\\*a |!|\\||>|#|\\$\\{env:|é|\t|\\?|%|---\n){0,60}") {
+        let _ = parse(&text);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// The complete file with a few characters lost or put in: it is read or refused, with places that exist.
+    #[test]
+    fn a_damaged_file_is_read_or_refused(cuts in prop::collection::vec((0_usize..3_000, 0_usize..12, "[ -~\n]{0,4}"), 1..4)) {
+        let mut text: Vec<char> = fixture("acme.yaml").chars().collect();
+        for (at, length, put) in cuts {
+            let at = at.min(text.len());
+            let end = (at + length).min(text.len());
+            text.splice(at..end, put.chars());
+        }
+        let text: String = text.into_iter().collect();
+        if let Err(problems) = parse(&text) {
+            prop_assert!(!problems.is_empty());
+            for problem in problems {
+                prop_assert!(problem.line >= 1 && problem.line <= text.lines().count() + 1, "{}", problem);
+                prop_assert!(problem.column >= 1, "{}", problem);
+                prop_assert!(!problem.labels.is_empty() || problem.code == "H104", "{}", problem);
+            }
+        }
+    }
+}
