@@ -1,5 +1,11 @@
 //! The sink: agreed records into the apps, with effect exactly once.
 
+/// READ FIRST: the loop read > plan > apply > commit.
+pub mod stage;
+
+/// A record's bytes to what it says.
+mod decode;
+
 /// What to write for one record. Pure.
 pub mod plan;
 
@@ -8,3 +14,15 @@ pub mod target;
 
 /// The first target.
 pub mod postgres;
+
+/// Records that a target refused.
+mod dead_letter;
+
+/// Refused records, taken up again by a person's command.
+mod replay;
+
+/// What is counted.
+mod metrics;
+
+/// Which parts a process has.
+pub mod run;

@@ -27,6 +27,8 @@ pub struct Delivery {
     pub from: Partition,
     /// Its offset there.
     pub offset: i64,
+    /// When it was written, milliseconds since 1970.
+    pub timestamp_ms: i64,
     /// The entity of the topic.
     pub entity: Arc<str>,
     /// Its key, as it came.

@@ -1,0 +1,44 @@
+//! `syncline-sink`: agreed records into the apps.
+
+use std::process::ExitCode;
+
+use clap::{Parser, ValueEnum};
+use syncline_runtime::{CommonArgs, Outcome, process};
+use syncline_sink::run;
+
+/// Writes what the apps agree on into each of them, with effect exactly once
+#[derive(Parser)]
+#[command(name = "syncline-sink", version)]
+struct Cli {
+    /// What to do instead of running
+    #[arg(value_enum)]
+    command: Option<Verb>,
+    #[command(flatten)]
+    common: CommonArgs,
+    /// Only this target
+    #[arg(long, value_name = "NAME")]
+    target: Option<String>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Verb {
+    /// Apply what a target refused, once the cause is gone; then exit
+    ReplayParked,
+}
+
+fn main() -> ExitCode {
+    process::exit_code(&work(&Cli::parse()))
+}
+
+fn work(cli: &Cli) -> Outcome<()> {
+    let pipeline = run::load(&cli.common.pipeline)?;
+    let target = cli.target.as_deref();
+    if cli.common.check {
+        return run::check(&pipeline, target);
+    }
+    let process = process::start("syncline-sink", &cli.common)?;
+    match cli.command {
+        Some(Verb::ReplayParked) => run::replay_parked(&process, &pipeline, target),
+        None => process::spawn_all(run::parts(&process, &pipeline, target)?, &process.shutdown),
+    }
+}

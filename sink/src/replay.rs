@@ -1,0 +1,89 @@
+//! `replay-parked`: applies what a target refused, once the cause is gone.
+//!
+//! The agreed record is a state, so only the last record of each parked key counts. It is read from its topic again,
+//! from the offset that is noted, which is there as long as no newer record of that key is. It is safe beside a running
+//! sink: both lock the same offset rows, and an older record than the one applied is recognised.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use syncline_bus::{InRecord, PartitionReader};
+use syncline_runtime::{Failure, Outcome};
+
+use crate::decode::Decoder;
+use crate::postgres::{Parked, PostgresTarget};
+use crate::stage::Parts;
+use crate::target::{Delivery, Partition};
+
+const READ_MS_MAX: u64 = 10_000;
+const BATCH_ROWS_MAX: usize = 1_000;
+
+/// Applies what is parked; fails if something stays parked.
+pub fn run(parts: &Parts, target: &mut PostgresTarget) -> Outcome<()> {
+    let parked = target.parked()?;
+    let mut decoder = Decoder::new(Arc::clone(&parts.registry), parts.topics().into_iter())?;
+    let batch = latest_records(parts, &parked)?
+        .into_iter()
+        .map(|record| decoder.decode(record));
+    let batch: Vec<Delivery> = batch.collect::<Outcome<_>>()?;
+    for part in batch.chunks(BATCH_ROWS_MAX) {
+        target.replay(part)?;
+    }
+    let left = target.parked()?;
+    tracing::info!(
+        target_name = parts.target,
+        parked = parked.len(),
+        left = left.len(),
+        "replayed what was parked"
+    );
+    match left.first() {
+        None => Ok(()),
+        Some(first) => Err(Failure::definite(
+            "STILL_PARKED",
+            format!(
+                "{} of {} are refused still, the first {} {}: {}",
+                left.len(),
+                parked.len(),
+                first.entity,
+                first.cid,
+                first.reason
+            ),
+        )
+        .hint("remove the cause and give the same command again")),
+    }
+}
+
+/// The last record of each parked key.
+fn latest_records(parts: &Parts, parked: &[Parked]) -> Outcome<Vec<InRecord>> {
+    let mut wanted: BTreeMap<&Partition, (i64, BTreeSet<&[u8]>)> = BTreeMap::new();
+    for parked in parked {
+        let (from, keys) = wanted
+            .entry(&parked.from)
+            .or_insert_with(|| (parked.offset, BTreeSet::new()));
+        *from = (*from).min(parked.offset);
+        keys.insert(parked.cid.as_bytes());
+    }
+    let mut latest = BTreeMap::new();
+    for (partition, (from, keys)) in wanted {
+        let mut reader = PartitionReader::open(&parts.bus, &partition.topic, partition.number, from)?;
+        while let Some(record) = next(&mut reader)? {
+            let key = record.key.clone().unwrap_or_default();
+            if keys.contains(key.as_slice()) {
+                latest.insert((partition.clone(), key), record);
+            }
+        }
+    }
+    Ok(latest.into_values().collect())
+}
+
+fn next(reader: &mut PartitionReader) -> Outcome<Option<InRecord>> {
+    if reader.at_end() {
+        return Ok(None);
+    }
+    match reader.next(Duration::from_millis(READ_MS_MAX))? {
+        Some(record) => Ok(Some(record)),
+        None if reader.at_end() => Ok(None),
+        None => Err(Failure::transient("KAFKA_SLOW", "the topic cannot be read to its end")),
+    }
+}

@@ -1,0 +1,327 @@
+//! READ FIRST: the loop of one target: read > plan > apply > commit.
+//!
+//! Records of the canonical topics come in the order of their partitions and are gathered into a batch until it is large
+//! enough or nothing more is there. The target applies the batch and moves its own offsets in one transaction; that is the
+//! commit. Kafka is told the offsets afterwards, for display.
+//!
+//! What the target cannot take now (it is down, full, locked, read-only) stops this loop, not the process: it waits and
+//! says why. What the target can never take is set aside by the target itself and goes to the dead letter topic.
+//! One thread, and everything in it blocks.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use syncline_bus::{BusConfig, Event, GroupConsumer, Registry, admin};
+use syncline_runtime::{Failure, Health, Outcome, Progress, RetryPolicy, Shutdown, supervise};
+use syncline_schemas::pipeline::{Entity, Link, Pipeline};
+use syncline_schemas::topic;
+
+use crate::dead_letter::DeadLetters;
+use crate::decode::Decoder;
+use crate::metrics;
+use crate::target::{Delivery, Partition, Report, Target};
+
+const BATCH_ROWS_MAX: usize = 1_000;
+const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// How long a batch waits for more once nothing is at hand.
+const BATCH_WAIT_MS_MAX: u64 = 5;
+const IDLE_POLL_MS: u64 = 200;
+/// A target that recovers within this time does not cost a leave and join of the group.
+const RETRY_IN_PLACE_MS_MAX: u64 = 60_000;
+
+/// What a stage is made of.
+pub struct Parts {
+    /// The checked pipeline file.
+    pub pipeline: Arc<Pipeline>,
+    /// Name of the target's system.
+    pub target: String,
+    /// Kafka.
+    pub bus: BusConfig,
+    /// The schema registry.
+    pub registry: Arc<Registry>,
+    /// Name of this instance.
+    pub instance: String,
+    /// Whether to end when everything has been applied that was there at the start.
+    pub until_current: bool,
+    /// What `/readyz` answers.
+    pub health: Health,
+    /// The wish to stop.
+    pub shutdown: Shutdown,
+}
+
+impl Parts {
+    /// Name of the stage in logs and health.
+    pub fn name(&self) -> String {
+        format!("sink.{}", self.target)
+    }
+
+    /// The consumer group: its offsets are for display.
+    pub fn group(&self) -> String {
+        format!("{}.sink.{}", self.pipeline.name, self.target)
+    }
+
+    /// The links that write the target.
+    pub fn links(&self) -> Vec<Link> {
+        let links = self.pipeline.links.iter();
+        links
+            .filter(|link| link.system == self.target && link.writes())
+            .cloned()
+            .collect()
+    }
+
+    /// The canonical topics that are read, with their entities.
+    pub fn topics(&self) -> BTreeMap<String, &Entity> {
+        let links = self
+            .pipeline
+            .links
+            .iter()
+            .filter(|link| link.system == self.target && link.writes());
+        let entities = links.filter_map(|link| self.pipeline.entity(&link.entity));
+        entities
+            .map(|entity| {
+                (
+                    topic::canonical(&self.pipeline.name, &entity.name, entity.version),
+                    entity,
+                )
+            })
+            .collect()
+    }
+
+    fn report(&self, failure: &Failure) {
+        self.health.set_ready(&self.name(), false);
+        self.health.set_status(&self.name(), format!("waiting: {failure}"));
+    }
+
+    fn working(&self) {
+        self.health.set_ready(&self.name(), true);
+        self.health.set_status(&self.name(), "");
+    }
+}
+
+/// Runs the stage until it is told to stop, has caught up, or meets a failure that will not heal.
+pub fn run<T: Target>(parts: &Parts, connect: impl Fn() -> Outcome<T>) -> Outcome<()> {
+    parts.health.set_ready(&parts.name(), false);
+    supervise(&parts.name(), &parts.shutdown, &RetryPolicy::default(), || {
+        attempt(parts, &connect).inspect_err(|failure| parts.report(failure))
+    })
+}
+
+/// The target is connected first: while it is away this instance holds no partitions.
+fn attempt<T: Target>(parts: &Parts, connect: &impl Fn() -> Outcome<T>) -> Outcome<()> {
+    let mut target = connect()?;
+    let mut letters = DeadLetters::new(&parts.bus, &parts.pipeline.name);
+    letters.take_from(&mut target)?;
+    let topics = parts.topics();
+    let Some(ends) = ends(parts, &topics)? else {
+        return Ok(());
+    };
+    let names: Vec<String> = topics.keys().cloned().collect();
+    let instance = format!("{}-{}", parts.target, parts.instance);
+    let consumer = GroupConsumer::new(&parts.bus, &parts.group(), &instance, &names)?;
+    let decoder = Decoder::new(Arc::clone(&parts.registry), topics.into_iter())?;
+    let progress = parts.until_current.then(|| {
+        let total: i64 = ends.values().sum();
+        Progress::new(parts.name(), total.cast_unsigned())
+    });
+    let batch = Batch::default();
+    let mut stage = Stage {
+        parts,
+        target,
+        letters,
+        consumer,
+        decoder,
+        batch,
+        next: BTreeMap::new(),
+        progress,
+    };
+    stage.run(&ends)
+}
+
+/// Where the topics end now. A topic that is not there yet is waited for; none is there is nothing to do for a run that
+/// only works off what is there.
+fn ends(parts: &Parts, topics: &BTreeMap<String, &Entity>) -> Outcome<Option<BTreeMap<(String, i32), i64>>> {
+    let mut ends = BTreeMap::new();
+    for topic in topics.keys() {
+        let partitions = admin::end_offsets(&parts.bus, topic)?;
+        if partitions.is_empty() && parts.until_current {
+            tracing::warn!(topic, "the topic does not exist: nothing to apply");
+            return Ok(None);
+        }
+        if partitions.is_empty() {
+            return Err(
+                Failure::transient("TOPIC_MISSING", format!("there is no topic {topic} yet"))
+                    .hint("syncline-transform makes it"),
+            );
+        }
+        ends.extend(
+            partitions
+                .into_iter()
+                .map(|(partition, end)| ((topic.clone(), partition), end)),
+        );
+    }
+    Ok(Some(ends))
+}
+
+/// Records gathered for one transaction.
+#[derive(Default)]
+struct Batch {
+    deliveries: Vec<Delivery>,
+    bytes: usize,
+}
+
+impl Batch {
+    fn push(&mut self, delivery: Delivery) {
+        self.bytes += delivery.key.len() + delivery.value.len();
+        self.deliveries.push(delivery);
+    }
+
+    fn is_full(&self) -> bool {
+        self.deliveries.len() >= BATCH_ROWS_MAX || self.bytes >= BATCH_BYTES_MAX
+    }
+
+    fn wait(&self) -> Duration {
+        Duration::from_millis(if self.deliveries.is_empty() {
+            IDLE_POLL_MS
+        } else {
+            BATCH_WAIT_MS_MAX
+        })
+    }
+}
+
+struct Stage<'a, T> {
+    parts: &'a Parts,
+    target: T,
+    letters: DeadLetters,
+    consumer: GroupConsumer,
+    decoder: Decoder,
+    batch: Batch,
+    /// The next offset of each partition, for display.
+    next: BTreeMap<Partition, i64>,
+    progress: Option<Progress>,
+}
+
+impl<T: Target> Stage<'_, T> {
+    fn run(&mut self, ends: &BTreeMap<(String, i32), i64>) -> Outcome<()> {
+        while !self.parts.shutdown.requested() {
+            match self.consumer.poll(self.batch.wait())? {
+                Event::Assigned(partitions) => self.claim(partitions)?,
+                Event::Revoked(_) => self.apply()?,
+                Event::Record(record) => {
+                    self.batch.push(self.decoder.decode(record)?);
+                    if self.batch.is_full() {
+                        self.apply()?;
+                    }
+                }
+                Event::Idle => {
+                    self.apply()?;
+                    if self.parts.until_current && self.consumer.caught_up(ends)? {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whoever had these partitions before can write no more; the offsets in the target say where to go on.
+    fn claim(&mut self, partitions: Vec<(String, i32)>) -> Outcome<()> {
+        self.batch = Batch::default();
+        self.next.clear();
+        let claimed: Vec<Partition> = partitions
+            .into_iter()
+            .map(|(topic, number)| Partition {
+                topic: topic.into(),
+                number,
+            })
+            .collect();
+        let starts = self.target.claim(&claimed)?;
+        let shown = self.consumer.committed()?;
+        for (partition, next) in starts {
+            // A partition never read starts wherever the topic starts.
+            if next > 0 || shown.contains_key(&(partition.topic.to_string(), partition.number)) {
+                self.consumer.seek(&partition.topic, partition.number, next)?;
+            }
+        }
+        tracing::info!(
+            target_name = self.parts.target,
+            partitions = claimed.len(),
+            "took partitions over"
+        );
+        self.parts.working();
+        Ok(())
+    }
+
+    fn apply(&mut self) -> Outcome<()> {
+        if self.batch.deliveries.is_empty() {
+            return Ok(());
+        }
+        let batch = std::mem::take(&mut self.batch).deliveries;
+        let started = Instant::now();
+        let Some(report) = self.insist(&batch)? else {
+            return Ok(());
+        };
+        metrics::BATCH_SECONDS
+            .with_label_values(&[&self.parts.target])
+            .observe(started.elapsed().as_secs_f64());
+        metrics::count(&self.parts.target, &report);
+        if report.parked > 0 {
+            self.letters.take_from(&mut self.target)?;
+        }
+        self.show(&batch);
+        Ok(())
+    }
+
+    /// Applies until it is done; none if the process is to stop first. Somebody else's claim ends it at once.
+    fn insist(&mut self, batch: &[Delivery]) -> Outcome<Option<Report>> {
+        let (parts, target) = (self.parts, &mut self.target);
+        let policy = RetryPolicy {
+            give_up_after_ms: Some(RETRY_IN_PLACE_MS_MAX),
+            ..RetryPolicy::default()
+        };
+        let mut done = Ok(None);
+        supervise(&parts.name(), &parts.shutdown, &policy, || {
+            match target.apply(batch) {
+                Ok(report) => done = Ok(Some(report)),
+                Err(failure) if failure.code == "FENCED" => done = Err(failure),
+                Err(failure) => {
+                    parts.report(&failure);
+                    return Err(failure);
+                }
+            }
+            Ok(())
+        })?;
+        if matches!(done, Ok(Some(_))) {
+            parts.working();
+        }
+        done
+    }
+
+    /// Tells Kafka, the metrics and the person in front of the terminal how far it has come.
+    fn show(&mut self, batch: &[Delivery]) {
+        for delivery in batch {
+            self.next.insert(delivery.from.clone(), delivery.offset + 1);
+        }
+        let next: Vec<(String, i32, i64)> = self
+            .next
+            .iter()
+            .map(|(partition, next)| (partition.topic.to_string(), partition.number, *next))
+            .collect();
+        self.consumer.commit_display(&next);
+        if let Some(progress) = &mut self.progress {
+            progress.set(next.iter().map(|(_, _, next)| next.cast_unsigned()).sum());
+        }
+        if let Some(age) = batch.last().and_then(|delivery| age_seconds(delivery.timestamp_ms)) {
+            metrics::LAG_SECONDS.with_label_values(&[&self.parts.target]).set(age);
+        }
+    }
+}
+
+fn age_seconds(timestamp_ms: i64) -> Option<f64> {
+    let written = SystemTime::UNIX_EPOCH + Duration::from_millis(u64::try_from(timestamp_ms).ok()?);
+    Some(
+        SystemTime::now()
+            .duration_since(written)
+            .map_or(0.0, |age| age.as_secs_f64()),
+    )
+}
