@@ -46,6 +46,9 @@ pub struct AppWords {
     pub app: String,
     /// The row it speaks through.
     pub row: RowKey,
+    /// Where the app made the row; none if we made it. Another value than at the sink's last write is another row, of
+    /// which nothing that was written or delivered before holds.
+    pub made: Option<Position>,
     /// Whether the app itself deleted the row and that stands: the sink must not make it anew.
     pub gone: bool,
     /// Whether the app itself deleted the row and that does not stand (`update_wins`): the sink makes it anew, with its key.

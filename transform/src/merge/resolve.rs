@@ -1,8 +1,8 @@
 //! From words to the agreed record and its conflicts. Knows rules, never the order of arrival.
 //!
 //! The record must be a function of what was *said*: an echo moves what an app has seen but may not change a byte here,
-//! or every delivery would lead to another record. So the vector is made from own words alone, and a row that we deleted
-//! keeps its place in the record with its words gone.
+//! or every delivery would lead to another record. So the vector is made from own words alone, and the record of a deleted
+//! entity says the same of a row whether or not we have deleted it yet.
 
 use std::collections::BTreeMap;
 
@@ -53,6 +53,18 @@ struct Speaker<'a> {
     lane: &'a Lane,
     /// Other rows of the same app that claim to be the same entity.
     doubles: Vec<(&'a RowKey, &'a Lane)>,
+}
+
+impl Speaker<'_> {
+    /// Whether its words count: those of a row that we deleted went with it.
+    fn speaks(&self) -> bool {
+        self.lane.presence != Presence::Removed
+    }
+
+    /// Whether the app deleted the row. If it is made anew, nothing will have been added to the new one.
+    fn deleted_itself(&self) -> bool {
+        matches!(self.lane.presence, Presence::Deleted { .. })
+    }
 }
 
 fn speakers(state: &EntityState) -> Vec<Speaker<'_>> {
@@ -178,7 +190,7 @@ impl<'a> View<'a> {
             },
             counters: names(&|field, _| field.strategy == Strategy::Add),
             vector: self.vector.clone(),
-            stamp_us: self.stamp_us(fate.deleted),
+            stamp_us: self.stamp_us(),
             apps: self
                 .speakers
                 .iter()
@@ -188,11 +200,13 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The greatest stamp of anything said; of a deletion, only its own, since the words go when the rows go.
-    fn stamp_us(&self, deleted: bool) -> i64 {
+    /// The greatest stamp of anything said.
+    fn stamp_us(&self) -> i64 {
         let lanes = self.speakers.iter().map(|speaker| speaker.lane);
-        let fields = lanes.clone().flat_map(|lane| lane.fields.values()).filter(|_| !deleted);
-        let words = fields.filter_map(|field| field.word.as_ref());
+        let words = lanes
+            .clone()
+            .flat_map(|lane| lane.fields.values())
+            .filter_map(|field| field.word.as_ref());
         let deletions = lanes.filter_map(|lane| match lane.presence {
             Presence::Deleted { stamp_us, .. } => Some(stamp_us),
             _ => None,
@@ -205,37 +219,31 @@ impl<'a> View<'a> {
     fn app(&self, speaker: &Speaker<'_>, decided: &[(&Field, Decided<'_>)], fate: &Fate) -> Option<AppWords> {
         speaker.lane.said?;
         let remake = fate.remade.iter().any(|app| app == speaker.source);
-        let gone = !remake && matches!(speaker.lane.presence, Presence::Deleted { .. });
-        let words = if fate.deleted {
-            Vec::new()
-        } else {
-            self.words(speaker, decided)
-        };
-        Some(AppWords {
-            app: speaker.source.to_owned(),
-            row: speaker.row.clone(),
-            gone,
-            remake,
-            words,
-        })
+        let gone = !remake && speaker.deleted_itself();
+        let words = decided
+            .iter()
+            .filter_map(|(field, one)| self.word(speaker, field, one, fate.deleted))
+            .collect();
+        let made = Some(speaker.lane.made).filter(|_| speaker.lane.presence == Presence::Here && !speaker.lane.ours);
+        Some(AppWords { app: speaker.source.to_owned(), row: speaker.row.clone(), made, gone, remake, words })
     }
 
-    fn words(&self, speaker: &Speaker<'_>, decided: &[(&Field, Decided<'_>)]) -> Vec<SaidWord> {
-        decided
-            .iter()
-            .filter_map(|(field, decided)| {
-                let lane = speaker.lane.fields.get(&field.name)?;
-                let word = lane.word.as_ref()?;
-                Some(SaidWord {
-                    field: field.name.clone(),
-                    value: word.value.clone(),
-                    position: word.position,
-                    stamp_us: word.stamp_us,
-                    unseen: decided.unseen(speaker.source, lane),
-                    own: lane.own().filter(|_| field.strategy == Strategy::Add),
-                })
-            })
-            .collect()
+    /// The app's last word on a field. Of a deleted entity it serves to recognise a row that nobody edited meanwhile.
+    fn word(&self, speaker: &Speaker<'_>, field: &Field, decided: &Decided<'_>, deleted: bool) -> Option<SaidWord> {
+        let lane = speaker.lane.fields.get(&field.name)?;
+        let word = lane.word.as_ref().filter(|_| deleted || speaker.speaks())?;
+        Some(SaidWord {
+            field: field.name.clone(),
+            value: word.value.clone(),
+            position: word.position,
+            stamp_us: word.stamp_us,
+            unseen: if deleted {
+                Vector::new()
+            } else {
+                decided.unseen(speaker.source, lane)
+            },
+            own: lane.own().filter(|_| field.strategy == Strategy::Add && !speaker.deleted_itself()),
+        })
     }
 
     /// Two rows of one app that claim to be the same: never merged in silence.
@@ -318,7 +326,7 @@ impl<'a> View<'a> {
         let mut words: Vec<Said<'_>> = self
             .speakers
             .iter()
-            .filter(|speaker| counts(speaker.source))
+            .filter(|speaker| speaker.speaks() && counts(speaker.source))
             .filter_map(|speaker| {
                 let lane = speaker.lane.fields.get(&field.name)?;
                 let word = lane.word.as_ref()?;
@@ -350,6 +358,7 @@ impl<'a> View<'a> {
         let lanes: Vec<(&str, &FieldLane)> = self
             .speakers
             .iter()
+            .filter(|speaker| speaker.speaks())
             .filter_map(|speaker| Some((speaker.source, speaker.lane.fields.get(&field.name)?)))
             .collect();
         let firsts = lanes.iter().filter_map(|(source, lane)| match &lane.first {
@@ -365,6 +374,7 @@ impl<'a> View<'a> {
         let sides: Vec<Side<'_>> = self
             .speakers
             .iter()
+            .filter(|speaker| speaker.speaks())
             .filter_map(|speaker| {
                 let lane = speaker.lane.fields.get(&field.name)?;
                 Some(Side {

@@ -36,6 +36,8 @@ pub(super) struct Lane {
     pub at: Position,
     /// The first change joined since the row was last made.
     pub made: Position,
+    /// Whether it was we who made it.
+    pub ours: bool,
     /// The last change that was the app's own doing.
     pub said: Option<Position>,
     /// Whether the row is there.
@@ -157,7 +159,11 @@ impl Lane {
         }
         self.at = said.position;
         let ours = mark.is_some_and(|mark| mark.act == Act::Insert);
-        let mut own_doing = self.made == said.position && !ours;
+        let mut own_doing = false;
+        if self.made == said.position {
+            self.ours = ours;
+            own_doing = !ours;
+        }
         for field in &said.fields {
             let lane = self.fields.entry(field.name.clone()).or_default();
             let marked = mark.and_then(|mark| mark.field(&field.name)).zip(mark);
@@ -186,11 +192,10 @@ impl Lane {
         }
     }
 
-    /// The row came back: by us, and the app's earlier words still hold; or by the app, and they do not.
+    /// The row came back. Only where its app had deleted it and we make it anew do the app's earlier words still hold.
     fn made_anew(&mut self, position: Position, mark: Option<&Mark>) {
-        self.presence = Presence::Here;
-        self.made = position;
-        if mark.is_some_and(|mark| mark.act == Act::Insert) {
+        let ours = mark.is_some_and(|mark| mark.act == Act::Insert);
+        if ours && matches!(self.presence, Presence::Deleted { .. }) {
             for lane in self.fields.values_mut() {
                 lane.shadow = None;
                 lane.delivered = None;
@@ -198,6 +203,8 @@ impl Lane {
         } else {
             self.fields.clear();
         }
+        self.presence = Presence::Here;
+        self.made = position;
     }
 
     /// A change whose old row the log carries, of a row never read before: the old row is what the app held at first.
@@ -219,7 +226,6 @@ impl Lane {
             Some(mark) => {
                 self.presence = Presence::Removed;
                 self.removal = Some(notice(mark, said.position));
-                self.fields.clear();
             }
             None => {
                 let clock_us = self

@@ -37,6 +37,9 @@ struct Applied {
     vector: Option<Vector>,
     fields: BTreeMap<String, Written>,
     counters: BTreeMap<String, Number>,
+    /// Whether we made the row, and where the app did otherwise.
+    ours: bool,
+    made: Option<Position>,
     deleted: bool,
 }
 
@@ -57,6 +60,7 @@ pub struct App {
     pub skew_us: i64,
     /// Writes of the sink that changed the row.
     pub writes: usize,
+    incarnation: usize,
     applied: Applied,
     lsn: u64,
 }
@@ -112,6 +116,7 @@ impl World {
             log: Vec::new(),
             skew_us: skews_us.get(index).copied().unwrap_or_default(),
             writes: 0,
+            incarnation: 0,
             applied: Applied::default(),
             lsn: 100,
         };
@@ -131,6 +136,7 @@ impl World {
     /// The app makes its row, or it was there when first read.
     pub fn insert(&mut self, app: usize, row: Row) {
         self.apps[app].row = Some(row);
+        self.apps[app].incarnation += 1;
         self.log(app, RowOp::Present, None);
     }
 
@@ -161,7 +167,7 @@ impl World {
         app.log.push(Mapped {
             cid: CID.to_owned(),
             source: app.name.to_owned(),
-            row: RowKey(format!("{{\"id\":\"{}\"}}", app.name)),
+            row: app.key(),
             was: None,
             position: Position::new(1, Lsn(app.lsn), 0),
             commit_us: self.now_us + app.skew_us,
@@ -263,19 +269,33 @@ impl App {
             return None;
         }
         let words = record.app(self.name);
-        let known = words.is_some() || self.applied.vector.is_some();
+        if words.is_none() && !self.applied.ours && self.row.is_some() {
+            return None; // a row that the hub has not heard of: a real sink does not know its key
+        }
+        let known = words.is_some() || self.applied.ours;
+        let made = words.and_then(|words| words.made);
+        if words.is_some() && made != self.applied.made && !self.applied.deleted {
+            self.applied = Applied { made, vector: self.applied.vector.take(), ..Applied::default() };
+        }
+        let addressed = words.is_none_or(|words| words.made.is_none() || words.row == self.key());
+        if !addressed {
+            return None;
+        }
+        let gone = words.is_some_and(|words| words.gone);
+        let anew = !known || self.applied.deleted || words.is_some_and(|words| words.remake);
         let plan = match (&self.row, record.deleted) {
-            (Some(_), true) => Some(self.remove()),
-            (None, true) => None,
-            (Some(_), false) => self.update(record),
-            (None, false) if words.is_some_and(|words| words.gone) => None,
-            (None, false) if !known || self.applied.deleted || words.is_some_and(|words| words.remake) => {
-                Some(self.make(record))
-            }
-            (None, false) => None,
+            (Some(row), true) if !gone && self.is_untouched(record, row) => Some(self.remove()),
+            (None, false) if !gone && anew => Some(self.make(record)),
+            (Some(_), false) if !gone => self.update(record),
+            (Some(_), _) | (None, _) => None,
         };
         self.applied.vector = Some(record.vector.clone());
         plan
+    }
+
+    /// The key of the row, another for each that the app makes.
+    fn key(&self) -> RowKey {
+        RowKey(format!("{{\"id\":\"{}{}\"}}", self.name, self.incarnation))
     }
 
     fn remove(&mut self) -> (Act, Vec<MarkedField>) {
@@ -292,6 +312,8 @@ impl App {
     fn make(&mut self, record: &Canonical) -> (Act, Vec<MarkedField>) {
         self.writes += 1;
         self.applied.deleted = false;
+        self.applied.ours = true;
+        self.applied.made = None;
         self.row = Some(BTreeMap::new());
         let mut marked = Vec::new();
         for (name, value) in &record.fields {
@@ -395,15 +417,36 @@ impl App {
             }
             return tell.then_some(marked);
         }
-        // Where our last write still stands nobody has edited since, whatever the words say (an edit there and back).
-        let ours = written.is_some_and(|written| written.value == current);
-        let known = word.filter(|word| written.is_none_or(|written| Some(word.position) > written.word));
-        let theirs = known.is_some_and(|word| word.value == current);
-        let untouched = word.is_none() && written.is_none();
-        if !(ours || theirs || untouched) {
+        if !self.is_expected(record, name, &current) {
             return None;
         }
         self.write(record, name, target.clone());
         Some(marked)
+    }
+
+    /// Whether `current` is what the app must hold if nobody edited it since the words in the record.
+    fn is_expected(&self, record: &Canonical, name: &str, current: &Value) -> bool {
+        let word = record.app(self.name).and_then(|words| words.word(name));
+        let written = self.applied.fields.get(name);
+        // Where our last write still stands nobody has edited since, whatever the words say (an edit there and back).
+        let ours = written.is_some_and(|written| written.value == *current);
+        let known = word.filter(|word| written.is_none_or(|written| Some(word.position) > written.word));
+        let theirs = known.is_some_and(|word| word.value == *current);
+        ours || theirs || (word.is_none() && written.is_none())
+    }
+
+    /// Whether nobody edited the row since the words in the record.
+    fn is_untouched(&self, record: &Canonical, row: &Row) -> bool {
+        row.iter().all(|(name, current)| {
+            if !record.counters.contains(name) {
+                return self.is_expected(record, name, current);
+            }
+            let own = record
+                .app(self.name)
+                .and_then(|words| words.word(name))
+                .and_then(|word| word.own.clone());
+            let delivered = self.applied.counters.get(name).cloned().unwrap_or_else(Number::zero);
+            *current == Value::Number(&own.unwrap_or_else(Number::zero) + &delivered)
+        })
     }
 }
