@@ -37,8 +37,8 @@ struct Applied {
     vector: Option<Vector>,
     fields: BTreeMap<String, Written>,
     counters: BTreeMap<String, Number>,
-    /// Whether we made the row, and where the app did otherwise.
-    ours: bool,
+    /// The key of the row we made; where the app made it otherwise.
+    key: Option<RowKey>,
     made: Option<Position>,
     deleted: bool,
 }
@@ -269,17 +269,14 @@ impl App {
             return None;
         }
         let words = record.app(self.name);
-        if words.is_none() && !self.applied.ours && self.row.is_some() {
-            return None; // a row that the hub has not heard of: a real sink does not know its key
-        }
-        let known = words.is_some() || self.applied.ours;
+        let known = words.is_some() || self.applied.key.is_some();
         let made = words.and_then(|words| words.made);
         if words.is_some() && made != self.applied.made && !self.applied.deleted {
             self.applied = Applied { made, vector: self.applied.vector.take(), ..Applied::default() };
         }
-        let addressed = words.is_none_or(|words| words.made.is_none() || words.row == self.key());
-        if !addressed {
-            return None;
+        let address = words.map(|words| words.row.clone()).or_else(|| self.applied.key.clone());
+        if self.row.is_some() && address != Some(self.key()) {
+            return None; // another row than the one the hub knows of
         }
         let gone = words.is_some_and(|words| words.gone);
         let anew = !known || self.applied.deleted || words.is_some_and(|words| words.remake);
@@ -312,7 +309,7 @@ impl App {
     fn make(&mut self, record: &Canonical) -> (Act, Vec<MarkedField>) {
         self.writes += 1;
         self.applied.deleted = false;
-        self.applied.ours = true;
+        self.applied.key = Some(self.key());
         self.applied.made = None;
         self.row = Some(BTreeMap::new());
         let mut marked = Vec::new();
