@@ -1,5 +1,7 @@
 //! The laws of the lens: what is put comes back, or is not put; whatever it is given, it does not crash.
 
+#![allow(clippy::unwrap_used)] // a test that cannot go on has failed
+
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;

@@ -120,7 +120,7 @@ pub(super) fn parse(source: &Source, text: &str, env: Env<'_>, problems: &mut Ve
             Err(error) => Err(builder.not_yaml(error.marker(), error.info())),
         };
         if let Err(problem) = step {
-            builder.problems.push(problem);
+            builder.problems.push(*problem);
             return None;
         }
     }
@@ -155,7 +155,7 @@ struct Builder<'a> {
 
 impl Builder<'_> {
     /// One event; an error ends the reading, since what follows cannot be trusted.
-    fn take(&mut self, event: Event<'_>, at: YamlSpan) -> Result<(), Problem> {
+    fn take(&mut self, event: Event<'_>, at: YamlSpan) -> Result<(), Box<Problem>> {
         let span = self.span(at);
         match event {
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => Ok(()),
@@ -191,7 +191,7 @@ impl Builder<'_> {
         }
     }
 
-    fn document(&mut self, span: Span) -> Result<(), Problem> {
+    fn document(&mut self, span: Span) -> Result<(), Box<Problem>> {
         self.documents += 1;
         match self.documents {
             1 => Ok(()),
@@ -199,23 +199,22 @@ impl Builder<'_> {
         }
     }
 
-    fn begin(&mut self, open: Open, span: Span) -> Result<(), Problem> {
+    fn begin(&mut self, open: Open, span: Span) -> Result<(), Box<Problem>> {
         if self.open.len() >= DEPTH_MAX {
-            return Err(self
-                .source
-                .problem("H103", span, "", format!("nested more than {DEPTH_MAX} levels deep")));
+            let title = format!("nested more than {DEPTH_MAX} levels deep");
+            let problem = self.source.problem("H103", span, "", title);
+            return Err(Box::new(problem.help("look for brackets that are never closed")));
         }
         if matches!(self.open.last(), Some(Open::Map { key: None, .. })) {
-            return Err(self
-                .source
-                .problem("H105", span, "", "a key must be a single text")
-                .help("write `key: value`; quote a text that begins with { or ["));
+            let problem = self.source.problem("H105", span, "", "a key must be a single text");
+            let help = "write `key: value`; quote a text that begins with { or [";
+            return Err(Box::new(problem.help(help)));
         }
         self.open.push(open);
         Ok(())
     }
 
-    fn end(&mut self, at: YamlSpan) -> Result<(), Problem> {
+    fn end(&mut self, at: YamlSpan) -> Result<(), Box<Problem>> {
         let (span, content) = match self.open.pop() {
             Some(Open::List { span, items }) => (span, Content::List(items)),
             Some(Open::Map { span, entries, .. }) => (span, Content::Map(entries)),
@@ -226,7 +225,7 @@ impl Builder<'_> {
         self.place(Node { span, content })
     }
 
-    fn scalar(&mut self, raw: String, style: ScalarStyle, span: Span) -> Result<(), Problem> {
+    fn scalar(&mut self, raw: String, style: ScalarStyle, span: Span) -> Result<(), Box<Problem>> {
         if matches!(self.open.last(), Some(Open::Map { key: None, .. })) {
             self.key(Key { name: raw, span });
             return Ok(());
@@ -296,7 +295,7 @@ impl Builder<'_> {
         *key = Some(name);
     }
 
-    fn place(&mut self, node: Node) -> Result<(), Problem> {
+    fn place(&mut self, node: Node) -> Result<(), Box<Problem>> {
         match self.open.last_mut() {
             None => self.root = Some(node),
             Some(Open::List { items, .. }) => items.push(node),
@@ -316,18 +315,16 @@ impl Builder<'_> {
         self.source.span(at.start.line(), at.start.col() + 1, end)
     }
 
-    fn refused(&self, span: Span, what: &str) -> Problem {
-        let problem = self
-            .source
-            .problem("H102", span, "", format!("{what} is not allowed in a pipeline file"));
-        problem.help("write it out; quote a text that begins with & * or !")
+    fn refused(&self, span: Span, what: &str) -> Box<Problem> {
+        let title = format!("{what} is not allowed in a pipeline file");
+        let help = "write it out; quote a text that begins with & * or !";
+        Box::new(self.source.problem("H102", span, "", title).help(help))
     }
 
-    fn not_yaml(&self, at: &saphyr_parser::Marker, info: &str) -> Problem {
+    fn not_yaml(&self, at: &saphyr_parser::Marker, info: &str) -> Box<Problem> {
         let span = self.source.span(at.line(), at.col() + 1, Some(at.col() + 2));
+        let help = "look for a missing quote, bracket or indentation at or before this place";
         let problem = self.source.problem("H101", span, "", "this is not YAML");
-        problem
-            .found(info)
-            .help("look for a missing quote, bracket or indentation at or before this place")
+        Box::new(problem.found(info).help(help))
     }
 }

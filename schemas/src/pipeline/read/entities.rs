@@ -28,6 +28,9 @@ const POLICIES: [(&str, DeletePolicy); 4] = [
     ("ignore", DeletePolicy::Ignore),
 ];
 
+const HELP_TYPES: &str = "use string, boolean, int, long, float, double, bytes with decimal, date, a timestamp, an array \
+                          of string or long, or a union of one of them with null";
+
 /// Gives the text of a file beside the pipeline file, or why it cannot.
 pub(in super::super) type Files<'a> = &'a dyn Fn(&str) -> Result<String, String>;
 
@@ -156,7 +159,19 @@ impl EntityReader<'_, '_, '_> {
                 return (String::new(), None);
             }
         };
-        match avro::fields(&json) {
+        let fields = avro::fields(&json);
+        if let (Ok(known), Err(reason)) = (&fields, crate::codec::CanonicalCodec::new(&json))
+            && known.iter().all(|field| field.kind.is_ok())
+        {
+            let report = self.check.report(
+                "H203",
+                node.span,
+                context,
+                "the schema has a type that is not supported",
+            );
+            report.found(reason.to_string()).help(HELP_TYPES);
+        }
+        match fields {
             Ok(fields) => (json, Some(fields)),
             Err(reason) => {
                 let report = self
@@ -256,9 +271,7 @@ impl EntityReader<'_, '_, '_> {
             Ok(kind) => Some(*kind),
             Err(what) => {
                 let title = format!("the Avro type of {context} is not supported: {what}");
-                let help = "use string, boolean, int, long, float, double, bytes with decimal, date, a timestamp, \
-                            an array of string or long, or a union of one of them with null";
-                self.check.report("H203", key.span, context, title).help(help);
+                self.check.report("H203", key.span, context, title).help(HELP_TYPES);
                 None
             }
         }
@@ -328,10 +341,9 @@ impl EntityReader<'_, '_, '_> {
             match fields.iter().find(|field| field.name == *name) {
                 None => self.unknown_field(node, fields, context),
                 Some(field) if matches!(field.kind, FieldKind::List(_)) => {
-                    let report = self
-                        .check
-                        .report("H205", node.span, context, "a list cannot identify an entity");
-                    drop(report.help("match on single values"));
+                    self.check
+                        .report("H205", node.span, context, "a list cannot identify an entity")
+                        .help("match on single values");
                 }
                 Some(_) => {}
             }

@@ -170,10 +170,9 @@ impl LinkReader<'_, '_, '_> {
             self.entry(key, node, &mut columns);
         }
         if self.link.fields.is_empty() && matches!(node.content, Content::Map(_)) && self.entity.is_some() {
-            let problem = self
-                .check
-                .report("H111", node.span, self.context, "the link maps no field");
-            drop(problem.help("add `field: column` for each field that the table holds"));
+            self.check
+                .report("H111", node.span, self.context, "the link maps no field")
+                .help("add `field: column` for each field that the table holds");
         }
     }
 

@@ -176,10 +176,12 @@ impl<'a> Check<'a> {
         let mut texts: Vec<(String, &Node)> = Vec::new();
         for item in nodes {
             let Some(text) = self.text(item, context) else { continue };
-            match texts.iter().any(|(seen, _)| *seen == text) {
-                true => drop(self.report("H104", item.span, context, format!("`{}` is there twice", item.shown()))),
-                false => texts.push((text, item)),
+            if texts.iter().any(|(seen, _)| *seen == text) {
+                let title = format!("`{}` is there twice", item.shown());
+                self.report("H104", item.span, context, title).help("keep one of them");
+                continue;
             }
+            texts.push((text, item));
         }
         if matches!(&node.content, Content::List(items) if items.is_empty()) {
             self.shape(node, context, "at least one value");

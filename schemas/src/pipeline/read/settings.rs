@@ -163,7 +163,8 @@ fn partitions(check: &mut Check<'_>, node: &Node) -> Option<i32> {
         let title = format!("partitions must be a whole number from 1 to {PARTITIONS_MAX}");
         check
             .report("H113", node.span, "defaults", title)
-            .found(format!("`{}`", scalar.raw));
+            .found(format!("`{}`", scalar.raw))
+            .help("leave it out for 1");
     }
     number
 }
