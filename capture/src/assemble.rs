@@ -84,7 +84,7 @@ pub struct Assembler {
     epoch: u64,
     stored: Position,
     truncates: bool,
-    tables: HashMap<u32, Arc<Registered>>,
+    tables: HashMap<u32, Option<Arc<Registered>>>,
     transaction: Option<Transaction>,
     marks: Marks,
     position: Position,
@@ -130,8 +130,8 @@ impl Assembler {
         self.ignored
     }
 
-    /// The plan of a table, by the object id that the log uses.
-    pub fn define(&mut self, oid: u32, registered: Arc<Registered>) {
+    /// The plan of a table, by the object id that the log uses; none for a table whose changes are not wanted.
+    pub fn define(&mut self, oid: u32, registered: Option<Arc<Registered>>) {
         self.tables.insert(oid, registered);
     }
 
@@ -227,23 +227,28 @@ impl Assembler {
         Ok(position)
     }
 
-    fn table(&self, oid: u32) -> Result<Arc<Registered>, AssembleError> {
-        self.tables
+    /// The plan of the row's table and the row's position; none for a table that is not wanted.
+    fn row(&mut self, oid: u32) -> Result<Option<(Arc<Registered>, Position)>, AssembleError> {
+        let position = self.next_position()?;
+        let registered = self
+            .tables
             .get(&oid)
-            .cloned()
-            .ok_or(AssembleError::Protocol("a row of a table that was not announced"))
+            .ok_or(AssembleError::Protocol("a row of a table not announced"))?;
+        Ok(registered.clone().map(|registered| (registered, position)))
     }
 
     fn insert(&mut self, at: Moment, insert: &Insert) -> Result<(), AssembleError> {
-        let registered = self.table(insert.relation)?;
-        let position = self.next_position()?;
+        let Some((registered, position)) = self.row(insert.relation)? else {
+            return Ok(());
+        };
         let mark = self.mark_of(&registered, true, &insert.new, None);
         self.change(at, 'c', &registered, position, mark, Sides::after(&insert.new, None))
     }
 
     fn delete(&mut self, at: Moment, delete: &Delete) -> Result<(), AssembleError> {
-        let registered = self.table(delete.relation)?;
-        let position = self.next_position()?;
+        let Some((registered, position)) = self.row(delete.relation)? else {
+            return Ok(());
+        };
         let (old, before) = old_row(&delete.old).ok_or(AssembleError::Protocol("a delete without its row"))?;
         let mark = self.mark_of(&registered, false, old, None);
         self.change(at, 'd', &registered, position, mark, Sides::before(old, before))?;
@@ -251,15 +256,16 @@ impl Assembler {
     }
 
     fn update(&mut self, at: Moment, update: &Update) -> Result<(), AssembleError> {
-        let registered = self.table(update.relation)?;
+        let Some((registered, position)) = self.row(update.relation)? else {
+            return Ok(());
+        };
         let old = old_row(&update.old);
         let other = old.map(|(row, _)| row);
         if let Some((old, before)) = old
-            && self.moves(&registered, &update.new, old, update)?
+            && moves(&registered, position, old, &update.new)?
         {
-            return self.key_change(at, &registered, &update.new, old, before);
+            return self.key_change(at, &registered, position, &update.new, old, before);
         }
-        let position = self.next_position()?;
         let mark = self.mark_of(&registered, false, &update.new, other.map(Vec::as_slice));
         let before = match &update.old {
             OldTuple::Full(old) => Image::Row(old, None),
@@ -272,42 +278,17 @@ impl Assembler {
         self.change(at, 'u', &registered, position, mark, sides)
     }
 
-    /// Whether the update gave the row another key. With identity full the whole old row is there, else only a key.
-    fn moves(
-        &mut self,
-        registered: &Arc<Registered>,
-        new: &Tuple,
-        old: &Tuple,
-        update: &Update,
-    ) -> Result<bool, AssembleError> {
-        if matches!(update.old, OldTuple::None) || registered.key_id.is_none() {
-            return Ok(false);
-        }
-        let mut keys = Vec::new();
-        let name = registered.table.full_name();
-        let position = self.position;
-        let misfit = |misfit| AssembleError::Misfit {
-            table: name.clone(),
-            position,
-            misfit,
-        };
-        let before = envelope::key(registered, old, None, &mut keys).map_err(misfit)?;
-        let after = envelope::key(registered, new, Some(old), &mut keys).map_err(misfit)?;
-        Ok(before
-            .zip(after)
-            .is_some_and(|(before, after)| keys[before] != keys[after]))
-    }
-
     /// A key change: the row leaves its old key and comes under its new one.
     fn key_change(
         &mut self,
         at: Moment,
         registered: &Arc<Registered>,
+        away: Position,
         new: &Tuple,
         old: &Tuple,
         before: Image<'_>,
     ) -> Result<(), AssembleError> {
-        let (away, here) = (self.next_position()?, self.next_position()?);
+        let here = self.next_position()?;
         let mark = match self.mark_of(registered, false, old, None) {
             Some(mark) => Some(mark),
             None => self.mark_of(registered, false, new, Some(old)),
@@ -329,13 +310,14 @@ impl Assembler {
 
     fn truncate(&mut self, at: Moment, truncate: &Truncate) -> Result<(), AssembleError> {
         for oid in &truncate.relations {
-            let position = self.next_position()?;
-            if !self.truncates {
-                self.ignored.truncates += 1;
+            let Some((registered, position)) = self.row(*oid)? else {
                 continue;
+            };
+            if self.truncates {
+                self.change(at, 't', &registered, position, None, Sides::none())?;
+            } else {
+                self.ignored.truncates += 1;
             }
-            let registered = self.table(*oid)?;
-            self.change(at, 't', &registered, position, None, Sides::none())?;
         }
         Ok(())
     }
@@ -560,6 +542,21 @@ impl Transaction {
             now_ns: at.now_ns,
         }
     }
+}
+
+/// Whether the update gave the row another key. With identity full the whole old row is there, else only a key.
+fn moves(registered: &Registered, position: Position, old: &Tuple, new: &Tuple) -> Result<bool, AssembleError> {
+    let mut keys = Vec::new();
+    let misfit = |misfit| AssembleError::Misfit {
+        table: registered.table.full_name(),
+        position,
+        misfit,
+    };
+    let before = envelope::key(registered, old, None, &mut keys).map_err(misfit)?;
+    let after = envelope::key(registered, new, Some(old), &mut keys).map_err(misfit)?;
+    Ok(before
+        .zip(after)
+        .is_some_and(|(before, after)| keys[before] != keys[after]))
 }
 
 /// The old row and how much of it may be believed.

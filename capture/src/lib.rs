@@ -42,5 +42,32 @@ pub mod records;
 /// Messages of the log to records.
 pub mod assemble;
 
+/// The way out: rows, marks and progress to Kafka.
+pub mod outlet;
+
+/// Where capture stands, read back from Kafka.
+pub mod progress;
+
+/// Where to begin, from what Kafka and the server say.
+pub mod start;
+
+/// From a table's shape to its plan with schema ids.
+pub mod shapes;
+
+/// The rows that are there when capture begins.
+pub mod load;
+
+/// The steps before the stream.
+pub mod open;
+
+/// READ FIRST: the loop of one source.
+pub mod stage;
+
+/// What one source is captured by.
+pub mod config;
+
+/// Capture's metrics.
+mod metrics;
+
 #[cfg(test)]
 mod golden;

@@ -1,0 +1,97 @@
+//! Capture's metrics, each by source.
+
+use std::sync::LazyLock;
+
+use syncline_runtime::metrics::{self, CounterVec, GaugeVec};
+
+const BY_SOURCE: [&str; 1] = ["source"];
+
+static ROWS: LazyLock<CounterVec> = LazyLock::new(|| {
+    metrics::counter(
+        "syncline_capture_rows_total",
+        "Records of rows sent to Kafka",
+        &BY_SOURCE,
+    )
+});
+static BYTES: LazyLock<CounterVec> =
+    LazyLock::new(|| metrics::counter("syncline_capture_bytes_total", "Bytes of records committed", &BY_SOURCE));
+static COMMITS: LazyLock<CounterVec> = LazyLock::new(|| {
+    metrics::counter(
+        "syncline_capture_commits_total",
+        "Batches known to be in Kafka",
+        &BY_SOURCE,
+    )
+});
+static IGNORED: LazyLock<GaugeVec> = LazyLock::new(|| {
+    metrics::gauge(
+        "syncline_capture_ignored",
+        "Messages of the log without a record, by reason",
+        &["source", "reason"],
+    )
+});
+static LAG_BYTES: LazyLock<GaugeVec> = LazyLock::new(|| {
+    metrics::gauge(
+        "syncline_capture_lag_bytes",
+        "Log between the server's last word and Kafka",
+        &BY_SOURCE,
+    )
+});
+static LAG_SECONDS: LazyLock<GaugeVec> = LazyLock::new(|| {
+    metrics::gauge(
+        "syncline_capture_lag_seconds",
+        "Age of the last committed change when it was in Kafka",
+        &BY_SOURCE,
+    )
+});
+static SNAPSHOT: LazyLock<GaugeVec> = LazyLock::new(|| {
+    metrics::gauge(
+        "syncline_capture_snapshot_percent",
+        "How much of the snapshot is in Kafka, as estimated",
+        &BY_SOURCE,
+    )
+});
+
+/// A row was sent.
+pub fn row(source: &str) {
+    ROWS.with_label_values(&[source]).inc();
+}
+
+/// Rows were sent.
+pub fn rows(source: &str, count: usize) {
+    ROWS.with_label_values(&[source]).inc_by(count as f64);
+}
+
+/// A batch is in Kafka.
+pub fn committed(source: &str, bytes: u64) {
+    BYTES.with_label_values(&[source]).inc_by(bytes as f64);
+    COMMITS.with_label_values(&[source]).inc();
+}
+
+/// How far behind: in bytes of the log, and how old the last change was when it was in Kafka.
+pub fn lag(source: &str, bytes: u64, seconds: f64) {
+    LAG_BYTES.with_label_values(&[source]).set(bytes as f64);
+    LAG_SECONDS.with_label_values(&[source]).set(seconds);
+}
+
+/// How much of the snapshot is done.
+pub fn snapshot(source: &str, done: u64, total: u64) {
+    let percent = if total == 0 {
+        0.0
+    } else {
+        (done as f64 / total as f64 * 100.0).min(100.0)
+    };
+    SNAPSHOT.with_label_values(&[source]).set(percent);
+}
+
+/// What has been passed over since the start of the run.
+pub fn ignored(source: &str, ignored: crate::assemble::Ignored) {
+    let reasons = [
+        ("foreign_message", ignored.foreign_messages),
+        ("broken_mark", ignored.broken_marks),
+        ("truncate", ignored.truncates),
+        ("repeated_row", ignored.repeated_rows),
+    ];
+    for (reason, count) in reasons {
+        IGNORED.with_label_values(&[source, reason]).set(count as f64);
+    }
+}

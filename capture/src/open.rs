@@ -1,0 +1,267 @@
+//! The steps before the stream, in their order; each attempt takes all of them. See `stage` for why this order.
+
+use std::time::Duration;
+
+use syncline_bus::Registry;
+use syncline_bus::admin::{self, TopicSpec};
+use syncline_runtime::{Failure, Outcome, Shutdown};
+use syncline_schemas::position::{Lsn, Position};
+use syncline_schemas::progress::{Progress, SnapshotState};
+use syncline_schemas::topic;
+
+use crate::config::{Repair, SourceConfig};
+use crate::load::{Load, Pending};
+use crate::outlet::Outlet;
+use crate::postgres::catalog::TableInfo;
+use crate::postgres::client::{ReplicationClient, SystemIdentity};
+use crate::postgres::control::Control;
+use crate::postgres::quote::TableName;
+use crate::postgres::session::SessionSettings;
+use crate::postgres::setup::{self, Prepared, Publication, SlotState, Wanted};
+use crate::postgres::snapshot::Snapshot;
+use crate::postgres::stream::{Stream, StreamSettings};
+use crate::progress;
+use crate::shapes::Shapes;
+use crate::start::{self, Server, Start};
+
+/// How long the making of a slot may wait for open transactions of the source.
+const SLOT_WAIT_MS: u64 = 60_000;
+
+/// What outlives an attempt.
+pub struct Carried {
+    /// What a person decided; spent when it has been carried out.
+    repair: Repair,
+    /// Up to where to capture, with `until_current`: the end of the log when the process began.
+    pub target: Option<Lsn>,
+}
+
+impl Carried {
+    /// At the start of the process.
+    pub fn new(config: &SourceConfig) -> Self {
+        Self {
+            repair: config.repair,
+            target: None,
+        }
+    }
+}
+
+/// A source ready to be streamed.
+pub struct Opened<'a> {
+    /// The log.
+    pub stream: Stream,
+    /// The way out.
+    pub outlet: Outlet,
+    /// The shapes of the tables.
+    pub shapes: Shapes<'a>,
+    /// From where.
+    pub progress: Progress,
+}
+
+/// Takes the steps; none if a wish to stop came between.
+pub fn open<'a>(
+    config: &'a SourceConfig,
+    registry: &'a Registry,
+    shutdown: &Shutdown,
+    carried: &mut Carried,
+) -> Outcome<Option<Opened<'a>>> {
+    let control = Control::connect(&config.dsn)?;
+    let prepared = prepare(config, &control)?;
+    lease(prepared.slot.as_ref())?;
+    if config.until_current && carried.target.is_none() {
+        carried.target = Some(control.current_lsn()?);
+    }
+    ensure_topics(config, &prepared.tables)?;
+    let mut outlet = Outlet::open(config, registry)?;
+    let stored = progress::read(config, registry)?;
+    let mut client = ReplicationClient::connect(&config.dsn, &SessionSettings::default())?;
+    let identity = client.identify_system()?;
+    let slot = setup::slot_state(&control, &config.slot)?;
+    let hash = prepared.publication.hash();
+    let server = Server {
+        identity: &identity,
+        slot: slot.as_ref(),
+        publication_hash: &hash,
+    };
+    let names: Vec<String> = prepared.tables.iter().map(full_name).collect();
+    let start = start::decide(config, stored.as_ref(), server, carried.repair, &names)?;
+    let wanted = prepared
+        .tables
+        .iter()
+        .map(|table| TableName::new(&table.schema, &table.table));
+    let mut making = Making {
+        config,
+        control: &control,
+        outlet: &mut outlet,
+        server,
+    };
+    let (mut progress, snapshot) = match start {
+        Start::Anew { epoch, drop_slot } => making.anew(&mut client, epoch, drop_slot)?,
+        Start::Continue(progress) => (making.adopted(progress, stored.as_ref())?, None),
+    };
+    carried.repair = Repair::default();
+    let mut shapes = Shapes::new(config, registry, control, &identity.dbname, wanted);
+    let pending = pending(&prepared, &progress);
+    if !pending.is_empty() {
+        let snapshot = snapshot.map_or_else(|| Snapshot::fresh(&config.dsn), Ok)?;
+        let load = Load {
+            source: &config.name,
+            snapshot,
+            outlet: &mut outlet,
+            progress: &mut progress,
+            shutdown,
+        };
+        if !load.run(&pending, &mut shapes)? {
+            return Ok(None);
+        }
+    }
+    let stream = stream(config, client, &progress)?;
+    Ok(Some(Opened {
+        stream,
+        outlet,
+        shapes,
+        progress,
+    }))
+}
+
+fn full_name(table: &TableInfo) -> String {
+    format!("{}.{}", table.schema, table.table)
+}
+
+fn prepare(config: &SourceConfig, control: &Control) -> Outcome<Prepared> {
+    let tables = match &config.tables {
+        Some(tables) => tables.clone(),
+        None => all_tables(control)?,
+    };
+    let wanted = Wanted {
+        publication: config.publication.clone(),
+        slot: config.slot.clone(),
+        tables,
+    };
+    setup::prepare(control, &wanted)
+}
+
+/// Every table of the apps: not the system's, not ours, not single partitions, and only those with a primary key.
+fn all_tables(control: &Control) -> Outcome<Vec<TableName>> {
+    let sql = "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND NOT c.relispartition
+                  AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'syncline') AND n.nspname !~ '^pg_'
+                  AND EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary)
+                ORDER BY 1, 2";
+    let rows = control.rows(sql, &[], "listing the tables")?;
+    Ok(rows
+        .iter()
+        .map(|row| TableName::new(row.get::<_, String>(0), row.get::<_, String>(1)))
+        .collect())
+}
+
+/// A slot that somebody streams is theirs. Whoever hangs loses it when the server's patience ends.
+fn lease(slot: Option<&SlotState>) -> Outcome<()> {
+    match slot.and_then(|slot| Some((slot, slot.active_pid?))) {
+        None => Ok(()),
+        Some((slot, pid)) => {
+            let text = format!(
+                "slot {} is streamed by another process (server process {pid}); waiting for it",
+                slot.name
+            );
+            Err(Failure::transient("SLOT_ACTIVE", text))
+        }
+    }
+}
+
+/// Topics are made beforehand: a topic that the broker makes by itself has the wrong number of partitions.
+fn ensure_topics(config: &SourceConfig, tables: &[TableInfo]) -> Outcome<()> {
+    let for_ever = |mut spec: TopicSpec| {
+        spec.config.push(("retention.ms".to_owned(), "-1".to_owned()));
+        spec
+    };
+    let mut specs = vec![
+        TopicSpec::new(topic::progress(&config.prefix), 1).compacted(),
+        // The end of a snapshot is said once, and whoever reads the topics years later must hear it.
+        for_ever(TopicSpec::new(topic::marks(&config.prefix), config.partitions)),
+    ];
+    specs.extend(tables.iter().map(|table| {
+        TopicSpec::new(
+            topic::capture(&config.prefix, &table.schema, &table.table),
+            config.partitions,
+        )
+    }));
+    admin::ensure(&config.bus, &specs)
+}
+
+/// Tables that are not in Kafka yet, with their published columns.
+fn pending<'a>(prepared: &'a Prepared, progress: &Progress) -> Vec<Pending<'a>> {
+    let tables = prepared.tables.iter().enumerate();
+    tables
+        .filter(|(_, info)| progress.table(&full_name(info)) != SnapshotState::Done)
+        .map(|(number, info)| Pending {
+            info,
+            columns: published(info, &prepared.publication),
+            number,
+        })
+        .collect()
+}
+
+/// The columns that the log will have: generated ones are not in it.
+fn published(info: &TableInfo, publication: &Publication) -> Vec<String> {
+    let chosen = publication
+        .tables
+        .iter()
+        .find(|table| table.name.schema == info.schema && table.name.table == info.table)
+        .and_then(|table| table.columns.as_ref());
+    let is_chosen = |name: &String| chosen.is_none_or(|columns| columns.contains(name));
+    let columns = info.columns.iter().filter(|column| !column.generated);
+    columns.map(|column| column.name.clone()).filter(is_chosen).collect()
+}
+
+fn stream(config: &SourceConfig, client: ReplicationClient, progress: &Progress) -> Outcome<Stream> {
+    // One less: progress within a transaction stands one byte into its commit record, and that one must come again.
+    // At rest it makes no difference, because no record starts there.
+    let from = Lsn(progress.position.lsn.0.saturating_sub(1));
+    client.start_stream(&config.slot, &config.publication, from, StreamSettings::default())
+}
+
+/// What making a slot needs.
+struct Making<'a, 'b> {
+    config: &'a SourceConfig,
+    control: &'b Control,
+    outlet: &'b mut Outlet,
+    server: Server<'b>,
+}
+
+impl Making<'_, '_> {
+    /// Makes the slot. That it is being made is written first: a crash in between leaves a slot that is known as ours.
+    fn anew(
+        &mut self,
+        client: &mut ReplicationClient,
+        epoch: u64,
+        drop_slot: bool,
+    ) -> Outcome<(Progress, Option<Snapshot>)> {
+        let mut progress = start::preparing(self.config, epoch, self.server);
+        self.outlet.commit(&progress)?;
+        if drop_slot {
+            tracing::warn!(slot = self.config.slot, "dropping the slot to make it anew");
+            setup::drop_slot(self.control, &self.config.slot)?;
+        }
+        let created = client.create_slot(&self.config.slot, Duration::from_millis(SLOT_WAIT_MS))?;
+        let snapshot = Snapshot::exported(&self.config.dsn, &created.snapshot, created.consistent_point)?;
+        progress.consistent_point = Some(created.consistent_point);
+        progress.position = Position::new(epoch, created.consistent_point, 0);
+        self.outlet.commit(&progress)?;
+        tracing::info!(slot = self.config.slot, consistent_point = %created.consistent_point, "slot made");
+        Ok((progress, Some(snapshot)))
+    }
+
+    /// Writes progress that differs from what was read: what a person decided, what is published now.
+    fn adopted(&mut self, progress: Progress, stored: Option<&Progress>) -> Outcome<Progress> {
+        if Some(&progress) != stored {
+            tracing::info!(slot = self.config.slot, position = %progress.position, "going on from a changed state");
+            self.outlet.commit(&progress)?;
+        }
+        Ok(progress)
+    }
+}
+
+/// Who the server is: for the check of a pipeline.
+pub fn check(config: &SourceConfig) -> Outcome<SystemIdentity> {
+    ReplicationClient::connect(&config.dsn, &SessionSettings::default())?.identify_system()
+}

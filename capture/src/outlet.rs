@@ -1,0 +1,169 @@
+//! The way out: rows, marks and progress to Kafka, together or, at least once, progress last.
+//!
+//! *Exactly once*: one Kafka transaction holds the rows and the progress record that says they are there. *At least once*:
+//! the progress record follows when all rows are acknowledged. Either way [`Outlet::commit`] returns only when what it
+//! says is known to be durable; any other outcome is a failure and this object is at its end.
+
+use syncline_bus::{OutRecord, Producer, Registry};
+use syncline_runtime::{Outcome, failpoint};
+use syncline_schemas::codec::Wire;
+use syncline_schemas::pipeline::Delivery;
+use syncline_schemas::progress::{MarkRecord, Progress};
+use syncline_schemas::topic;
+
+use crate::config::SourceConfig;
+use crate::records::{MarkEntry, Records};
+
+/// Writes to Kafka.
+pub struct Outlet {
+    producer: Producer,
+    transactions: bool,
+    open: bool,
+    slot: String,
+    progress_topic: String,
+    progress_id: u32,
+    marks_topic: String,
+    marks_id: u32,
+    context: Vec<(&'static str, String)>,
+    rows: u64,
+    bytes: u64,
+}
+
+/// What is in the open batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Records of rows.
+    pub rows: u64,
+    /// Bytes of their keys and values.
+    pub bytes: u64,
+}
+
+impl Outlet {
+    /// Opens the way out; whoever wrote for this source before is fenced, and what it left open is aborted.
+    pub fn open(config: &SourceConfig, registry: &Registry) -> Outcome<Self> {
+        let progress_topic = topic::progress(&config.prefix);
+        let marks_topic = topic::marks(&config.prefix);
+        let progress_id = registry.register(&topic::value_subject(&progress_topic), Progress::schema_json())?;
+        let marks_id = registry.register(&topic::value_subject(&marks_topic), MarkRecord::schema_json())?;
+        failpoint::check("capture.in_init")?;
+        let transactions = config.delivery == Delivery::ExactlyOnce;
+        let producer = match transactions {
+            true => Producer::transactional(&config.bus, &config.transactional_id())?,
+            false => Producer::idempotent(&config.bus)?,
+        };
+        Ok(Self {
+            producer,
+            transactions,
+            open: false,
+            slot: config.slot.clone(),
+            progress_topic,
+            progress_id,
+            marks_topic,
+            marks_id,
+            context: context(&config.prefix),
+            rows: 0,
+            bytes: 0,
+        })
+    }
+
+    /// Whether something has been sent since the last commit.
+    pub fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// How much has been sent since the last commit.
+    pub fn load(&self) -> Load {
+        Load {
+            rows: self.rows,
+            bytes: self.bytes,
+        }
+    }
+
+    fn begin(&mut self) -> Outcome<()> {
+        if self.open {
+            return Ok(());
+        }
+        if self.transactions {
+            self.producer.begin()?;
+        }
+        (self.open, self.rows, self.bytes) = (true, 0, 0);
+        failpoint::check("capture.after_begin")
+    }
+
+    /// Sends the records.
+    pub fn send(&mut self, records: &Records) -> Outcome<()> {
+        if records.rows().is_empty() && records.marks().is_empty() {
+            return Ok(());
+        }
+        self.begin()?;
+        for entry in records.rows() {
+            let position = entry.position.to_string();
+            let record = OutRecord {
+                topic: &entry.registered.table.topic,
+                partition: None,
+                key: records.slice(&entry.key),
+                value: records.slice(&entry.value),
+                headers: &entry.headers(&self.context, &position),
+                timestamp_ms: None,
+            };
+            self.producer.send(&record)?;
+            self.rows += 1;
+            self.bytes += record.bytes() as u64;
+            failpoint::check("capture.mid_produce")?;
+        }
+        records.marks().iter().try_for_each(|mark| self.send_mark(mark))
+    }
+
+    /// Sends a record to the marks topic.
+    pub fn send_mark(&mut self, mark: &MarkEntry) -> Outcome<()> {
+        self.begin()?;
+        let value = mark.record.encode(self.marks_id);
+        self.producer
+            .send(&plain(&self.marks_topic, mark.key.as_bytes(), &value))
+    }
+
+    /// Makes everything sent durable together with `progress`. `Ok` means known good.
+    pub fn commit(&mut self, progress: &Progress) -> Outcome<()> {
+        self.begin()?;
+        if !self.transactions {
+            self.producer.flush()?;
+        }
+        let value = progress.encode(self.progress_id);
+        self.producer
+            .send(&plain(&self.progress_topic, self.slot.as_bytes(), &value))?;
+        failpoint::check("capture.after_progress")?;
+        failpoint::check("capture.before_commit")?;
+        match self.transactions {
+            true => self.producer.commit()?,
+            false => self.producer.flush()?,
+        }
+        (self.open, self.rows, self.bytes) = (false, 0, 0);
+        failpoint::check("capture.after_commit")
+    }
+
+    /// Gives up what has not been committed.
+    pub fn abandon(self) {
+        self.producer.abort();
+    }
+}
+
+fn plain<'a>(topic: &'a str, key: &'a [u8], value: &'a [u8]) -> OutRecord<'a> {
+    OutRecord {
+        topic,
+        partition: None,
+        key: Some(key),
+        value: Some(value),
+        headers: &[],
+        timestamp_ms: None,
+    }
+}
+
+/// Debezium's headers that are the same for every record of a run.
+fn context(prefix: &str) -> Vec<(&'static str, String)> {
+    vec![
+        ("__debezium.context.connectorLogicalName", prefix.to_owned()),
+        ("__debezium.context.taskId", "0".to_owned()),
+        ("__debezium.context.connectorName", "postgresql".to_owned()),
+        ("__debezium.context.runId", uuid::Uuid::now_v7().to_string()),
+    ]
+}

@@ -1,0 +1,177 @@
+//! The shapes of tables: from what the log or the catalogue says of a table to a plan with schema ids.
+//!
+//! The one place where capture waits for the catalogue and the registry, once per shape and never per row.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use syncline_bus::Registry;
+use syncline_bus::admin::{self, TopicSpec};
+use syncline_runtime::{Class, Outcome};
+use syncline_schemas::topic;
+
+use crate::config::SourceConfig;
+use crate::envelope::Registered;
+use crate::postgres::catalog::{self, TableInfo};
+use crate::postgres::control::Control;
+use crate::postgres::pgoutput::Relation;
+use crate::postgres::quote::TableName;
+use crate::table::{self, Limits, Table};
+
+/// Makes plans and keeps what was said about each.
+pub struct Shapes<'a> {
+    config: &'a SourceConfig,
+    registry: &'a Registry,
+    control: Control,
+    database: String,
+    wanted: BTreeSet<TableName>,
+    ensured: BTreeSet<String>,
+    warned: BTreeSet<(String, String)>,
+    known: HashMap<u32, Arc<Registered>>,
+}
+
+impl<'a> Shapes<'a> {
+    /// For the tables `wanted`; rows of others are passed over.
+    pub fn new(
+        config: &'a SourceConfig,
+        registry: &'a Registry,
+        control: Control,
+        database: &str,
+        wanted: impl IntoIterator<Item = TableName>,
+    ) -> Self {
+        Self {
+            config,
+            registry,
+            control,
+            database: database.to_owned(),
+            wanted: wanted.into_iter().collect(),
+            ensured: BTreeSet::new(),
+            warned: BTreeSet::new(),
+            known: HashMap::new(),
+        }
+    }
+
+    /// The connection to the catalogue.
+    pub fn control(&self) -> &Control {
+        &self.control
+    }
+
+    /// The plan of a table as the log announces it; none if it is not wanted.
+    pub fn announced(&mut self, relation: &Relation) -> Outcome<Option<Arc<Registered>>> {
+        let name = TableName::new(&relation.schema, &relation.table);
+        if !self.wanted.contains(&name) {
+            return Ok(None);
+        }
+        let info = match catalog::tables(&self.control, &[name]) {
+            Ok(found) => found.into_iter().next(),
+            Err(failure) if failure.class == Class::Transient => return Err(failure),
+            // The table is gone by now; the log goes on for a while without it.
+            Err(_) => None,
+        };
+        self.registered(relation, info.as_ref()).map(Some)
+    }
+
+    /// The plan of a table as the catalogue describes it, of the columns named.
+    pub fn described(&mut self, info: &TableInfo, columns: &[String]) -> Outcome<Arc<Registered>> {
+        self.registered(&table::relation_of(info, columns), Some(info))
+    }
+
+    fn registered(&mut self, relation: &Relation, info: Option<&TableInfo>) -> Outcome<Arc<Registered>> {
+        let topic = topic::capture(&self.config.prefix, &relation.schema, &relation.table);
+        self.ensure(&topic)?;
+        let mut table = Table::new(relation, info, topic.clone(), Limits::default());
+        if self.known.get(&relation.oid).is_some_and(|known| known.table == table) {
+            return Ok(self.known[&relation.oid].clone());
+        }
+        let ids = match self.ids(&table) {
+            // Apicurio takes a schema with `"default":"{}"` for one of another kind and refuses it.
+            Err(failure) if failure.class == Class::Definite && has_object_default(&table) => {
+                tracing::warn!(
+                    table = table.full_name(),
+                    "the registry refuses a JSON object as a default; left out"
+                );
+                table = Table::new(
+                    relation,
+                    info,
+                    topic,
+                    Limits {
+                        no_object_defaults: true,
+                    },
+                );
+                self.ids(&table)?
+            }
+            ids => ids?,
+        };
+        self.warn(&table);
+        self.watch_for_rewrites(relation.oid, &table);
+        let config = self.config;
+        let registered = Registered::new(table, ids, &config.debezium_version, &config.prefix, &self.database);
+        let registered = Arc::new(registered);
+        self.known.insert(relation.oid, registered.clone());
+        Ok(registered)
+    }
+
+    fn ids(&self, table: &Table) -> Outcome<(Option<u32>, u32)> {
+        let register = |subject: String, schema: &str| self.registry.register(&subject, schema);
+        let key = table
+            .key_schema
+            .as_deref()
+            .map(|schema| register(topic::key_subject(&table.topic), schema));
+        Ok((
+            key.transpose()?,
+            register(topic::value_subject(&table.topic), &table.value_schema)?,
+        ))
+    }
+
+    fn ensure(&mut self, topic: &str) -> Outcome<()> {
+        if !self.ensured.contains(topic) {
+            admin::ensure(&self.config.bus, &[TopicSpec::new(topic, self.config.partitions)])?;
+            self.ensured.insert(topic.to_owned());
+        }
+        Ok(())
+    }
+
+    fn warn(&mut self, table: &Table) {
+        for column in table.foreign_columns() {
+            if self.warned.insert((table.full_name(), column.to_owned())) {
+                tracing::warn!(
+                    table = table.full_name(),
+                    column,
+                    "is of a type without a form of its own: written as text"
+                );
+            }
+        }
+    }
+
+    /// DDL may change values without an event: a new column with a default, a column of another type.
+    fn watch_for_rewrites(&self, oid: u32, table: &Table) {
+        let Some(before) = self.known.get(&oid).map(|known| &known.table) else {
+            return;
+        };
+        for column in &table.columns {
+            let old = before.columns.iter().find(|old| old.name == column.name);
+            let rewritten = match old {
+                None => column.default.is_some() || !column.nullable,
+                Some(old) => old.kind != column.kind,
+            };
+            if rewritten {
+                tracing::warn!(
+                    code = "NEEDS_BACKFILL",
+                    table = table.full_name(),
+                    column = column.name,
+                    "rows that nobody has touched since the ALTER TABLE may have values that no event told; \
+                     to read the table again: {} --resnapshot",
+                    self.config.command
+                );
+            }
+        }
+    }
+}
+
+fn has_object_default(table: &Table) -> bool {
+    let object = |default: &String| default.trim_start().starts_with('{');
+    table
+        .columns
+        .iter()
+        .any(|column| column.default.as_ref().is_some_and(object))
+}

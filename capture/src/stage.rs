@@ -1,0 +1,322 @@
+//! READ FIRST. The loop of one source: read > assemble > produce > confirm, and the order of steps before it.
+//!
+//! **Start.** Wait for the lease (a slot that somebody streams is theirs) > check source and topics > fence the writer
+//! before us > read progress back > compare with the slot > read the tables, if need be > stream from there. Whatever goes
+//! wrong on the way, the next attempt begins at the top; there is no other recovery.
+//!
+//! **Loop.** Records and the progress that speaks of them become durable together ([`crate::outlet`]); only when that is
+//! known may the server forget the log. An unknown outcome drops everything and begins at the top, where the progress
+//! read back tells which it was. A quiet source moves its slot the same way: progress first, then the confirmation,
+//! or else the slot would overtake Kafka and the comparison at the start would cry wolf.
+//!
+//! A batch ends where a transaction of the source ends: as soon as nothing waits to be read, else at a bound. A
+//! transaction beyond the larger bounds is cut, with the position of the cut as progress and nothing confirmed.
+
+use std::cell::RefCell;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use syncline_bus::Registry;
+use syncline_runtime::{Class, Failure, Health, Outcome, RetryPolicy, Shutdown, failpoint, supervise};
+use syncline_schemas::position::Lsn;
+use syncline_schemas::progress::Progress;
+
+use crate::assemble::{AssembleError, Assembler, Step};
+use crate::config::SourceConfig;
+use crate::metrics;
+use crate::open::{self, Opened};
+use crate::outlet::Outlet;
+use crate::postgres::pgoutput::Message;
+use crate::shapes::Shapes;
+use crate::source::{Incoming, Source};
+
+/// A batch ends at the next end of a transaction beyond one of these.
+const BATCH_ROWS_MAX: u64 = 20_000;
+const BATCH_BYTES_MAX: u64 = 8 << 20;
+const BATCH_MS_MAX: u64 = 250;
+/// A batch ends even within a transaction beyond one of these.
+const CUT_ROWS_MAX: u64 = 100_000;
+const CUT_BYTES_MAX: u64 = 64 << 20;
+const CUT_MS_MAX: u64 = 30_000;
+/// How long to wait for the log when nothing is under way.
+const IDLE_WAIT_MS: u64 = 200;
+/// How often the progress of a quiet source is written.
+const IDLE_PROGRESS_MS: u64 = 3_000;
+/// So many fences within so long are two writers, not one restart.
+const FENCES_MAX: usize = 3;
+const FENCES_WITHIN_MS: u64 = 300_000;
+
+const RETRY: RetryPolicy = RetryPolicy {
+    initial_ms: 200,
+    max_ms: 5_000,
+    give_up_after_ms: None,
+};
+
+/// Captures one source until it is asked to stop or, with `until_current`, until what was there is in Kafka.
+pub fn run(config: &SourceConfig, registry: &Registry, shutdown: &Shutdown, health: &Health) -> Outcome<()> {
+    let part = format!("capture {}", config.name);
+    let state = RefCell::new((open::Carried::new(config), Fences::default()));
+    health.set_ready(&part, false);
+    supervise(&part, shutdown, &RETRY, || {
+        let (carried, fences) = &mut *state.borrow_mut();
+        let outcome = attempt(config, registry, shutdown, health, &part, carried);
+        health.set_ready(&part, false);
+        outcome.map_err(|failure| {
+            health.set_status(&part, failure.to_string());
+            fences.judge(failure, config)
+        })
+    })
+}
+
+fn attempt(
+    config: &SourceConfig,
+    registry: &Registry,
+    shutdown: &Shutdown,
+    health: &Health,
+    part: &str,
+    carried: &mut open::Carried,
+) -> Outcome<()> {
+    health.set_status(part, "starting");
+    let Some(opened) = open::open(config, registry, shutdown, carried)? else {
+        return Ok(());
+    };
+    let Opened {
+        stream,
+        outlet,
+        shapes,
+        progress,
+    } = opened;
+    health.set_ready(part, true);
+    health.set_status(part, "streaming");
+    tracing::info!(source = config.name, position = %progress.position, "streaming");
+    let mut streaming = Streaming::new(config, stream, outlet, shapes, progress, carried.target);
+    match streaming.run(shutdown) {
+        Ok(()) => Ok(()),
+        Err(failure) => {
+            streaming.outlet.abandon();
+            Err(failure)
+        }
+    }
+}
+
+/// Remembers when somebody else took over.
+#[derive(Debug, Default)]
+struct Fences {
+    seen: Vec<Instant>,
+}
+
+impl Fences {
+    /// Being fenced is waited for like a restart, unless it happens again and again.
+    fn judge(&mut self, failure: Failure, config: &SourceConfig) -> Failure {
+        if failure.code != "FENCED" {
+            return failure;
+        }
+        let within = Duration::from_millis(FENCES_WITHIN_MS);
+        self.seen.retain(|seen| seen.elapsed() < within);
+        self.seen.push(Instant::now());
+        if self.seen.len() < FENCES_MAX {
+            return Failure {
+                class: Class::Transient,
+                ..failure
+            };
+        }
+        let text = format!(
+            "the transactional id {} is used by another process: taken over {FENCES_MAX} times within {} s",
+            config.transactional_id(),
+            FENCES_WITHIN_MS / 1000
+        );
+        Failure::definite("FENCED", text).hint("stop one of the two, or give one pipeline another slot name")
+    }
+}
+
+/// One source being streamed.
+struct Streaming<'a, S> {
+    config: &'a SourceConfig,
+    source: S,
+    outlet: Outlet,
+    shapes: Shapes<'a>,
+    assembler: Assembler,
+    progress: Progress,
+    target: Option<Lsn>,
+    opened_at: Instant,
+    written_at: Instant,
+    last_commit_us: i64,
+    heard_of: Lsn,
+}
+
+impl<'a, S: Source> Streaming<'a, S> {
+    fn new(
+        config: &'a SourceConfig,
+        source: S,
+        outlet: Outlet,
+        shapes: Shapes<'a>,
+        progress: Progress,
+        target: Option<Lsn>,
+    ) -> Self {
+        Self {
+            assembler: Assembler::new(progress.position, config.truncates),
+            heard_of: progress.position.lsn,
+            config,
+            source,
+            outlet,
+            shapes,
+            progress,
+            target,
+            opened_at: Instant::now(),
+            written_at: Instant::now(),
+            last_commit_us: 0,
+        }
+    }
+
+    fn run(&mut self, shutdown: &Shutdown) -> Outcome<()> {
+        while !self.is_current() {
+            if shutdown.requested() {
+                return self.stop();
+            }
+            match self.source.next(self.wait())? {
+                Some(Incoming::Log { lsn, message }) => self.take(lsn, message)?,
+                Some(Incoming::Idle { lsn }) => self.idle(lsn)?,
+                None => self.quiet()?,
+            }
+        }
+        self.stop()
+    }
+
+    /// Whether everything that was there at the start is in Kafka, if that is all that was asked for.
+    fn is_current(&self) -> bool {
+        self.target
+            .is_some_and(|target| !self.outlet.is_open() && self.progress.position.lsn >= target)
+    }
+
+    /// Not at all, while a batch waits only for more of the log; else a little.
+    fn wait(&self) -> Duration {
+        let closable = self.outlet.is_open() && !self.assembler.in_transaction();
+        Duration::from_millis(if closable { 0 } else { IDLE_WAIT_MS })
+    }
+
+    fn take(&mut self, lsn: Lsn, message: Message) -> Outcome<()> {
+        self.heard_of = self.heard_of.max(lsn);
+        if let Message::Commit(commit) = &message {
+            self.last_commit_us = commit.commit_us;
+        }
+        let step = self
+            .assembler
+            .push(lsn, message, clock_ns())
+            .map_err(|error| misfit(&error))?;
+        let was_open = self.outlet.is_open();
+        self.outlet.send(self.assembler.records())?;
+        metrics::rows(&self.config.name, self.assembler.records().rows().len());
+        if !was_open && self.outlet.is_open() {
+            self.opened_at = Instant::now();
+        }
+        match step {
+            Step::Shape(relation) => {
+                let registered = self.shapes.announced(&relation)?;
+                self.assembler.define(relation.oid, registered);
+                Ok(())
+            }
+            Step::AtRest if self.is_full(BATCH_ROWS_MAX, BATCH_BYTES_MAX, BATCH_MS_MAX) => self.commit(),
+            Step::On if self.is_full(CUT_ROWS_MAX, CUT_BYTES_MAX, CUT_MS_MAX) => self.commit(),
+            Step::AtRest | Step::On => Ok(()),
+        }
+    }
+
+    fn is_full(&self, rows_max: u64, bytes_max: u64, ms_max: u64) -> bool {
+        let load = self.outlet.load();
+        let late = || self.opened_at.elapsed() > Duration::from_millis(ms_max);
+        self.outlet.is_open() && (load.rows >= rows_max || load.bytes >= bytes_max || late())
+    }
+
+    fn idle(&mut self, lsn: Lsn) -> Outcome<()> {
+        self.heard_of = self.heard_of.max(lsn);
+        self.assembler.idle(lsn);
+        self.quiet()
+    }
+
+    /// Nothing waits to be read.
+    fn quiet(&mut self) -> Outcome<()> {
+        if self.assembler.in_transaction() {
+            return Ok(());
+        }
+        if self.outlet.is_open() {
+            return self.commit();
+        }
+        let moved = self.assembler.position() > self.progress.position;
+        let due = self.written_at.elapsed() > Duration::from_millis(IDLE_PROGRESS_MS);
+        let awaited = self
+            .target
+            .is_some_and(|target| self.assembler.position().lsn >= target);
+        if moved && (due || awaited) {
+            self.commit()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Makes the batch durable, then lets the server forget.
+    fn commit(&mut self) -> Outcome<()> {
+        let (name, bytes) = (&self.config.name, self.outlet.load().bytes);
+        self.progress.position = self.assembler.position();
+        self.outlet.commit(&self.progress)?;
+        self.written_at = Instant::now();
+        metrics::committed(name, bytes);
+        metrics::ignored(name, self.assembler.ignored());
+        let age_s = (clock_ns() / 1000 - self.last_commit_us) as f64 / 1e6;
+        let position = self.progress.position;
+        metrics::lag(
+            name,
+            self.heard_of.0.saturating_sub(position.lsn.0),
+            if bytes > 0 { age_s } else { 0.0 },
+        );
+        if !self.assembler.in_transaction() {
+            self.source.confirm(position.lsn);
+            failpoint::check("capture.after_confirm")?;
+        }
+        Ok(())
+    }
+
+    /// Ends in order: what is whole is committed, what is not will be read again.
+    fn stop(&mut self) -> Outcome<()> {
+        failpoint::check("capture.at_shutdown")?;
+        if self.outlet.is_open() && !self.assembler.in_transaction() {
+            self.commit()?;
+        }
+        tracing::info!(source = self.config.name, position = %self.progress.position, "stopped");
+        Ok(())
+    }
+}
+
+/// Now, nanoseconds since 1970.
+pub fn clock_ns() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// What cannot be assembled, as a failure. A row that does not fit is never skipped: its table would be wrong for ever.
+pub fn misfit(error: &AssembleError) -> Failure {
+    match error {
+        AssembleError::Misfit { .. } => Failure::poison("UNENCODABLE_ROW", error)
+            .hint("mend the row or its column's type, or take the table out of the pipeline; nothing after it is read"),
+        AssembleError::Protocol(_) => Failure::transient("SOURCE_PROTOCOL", error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::start::tests::config;
+
+    #[test]
+    fn three_fences_within_minutes_are_two_writers() {
+        let mut fences = Fences::default();
+        let fenced = || Failure::definite("FENCED", "fenced");
+        assert_eq!(fences.judge(fenced(), &config()).class, Class::Transient);
+        assert_eq!(
+            fences.judge(Failure::definite("OTHER", "x"), &config()).class,
+            Class::Definite
+        );
+        assert_eq!(fences.judge(fenced(), &config()).class, Class::Transient);
+        let last = fences.judge(fenced(), &config());
+        assert_eq!(last.class, Class::Definite);
+        assert!(last.message.contains("syncline-capture-shop-s"), "{last}");
+    }
+}
