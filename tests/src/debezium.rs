@@ -32,7 +32,7 @@ impl Fixture {
             let at = lsn + number * 8;
             let encode = |id, schema, json: &Json| match json {
                 Json::Null => anyhow::Ok(None),
-                json => Ok(Some(framed(id, schema, &of_json(schema, json, at)?)?)),
+                json => Ok(Some(framed(id, schema, &of_json(schema, json, at, schema)?)?)),
             };
             let (key, value) = (
                 encode(key_id, &key, &record["key"])?,
@@ -61,26 +61,30 @@ fn framed(id: u32, schema: &Schema, datum: &Avro) -> anyhow::Result<Vec<u8>> {
 }
 
 /// The value that `json` shows. What differs from run to run is written `<name>` there.
-fn of_json(schema: &Schema, json: &Json, at: i64) -> anyhow::Result<Avro> {
+fn of_json(schema: &Schema, json: &Json, at: i64, root: &Schema) -> anyhow::Result<Avro> {
     let volatile = json
         .as_str()
         .is_some_and(|text| text.starts_with('<') && text.ends_with('>'));
     Ok(match schema {
         Schema::Null => Avro::Null,
+        Schema::Ref { name } => {
+            let schema = crate::kafka::named(root, &name.fullname(None)).context("a name that the schema defines")?;
+            of_json(schema, json, at, root)?
+        }
         Schema::Union(union) => {
             let index = union
                 .variants()
                 .iter()
                 .position(|variant| matches!(variant, Schema::Null) == json.is_null());
             let index = index.context("no branch of the union fits")?;
-            let inner = of_json(&union.variants()[index], json, at)?;
+            let inner = of_json(&union.variants()[index], json, at, root)?;
             Avro::Union(u32::try_from(index)?, Box::new(inner))
         }
         Schema::Record(record) => Avro::Record(
             record
                 .fields
                 .iter()
-                .map(|field| Ok((field.name.clone(), of_json(&field.schema, &json[&field.name], at)?)))
+                .map(|field| Ok((field.name.clone(), of_json(&field.schema, &json[&field.name], at, root)?)))
                 .collect::<anyhow::Result<_>>()?,
         ),
         Schema::Long if volatile => Avro::Long(if json == "<lsn>" { at } else { 1_700_000_000_000 + at }),

@@ -229,7 +229,7 @@ impl Topics {
         let datum = GenericDatumReader::builder(&schema)
             .build()?
             .read_value(&mut &bytes[5..])?;
-        Ok(to_json(datum, Some(&schema)))
+        Ok(to_json(datum, Some(&schema), &schema))
     }
 
     fn schema(&self, id: u32) -> anyhow::Result<Rc<Schema>> {
@@ -296,7 +296,11 @@ fn block_on<T>(future: impl Future<Output = T>) -> anyhow::Result<T> {
 }
 
 /// The schema goes along for the scale of decimals, which their bytes do not have.
-fn to_json(value: Avro, schema: Option<&Schema>) -> Json {
+fn to_json(value: Avro, schema: Option<&Schema>, root: &Schema) -> Json {
+    let schema = match schema {
+        Some(Schema::Ref { name }) => named(root, &name.fullname(None)),
+        schema => schema,
+    };
     match (value, schema) {
         (Avro::Null, _) => Json::Null,
         (Avro::Boolean(value), _) => value.into(),
@@ -311,30 +315,27 @@ fn to_json(value: Avro, schema: Option<&Schema>) -> Json {
             Vec::<u8>::try_from(&decimal).map_or(Json::Null, |bytes| decimal_text(&bytes, kind.scale).into())
         }
         (Avro::Union(index, value), Some(Schema::Union(union))) => {
-            to_json(*value, union.variants().get(usize::try_from(index).unwrap_or_default()))
+            to_json(*value, union.variants().get(usize::try_from(index).unwrap_or_default()), root)
         }
-        (Avro::Union(_, value), _) => to_json(*value, None),
-        (Avro::Array(values), Some(Schema::Array(array))) => values
+        (Avro::Array(values), Some(Schema::Array(array))) => {
+            values.into_iter().map(|value| to_json(value, Some(&array.items), root)).collect()
+        }
+        (Avro::Record(fields), Some(Schema::Record(record))) => fields
             .into_iter()
-            .map(|value| to_json(value, Some(&array.items)))
-            .collect(),
-        (Avro::Array(values), _) => values.into_iter().map(|value| to_json(value, None)).collect(),
-        (Avro::Map(values), _) => values
-            .into_iter()
-            .map(|(name, value)| (name, to_json(value, None)))
-            .collect(),
-        (Avro::Record(fields), schema) => fields
-            .into_iter()
-            .enumerate()
-            .map(|(index, (name, value))| (name, to_json(value, field_schema(schema, index))))
+            .zip(&record.fields)
+            .map(|((name, value), field)| (name, to_json(value, Some(&field.schema), root)))
             .collect(),
         (other, _) => format!("{other:?}").into(),
     }
 }
 
-fn field_schema(record: Option<&Schema>, index: usize) -> Option<&Schema> {
-    match record {
-        Some(Schema::Record(record)) => record.fields.get(index).map(|field| &field.schema),
+/// The record of that name, which a schema defines once and then refers to.
+pub(crate) fn named<'a>(schema: &'a Schema, name: &str) -> Option<&'a Schema> {
+    match schema {
+        Schema::Record(record) if record.name.fullname(None) == name => Some(schema),
+        Schema::Record(record) => record.fields.iter().find_map(|field| named(&field.schema, name)),
+        Schema::Union(union) => union.variants().iter().find_map(|variant| named(variant, name)),
+        Schema::Array(array) => named(&array.items, name),
         _ => None,
     }
 }
