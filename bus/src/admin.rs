@@ -14,9 +14,11 @@ use syncline_runtime::{Failure, Outcome};
 
 use crate::BusConfig;
 use crate::config::{RECORD_BYTES_MAX, REQUEST_TIMEOUT_MS};
-use crate::consumer::watermarks;
+use crate::ends::{self, Ends};
 use crate::error::{Said, explain, failure};
 
+/// How long the ends of a topic are waited for, per partition.
+const UNDECIDED_MS_MAX: u64 = 2_000;
 const VISIBLE_POLL_MS: u64 = 20;
 /// What the broker counts with a record besides key and value.
 const RECORD_OVERHEAD_BYTES: u64 = 100_000;
@@ -84,11 +86,15 @@ pub fn partitions(config: &BusConfig, topic: &str) -> Outcome<Option<i32>> {
 }
 
 /// Behind the last committed record of each partition (the last stable offset); empty if there is no such topic.
+///
+/// What was committed before this is asked lies before these ends. A transaction that is still open is waited for, but
+/// not long: what it will write is not yet there.
 pub fn end_offsets(config: &BusConfig, topic: &str) -> Outcome<BTreeMap<i32, i64>> {
-    let looker = looker(config)?;
-    let partitions = count(&looker, topic)?.unwrap_or(0);
+    let ends = Ends::new(config)?;
+    let partitions = count(ends.looker(), topic)?.unwrap_or(0);
+    let patience = Duration::from_millis(UNDECIDED_MS_MAX);
     (0..partitions)
-        .map(|partition| Ok((partition, watermarks(&looker, topic, partition)?.1)))
+        .map(|partition| Ok((partition, ends.of(topic, partition, patience)?.stable)))
         .collect()
 }
 
@@ -97,14 +103,8 @@ pub fn delete(config: &BusConfig, topics: &[&str]) -> Outcome<()> {
     Admin::new(config)?.delete(topics)
 }
 
-/// A consumer, because it reads metadata without making the broker create the topic, and ends as committed readers
-/// see them.
 fn looker(config: &BusConfig) -> Outcome<BaseConsumer<Said>> {
-    let mut client = config.for_consumer("syncline-admin", None);
-    client.remove("group.id");
-    client
-        .create_with_context(Said::default())
-        .map_err(|error| failure("create a client", error))
+    ends::client(config, "read_committed")
 }
 
 fn count(looker: &BaseConsumer<Said>, topic: &str) -> Outcome<Option<i32>> {

@@ -98,7 +98,11 @@ impl Said {
             return;
         }
         tracing::debug!("kafka: {error}: {reason}");
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        // "All brokers are down" follows the line that says which and why, and would hide it.
+        if last.is_none() || !matches!(error, KafkaError::Global(Code::AllBrokersDown)) {
+            *last = Some(reason.to_owned());
+        }
     }
 
     /// Adds the last words to a failure.
@@ -173,6 +177,7 @@ mod tests {
         let said = Said::default();
         said.keep(&KafkaError::Global(Code::Resolve), "kafka:9092: no such host");
         said.keep(&KafkaError::Global(Code::PartitionEOF), "end");
+        said.keep(&KafkaError::Global(Code::AllBrokersDown), "1/1 brokers are down");
         let failure = said.explain(failure("start", KafkaError::Flush(Code::OperationTimedOut)));
         assert_eq!(failure.message, "cannot start (last heard: kafka:9092: no such host)");
     }

@@ -29,6 +29,7 @@ pub mod registry;
 /// Which partition a key lives in.
 pub mod partitioner;
 
+mod ends;
 mod error;
 mod queues;
 

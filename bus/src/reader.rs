@@ -1,18 +1,23 @@
 //! Records in, from one partition, to its end. For state that is restored and for progress that is read back.
 //!
 //! The end is where the partition ended for readers of committed records when this was opened (the last stable offset).
-//! It is a position: a partition that ends in an aborted transaction or a marker ends all the same.
+//! It is a position: a partition that ends in an aborted transaction or a marker ends all the same. A transaction that
+//! is open when this is opened is waited for, because its outcome may have been decided already without being visible.
 
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
-use syncline_runtime::Outcome;
+use syncline_runtime::{Failure, Outcome};
 
-use crate::consumer::{in_range, watermarks};
+use crate::consumer::in_range;
+use crate::ends::Ends;
 use crate::error::{Said, explain, failure, heals_by_itself};
 use crate::{BusConfig, InRecord};
+
+/// How long an open transaction is waited for.
+const UNDECIDED_MS_MAX: u64 = 10_000;
 
 impl ConsumerContext for Said {}
 
@@ -32,9 +37,12 @@ impl PartitionReader {
         let consumer: BaseConsumer<Said> = client
             .create_with_context(Said::default())
             .map_err(|error| failure("create a reader", error))?;
-        let marks = watermarks(&consumer, topic, partition).map_err(|late| explain(&consumer, late))?;
-        let position = if from_offset == 0 { marks.0 } else { from_offset };
-        in_range(&(topic.to_owned(), partition), position, marks)?;
+        let end = Ends::new(config)?.of(topic, partition, Duration::from_millis(UNDECIDED_MS_MAX))?;
+        if !end.decided {
+            return Err(undecided(topic, partition, end.stable));
+        }
+        let position = if from_offset == 0 { end.first } else { from_offset };
+        in_range(&(topic.to_owned(), partition), position, (end.first, end.stable))?;
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(topic, partition, Offset::Offset(position))
             .and_then(|()| consumer.assign(&list))
@@ -44,7 +52,7 @@ impl PartitionReader {
             consumer,
             place,
             position,
-            end: marks.1,
+            end: end.stable,
         })
     }
 
@@ -95,4 +103,12 @@ impl PartitionReader {
     pub fn end(&self) -> i64 {
         self.end
     }
+}
+
+fn undecided(topic: &str, partition: i32, offset: i64) -> Failure {
+    Failure::transient(
+        "KAFKA_UNDECIDED",
+        format!("{topic}[{partition}]: a transaction is open at offset {offset}"),
+    )
+    .hint("it ends when its producer starts again, or when its time is up; kafka-transactions.sh can abort it")
 }

@@ -24,7 +24,7 @@ fn what_is_committed_is_visible_once_and_what_is_aborted_is_not() {
 }
 
 #[test]
-fn what_is_not_committed_is_not_visible_and_does_not_hold_up_the_end() {
+fn what_is_not_committed_is_behind_the_end() {
     let topic = Topic::new("open", 1);
     let mut producer = Producer::transactional(&config(), &unique("id")).unwrap();
     commit(&mut producer, &topic.name, &["a"]);
@@ -33,9 +33,39 @@ fn what_is_not_committed_is_not_visible_and_does_not_hold_up_the_end() {
     other.send(&record(&topic.name, "k", "open")).unwrap();
     other.flush().unwrap();
     commit(&mut producer, &topic.name, &["behind the open one"]);
-    assert_eq!(read_all(&topic.name, 0), ["a"]);
+    // Behind the marker of the first, where the open one begins.
+    assert_eq!(end_offsets(&config(), &topic.name).unwrap()[&0], 2);
+    let failure = PartitionReader::open(&config(), &topic.name, 0, 0).err().unwrap();
+    assert_eq!(
+        (failure.class, failure.code),
+        (Class::Transient, "KAFKA_UNDECIDED"),
+        "{failure}"
+    );
     other.commit().unwrap();
     assert_eq!(read_all(&topic.name, 0), ["a", "open", "behind the open one"]);
+}
+
+#[test]
+fn what_was_committed_a_moment_ago_lies_before_the_end() {
+    let topic = Topic::new("moment", 3);
+    let mut producer = Producer::transactional(&config(), &unique("id")).unwrap();
+    for round in 1..=100 {
+        producer.begin().unwrap();
+        for partition in 0..3 {
+            let record = OutRecord {
+                partition: Some(partition),
+                ..record(&topic.name, "k", "v")
+            };
+            producer.send(&record).unwrap();
+        }
+        producer.commit().unwrap();
+        // A record and a marker in each partition.
+        let ends = end_offsets(&config(), &topic.name).unwrap();
+        assert!(
+            ends.values().all(|end| *end >= 2 * round - 1),
+            "round {round}: {ends:?}"
+        );
+    }
 }
 
 #[test]

@@ -1,0 +1,85 @@
+//! Where a partition ends.
+//!
+//! There are two ends: of all records (the high watermark) and of those whose transactions are decided (the last
+//! stable offset). A broker answers "committed" as soon as the decision is on its disk, and *then* writes the markers
+//! that make the records visible. Whoever asks in between for the last stable offset misses a transaction that is
+//! already committed: a stage that works off what is there would stop short, and state restored then would lack an
+//! update whose input counts as read. So the high watermark is asked for first, and then the stable end is waited for
+//! until it has come that far.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use syncline_runtime::Outcome;
+
+use crate::BusConfig;
+use crate::config::REQUEST_TIMEOUT_MS;
+use crate::error::{Said, explain, failure};
+
+const DECIDED_POLL_MS: u64 = 5;
+
+/// Asks for both ends of partitions.
+pub(crate) struct Ends {
+    stable: BaseConsumer<Said>,
+    all: BaseConsumer<Said>,
+}
+
+/// The ends of one partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct End {
+    /// The first offset there is.
+    pub(crate) first: i64,
+    /// Behind the last record that readers of committed records see.
+    pub(crate) stable: i64,
+    /// Whether every transaction is decided that had records here when this was asked.
+    pub(crate) decided: bool,
+}
+
+impl Ends {
+    pub(crate) fn new(config: &BusConfig) -> Outcome<Self> {
+        Ok(Self {
+            stable: client(config, "read_committed")?,
+            all: client(config, "read_uncommitted")?,
+        })
+    }
+
+    /// The end of a partition, after waiting no longer than this for what is undecided.
+    pub(crate) fn of(&self, topic: &str, partition: i32, patience: Duration) -> Outcome<End> {
+        let deadline = Instant::now() + patience;
+        let (_, all) = watermarks(&self.all, topic, partition)?;
+        loop {
+            let (first, stable) = watermarks(&self.stable, topic, partition)?;
+            let decided = stable >= all;
+            if decided || Instant::now() >= deadline {
+                return Ok(End { first, stable, decided });
+            }
+            std::thread::sleep(Duration::from_millis(DECIDED_POLL_MS));
+        }
+    }
+
+    /// The client that sees what readers of committed records see.
+    pub(crate) fn looker(&self) -> &BaseConsumer<Said> {
+        &self.stable
+    }
+}
+
+/// A consumer in no group, because a consumer reads metadata without making the broker create the topic.
+pub(crate) fn client(config: &BusConfig, isolation: &str) -> Outcome<BaseConsumer<Said>> {
+    let mut client = config.for_consumer("", None);
+    client.remove("group.id");
+    client.set("isolation.level", isolation);
+    client
+        .create_with_context(Said::default())
+        .map_err(|error| failure("create a client", error))
+}
+
+fn watermarks(client: &BaseConsumer<Said>, topic: &str, partition: i32) -> Outcome<(i64, i64)> {
+    client
+        .fetch_watermarks(topic, partition, Duration::from_millis(REQUEST_TIMEOUT_MS))
+        .map_err(|error| {
+            explain(
+                client,
+                failure(&format!("ask for the ends of {topic}[{partition}]"), error),
+            )
+        })
+}
