@@ -27,6 +27,8 @@ use syncline_schemas::value::{Number, Value};
 pub struct Applied {
     /// The row written or seen.
     pub row: Option<RowKey>,
+    /// Where the app made that row, as far as that was known.
+    pub made: Option<Position>,
     /// Whether we deleted that row ourselves: if the entity comes back to life the row is made anew.
     pub removed: bool,
     /// What the last record was made from.
@@ -167,25 +169,48 @@ pub fn address(record: &Canonical, app: &str, applied: Option<&Applied>) -> Opti
 
 /// What to do for one record.
 pub fn plan(given: &Given<'_>) -> Result<Plan, Refusal> {
-    if given
-        .applied
-        .is_some_and(|applied| !given.record.vector.dominates(&applied.vector))
-    {
+    let older = |applied: &Applied| !given.record.vector.dominates(&applied.vector);
+    if given.applied.is_some_and(older) {
         return Ok(Plan {
             applied: None,
             ..given.nothing(Verdict::Older)
         });
     }
-    if given.words().is_some_and(|words| words.gone) {
-        return Ok(given.nothing(Verdict::Nothing));
+    match given.applied.and_then(|applied| given.of_this_row(applied)) {
+        None => given.decide(),
+        Some(applied) => Given {
+            applied: Some(&applied),
+            ..*given
+        }
+        .decide(),
     }
-    match (given.record.deleted, given.found) {
-        (true, Found::Row(key, row)) => given.delete(key, row),
-        (true, _) => Ok(given.nothing(Verdict::Nothing)),
-        (false, Found::Row(key, row)) => given.update(key, row),
-        (false, Found::Unknown) => given.insert(None),
-        (false, Found::Missing(key)) if given.remakes() => given.insert(Some(key)),
-        (false, Found::Missing(_)) => Ok(given.nothing(Verdict::Stale)),
+}
+
+impl Given<'_> {
+    fn decide(&self) -> Result<Plan, Refusal> {
+        if self.words().is_some_and(|words| words.gone) {
+            return Ok(self.nothing(Verdict::Nothing));
+        }
+        match (self.record.deleted, self.found) {
+            (true, Found::Row(key, row)) => self.delete(key, row),
+            (true, _) => Ok(self.nothing(Verdict::Nothing)),
+            (false, Found::Row(key, row)) => self.update(key, row),
+            (false, Found::Unknown) => self.insert(None),
+            (false, Found::Missing(key)) if self.remakes() => self.insert(Some(key)),
+            (false, Found::Missing(_)) => Ok(self.nothing(Verdict::Stale)),
+        }
+    }
+
+    /// What is left of the books if the app has made another row since: the fence, and nothing of fields and counters.
+    /// None if it is the same row still.
+    fn of_this_row(&self, applied: &Applied) -> Option<Applied> {
+        let made = self.words()?.made?;
+        (applied.made != Some(made)).then(|| Applied {
+            row: applied.row.clone(),
+            made: Some(made),
+            vector: applied.vector.clone(),
+            ..Applied::default()
+        })
     }
 }
 
@@ -546,6 +571,7 @@ impl Given<'_> {
         let made_or_gone = matches!(verdict, Verdict::Inserted | Verdict::Deleted);
         let mut applied = self.applied.filter(|_| !made_or_gone).cloned().unwrap_or_default();
         applied.row = row;
+        applied.made = self.words().and_then(|words| words.made).or(applied.made);
         // A row that is there is not removed, whoever made it; one that we removed stays so until it is made anew.
         let there = matches!(self.found, Found::Row(..));
         applied.removed = verdict == Verdict::Deleted || (applied.removed && !there);

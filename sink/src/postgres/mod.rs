@@ -124,9 +124,13 @@ impl PostgresTarget {
     /// Does `work` on the connection, which is closed if that fails.
     fn with<T>(&mut self, work: impl AsyncFnOnce(&Open, &Owner) -> Outcome<T>) -> Outcome<T> {
         let open = self.connected()?;
-        let done = bounded(&self.runtime, work(&open, &self.owner))?;
-        self.open = Some(open);
-        Ok(done)
+        let done = bounded(&self.runtime, work(&open, &self.owner));
+        if done.is_ok() {
+            self.open = Some(open);
+        } else {
+            self.runtime.block_on(open.session.close());
+        }
+        done
     }
 
     /// Does `work` in a transaction of its own.

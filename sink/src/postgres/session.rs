@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use syncline_runtime::{Failure, Outcome};
+use tokio::task::JoinHandle;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error, Row};
 
@@ -16,6 +17,7 @@ use super::statement::Statement;
 
 const CONNECT_MS_MAX: u64 = 10_000;
 const KEEPALIVE_IDLE_MS: u64 = 20_000;
+const CLOSE_MS_MAX: u64 = 1_000;
 const UNACKNOWLEDGED_MS_MAX: u64 = 30_000;
 
 /// Begins a transaction with everything pinned: bounds on waits, and how values are spelt.
@@ -32,6 +34,7 @@ const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; \
 /// A connection.
 pub struct Session {
     client: Client,
+    connection: JoinHandle<()>,
 }
 
 /// A row of texts.
@@ -51,11 +54,23 @@ impl Session {
         let connecting = tokio::time::timeout(limit, config.connect(tls)).await;
         let connected = connecting.map_err(|_| Failure::transient("TARGET_AWAY", "no answer while connecting"))?;
         let (client, connection) = sorted(connected)?;
-        tokio::spawn(async move {
+        let connection = tokio::spawn(async move {
             // The error reaches whoever waits for a statement.
             let _ = connection.await;
         });
-        Ok(Self { client })
+        Ok(Self { client, connection })
+    }
+
+    /// Ends the connection, and with it whatever transaction was open. On a runtime that only runs while somebody waits
+    /// on it, dropping the client alone would leave the server waiting, its locks held.
+    pub async fn close(self) {
+        let Self { client, mut connection } = self;
+        drop(client);
+        if tokio::time::timeout(Duration::from_millis(CLOSE_MS_MAX), &mut connection).await.is_err() {
+            connection.abort();
+            // Only cancelled tasks and panics give an error, and both have let go of the socket.
+            let _ = connection.await;
+        }
     }
 
     /// Whether the connection is gone.

@@ -1,0 +1,425 @@
+//! What the sink does for one record, case by case.
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use common::{app, at, knowing, link, number, record, word};
+use syncline_schemas::canonical::Canonical;
+use syncline_schemas::decision::OPERATOR;
+use syncline_schemas::lens::{Cell, Expr, Row};
+use syncline_schemas::mapped::RowKey;
+use syncline_schemas::mark::Act;
+use syncline_schemas::pipeline::{Direction, Link};
+use syncline_schemas::value::Value;
+use syncline_sink::plan::{Applied, Found, Given, Limits, Plan, Refusal, Verdict, Write, address, plan};
+
+fn row(columns: &[(&str, Value)]) -> Row {
+    columns
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), Cell::Set(value.clone())))
+        .collect()
+}
+
+fn key() -> RowKey {
+    RowKey(r#"{"id":7}"#.to_owned())
+}
+
+fn found(name: &str, email: &str, stock: i64) -> Found {
+    let columns = [
+        ("id", 7.into()),
+        ("name", name.into()),
+        ("email", email.into()),
+        ("stock", stock.into()),
+    ];
+    Found::Row(key(), row(&columns))
+}
+
+fn given(record: &Canonical, applied: Option<&Applied>, found: &Found) -> Result<Plan, Refusal> {
+    with_link(&link(), record, applied, found)
+}
+
+fn with_link(link: &Link, record: &Canonical, applied: Option<&Applied>, found: &Found) -> Result<Plan, Refusal> {
+    plan(&Given {
+        pipeline: "acme",
+        link,
+        limits: &Limits::default(),
+        record,
+        applied,
+        found,
+    })
+}
+
+fn written(plan: &Plan) -> BTreeMap<String, String> {
+    match &plan.write {
+        Write::Insert { values, .. } | Write::Update { values, .. } => values
+            .iter()
+            .map(|(column, value)| (column.clone(), value.to_string()))
+            .collect(),
+        _ => BTreeMap::new(),
+    }
+}
+
+fn marked(plan: &Plan) -> Vec<&str> {
+    plan.mark
+        .iter()
+        .flat_map(|mark| &mark.fields)
+        .map(|field| field.name.as_str())
+        .collect()
+}
+
+/// The agreed record: Ada, new address; crm's own word is the old address; the shop said the new one.
+fn moved() -> Canonical {
+    let mut record = record(
+        "c1",
+        &[("name", "Ada".into()), ("email", "new".into()), ("stock", 5.into())],
+    );
+    record.apps = vec![
+        app(
+            "crm",
+            7,
+            vec![word("name", "Ada", 10), word("email", "old", 10), word("stock", 5, 10)],
+        ),
+        app("shop", 1, vec![word("email", "new", 20)]),
+    ];
+    knowing(knowing(record, "crm", 10), "shop", 20)
+}
+
+#[test]
+fn a_row_nobody_knows_is_made_of_all_fields() {
+    let mut record = moved();
+    record.apps.remove(0);
+    let plan = given(&record, None, &Found::Unknown).unwrap();
+    assert_eq!(plan.verdict, Verdict::Inserted);
+    assert_eq!(written(&plan).len(), 3);
+    let mark = plan.mark.as_ref().unwrap();
+    assert_eq!(
+        (mark.act, mark.row.as_deref(), mark.table.as_str()),
+        (Act::Insert, None, "public.contacts")
+    );
+    assert_eq!(mark.field("stock").unwrap().delivered, Some(number("5")));
+    assert_eq!(mark.field("stock").unwrap().value, None);
+    let applied = plan.applied.unwrap();
+    assert_eq!((applied.row, applied.counters["stock"].clone()), (None, number("5")));
+}
+
+#[test]
+fn a_row_whose_key_is_an_agreed_field_is_marked_with_its_key() {
+    let mut link = link();
+    link.key = vec!["email".to_owned()];
+    let mut record = moved();
+    record.apps.remove(0);
+    let plan = with_link(&link, &record, None, &Found::Unknown).unwrap();
+    assert_eq!(plan.mark.unwrap().row.as_deref(), Some(r#"{"email":"new"}"#));
+}
+
+#[test]
+fn only_what_differs_is_written_and_marked() {
+    let plan = given(&moved(), None, &found("Ada", "old", 5)).unwrap();
+    assert_eq!(plan.verdict, Verdict::Updated);
+    assert_eq!(
+        written(&plan),
+        BTreeMap::from([("email".to_owned(), "\"new\"".to_owned())])
+    );
+    assert_eq!(marked(&plan), ["email"]);
+    assert_eq!(plan.mark.unwrap().row.as_deref(), Some(r#"{"id":7}"#));
+}
+
+#[test]
+fn an_edit_on_its_way_is_left_alone() {
+    let plan = given(&moved(), None, &found("Ada", "newer", 5)).unwrap();
+    assert_eq!((plan.verdict, plan.write), (Verdict::Stale, Write::Nothing));
+    assert_eq!((plan.mark, plan.stale), (None, vec!["email".to_owned()]));
+    assert_eq!(plan.applied.unwrap().vector, moved().vector);
+}
+
+#[test]
+fn a_stale_field_does_not_hold_up_its_neighbours() {
+    let mut record = moved();
+    record.fields.insert("name".to_owned(), "Ada L".into());
+    let plan = given(&record, None, &found("Ada", "newer", 5)).unwrap();
+    assert_eq!((plan.verdict, plan.stale.len()), (Verdict::Updated, 1));
+    assert_eq!(marked(&plan), ["name"]);
+}
+
+#[test]
+fn what_we_wrote_is_expected_until_the_app_says_otherwise() {
+    let first = given(&moved(), None, &found("Ada", "old", 5)).unwrap().applied.unwrap();
+    let mut second = knowing(moved(), "shop", 30);
+    second.fields.insert("email".to_owned(), "newest".into());
+    assert_eq!(
+        given(&second, Some(&first), &found("Ada", "new", 5)).unwrap().verdict,
+        Verdict::Updated
+    );
+    assert_eq!(
+        given(&second, Some(&first), &found("Ada", "edited", 5))
+            .unwrap()
+            .verdict,
+        Verdict::Stale
+    );
+    // The edit is known now, and lost against the shop's: it is corrected.
+    second.apps[0].words[1] = word("email", "edited", 40);
+    let second = knowing(second, "crm", 40);
+    assert_eq!(
+        given(&second, Some(&first), &found("Ada", "edited", 5))
+            .unwrap()
+            .verdict,
+        Verdict::Updated
+    );
+}
+
+#[test]
+fn an_undone_edit_that_we_overtook_does_not_block_for_ever() {
+    let first = given(&moved(), None, &found("Ada", "old", 5)).unwrap().applied.unwrap();
+    let mut second = knowing(knowing(moved(), "shop", 30), "crm", 12);
+    second.fields.insert("email".to_owned(), "newest".into());
+    // old > x > old happened before our write of "new", and was read after it.
+    second.apps[0].words[1] = word("email", "old", 12);
+    assert_eq!(
+        given(&second, Some(&first), &found("Ada", "new", 5)).unwrap().verdict,
+        Verdict::Updated
+    );
+}
+
+#[test]
+fn older_records_change_nothing() {
+    let mut later = knowing(moved(), "shop", 30);
+    later.fields.insert("email".to_owned(), "newest".into());
+    let applied = given(&later, None, &found("Ada", "old", 5)).unwrap().applied.unwrap();
+    let plan = given(&moved(), Some(&applied), &found("Ada", "newest", 5)).unwrap();
+    assert_eq!(
+        (plan.verdict, plan.write, plan.mark, plan.applied),
+        (Verdict::Older, Write::Nothing, None, None)
+    );
+}
+
+#[test]
+fn a_record_given_twice_changes_nothing() {
+    let applied = given(&moved(), None, &found("Ada", "old", 5)).unwrap().applied.unwrap();
+    let plan = given(&moved(), Some(&applied), &found("Ada", "new", 5)).unwrap();
+    assert_eq!(
+        (plan.verdict, plan.write, plan.mark, plan.applied),
+        (Verdict::Nothing, Write::Nothing, None, None)
+    );
+}
+
+#[test]
+fn held_fields_are_left_alone() {
+    let mut record = moved();
+    record.held = vec!["email".to_owned()];
+    let plan = given(&record, None, &found("Ada", "old", 5)).unwrap();
+    assert_eq!((plan.verdict, plan.stale.len()), (Verdict::Nothing, 0));
+    record.apps.remove(0);
+    assert!(!written(&given(&record, None, &Found::Unknown).unwrap()).contains_key("email"));
+}
+
+#[test]
+fn counters_are_added_to_by_what_is_due_in_all() {
+    // The shop sold 3 and the crm 2 of 100: agreed 95, the crm's own 98, due to it in all -3.
+    let mut record = moved();
+    record.fields.insert("stock".to_owned(), 95.into());
+    record.apps[0].words[2] = word("stock", 98, 10);
+    let plan = given(&record, None, &found("Ada", "new", 98)).unwrap();
+    assert_eq!(written(&plan)["stock"], "95");
+    assert_eq!(
+        plan.mark.as_ref().unwrap().field("stock").unwrap().delivered,
+        Some(number("-3"))
+    );
+    let applied = plan.applied.unwrap();
+    assert_eq!(applied.counters["stock"], number("-3"));
+    // Again, while the crm has sold another 10 that we do not know of yet.
+    assert_eq!(
+        given(&record, Some(&applied), &found("Ada", "new", 85))
+            .unwrap()
+            .verdict,
+        Verdict::Nothing
+    );
+    // The shop sells 1 more.
+    let mut next = knowing(record, "shop", 30);
+    next.fields.insert("stock".to_owned(), 94.into());
+    let plan = given(&next, Some(&applied), &found("Ada", "new", 85)).unwrap();
+    assert_eq!(written(&plan)["stock"], "84");
+    assert_eq!(plan.applied.unwrap().counters["stock"], number("-4"));
+}
+
+#[test]
+fn a_word_that_had_not_seen_others_is_told_the_decision_once() {
+    let mut record = moved();
+    record.apps[0].words[1] = word("email", "new", 10);
+    record.apps[0].words[1].unseen.advance("shop", at(20));
+    let plan = given(&record, None, &found("Ada", "new", 5)).unwrap();
+    assert_eq!(
+        (plan.verdict, plan.mark.as_ref().unwrap().act),
+        (Verdict::Seen, Act::Seen)
+    );
+    assert_eq!(marked(&plan), ["email"]);
+    let applied = plan.applied.unwrap();
+    // Another field changes: nothing new to tell of this one.
+    let mut next = knowing(record, "shop", 30);
+    next.fields.insert("name".to_owned(), "Ada L".into());
+    assert_eq!(
+        marked(&given(&next, Some(&applied), &found("Ada", "new", 5)).unwrap()),
+        ["name"]
+    );
+    // Another word on it is news.
+    next.apps[0].words[1].unseen.advance("shop", at(30));
+    let plan = given(&next, Some(&applied), &found("Ada", "new", 5)).unwrap();
+    assert_eq!(marked(&plan), ["name", "email"]);
+    let decided = knowing(next, OPERATOR, 1);
+    let plan = given(&decided, plan.applied.as_ref(), &found("Ada L", "new", 5)).unwrap();
+    assert_eq!(plan.verdict, Verdict::Nothing);
+}
+
+#[test]
+fn another_row_of_the_app_has_no_past() {
+    let mut record = moved();
+    record.apps[0].made = Some(at(10));
+    let applied = given(&record, None, &found("Ada", "old", 5)).unwrap().applied.unwrap();
+    let mut applied = Applied {
+        counters: BTreeMap::from([("stock".to_owned(), number("-3"))]),
+        ..applied
+    };
+    // The same row, with another record.
+    let next = knowing(record.clone(), "shop", 30);
+    let plan = given(&next, Some(&applied), &found("Ada", "new", 2)).unwrap();
+    assert_eq!(written(&plan)["stock"], "5");
+    // Deleted and made again by the app: its own 5 is all there ever was.
+    let mut anew = next;
+    anew.apps[0].made = Some(at(50));
+    let plan = given(&anew, Some(&applied), &found("Ada", "new", 5)).unwrap();
+    assert_eq!(
+        (plan.verdict, plan.applied.unwrap().made),
+        (Verdict::Nothing, Some(at(50)))
+    );
+    // A row that we made and the app has not touched says nothing of where it was made.
+    anew.apps[0].made = None;
+    applied.counters.clear();
+    assert!(given(&anew, Some(&applied), &found("Ada", "new", 5)).unwrap().write == Write::Nothing);
+}
+
+#[test]
+fn a_deleted_entity_takes_its_row_with_it() {
+    let mut record = knowing(moved(), "shop", 30);
+    record.deleted = true;
+    let plan = given(&record, None, &found("Ada", "old", 5)).unwrap();
+    assert_eq!((plan.verdict, plan.mark.unwrap().act), (Verdict::Deleted, Act::Delete));
+    assert!(plan.applied.unwrap().removed);
+    let missing = given(&record, None, &Found::Missing(key())).unwrap();
+    assert_eq!((missing.verdict, missing.mark), (Verdict::Nothing, None));
+    let edited = given(&record, None, &found("Ada", "edited", 5)).unwrap();
+    assert_eq!((edited.verdict, edited.write), (Verdict::Stale, Write::Nothing));
+}
+
+#[test]
+fn a_row_that_the_app_deleted_stays_deleted() {
+    let mut record = moved();
+    record.apps[0].gone = true;
+    assert_eq!(address(&record, "crm", None), None);
+    let plan = given(&record, None, &Found::Unknown).unwrap();
+    assert_eq!((plan.verdict, plan.write), (Verdict::Nothing, Write::Nothing));
+}
+
+#[test]
+fn a_row_that_vanished_is_not_made_anew_before_we_know_why() {
+    let plan = given(&moved(), None, &Found::Missing(key())).unwrap();
+    assert_eq!((plan.verdict, plan.write), (Verdict::Stale, Write::Nothing));
+}
+
+#[test]
+fn a_row_whose_deletion_does_not_stand_comes_back_with_its_key() {
+    let mut record = moved();
+    record.apps[0].remake = true;
+    let plan = given(&record, None, &Found::Missing(key())).unwrap();
+    assert_eq!((plan.verdict, written(&plan)["id"].as_str()), (Verdict::Inserted, "7"));
+    assert_eq!(plan.mark.unwrap().row.as_deref(), Some(r#"{"id":7}"#));
+}
+
+#[test]
+fn a_row_that_we_deleted_comes_back_with_the_entity() {
+    let mut deleted = moved();
+    deleted.deleted = true;
+    let applied = given(&deleted, None, &found("Ada", "old", 5)).unwrap().applied.unwrap();
+    let mut alive = knowing(moved(), "shop", 40);
+    alive.apps.remove(0);
+    assert_eq!(address(&alive, "crm", Some(&applied)), Some(key()));
+    let plan = given(&alive, Some(&applied), &Found::Missing(key())).unwrap();
+    assert_eq!((plan.verdict, written(&plan)["id"].as_str()), (Verdict::Inserted, "7"));
+    let applied = plan.applied.unwrap();
+    assert!(!applied.removed && applied.counters["stock"] == number("5"));
+}
+
+#[test]
+fn a_field_nobody_reads_here_is_written_whatever_it_holds() {
+    let mut link = link();
+    link.direction = Direction::OutOf;
+    let plan = with_link(&link, &moved(), None, &found("Ada", "anything", 1)).unwrap();
+    assert_eq!(written(&plan)["email"], "\"new\"");
+    assert_eq!(written(&plan)["stock"], "5");
+}
+
+#[test]
+fn a_field_that_cannot_be_read_back_is_written_when_it_changes() {
+    let mut link = link();
+    link.fields[1].get = None;
+    link.fields[1].put = vec![("email".to_owned(), Expr::Lower(Box::new(Expr::name("email"))))];
+    let first = with_link(&link, &moved(), None, &found("Ada", "whatever", 5)).unwrap();
+    assert_eq!(first.verdict, Verdict::Updated);
+    let again = with_link(&link, &moved(), first.applied.as_ref(), &found("Ada", "whatever", 5)).unwrap();
+    assert_eq!(again.verdict, Verdict::Nothing);
+}
+
+#[test]
+fn what_a_column_would_round_is_refused() {
+    let mut record = moved();
+    record.counters.clear();
+    record.fields.insert("stock".to_owned(), "5.125".parse().unwrap());
+    let limits = Limits {
+        digits: BTreeMap::from([("stock".to_owned(), 2)]),
+        ..Limits::default()
+    };
+    let found = found("Ada", "new", 5);
+    let refused = plan(&Given {
+        pipeline: "acme",
+        link: &link(),
+        limits: &limits,
+        record: &record,
+        applied: None,
+        found: &found,
+    });
+    let reason = refused.unwrap_err().to_string();
+    assert!(reason.contains("stock") && !reason.contains("5.125"), "{reason}");
+}
+
+#[test]
+fn null_gives_way_to_the_apps_default_where_null_cannot_be() {
+    let mut record = moved();
+    record.apps.remove(0);
+    record.fields.insert("email".to_owned(), Value::Null);
+    let limits = Limits {
+        never_null: ["email".to_owned()].into(),
+        ..Limits::default()
+    };
+    let made = plan(&Given {
+        pipeline: "acme",
+        link: &link(),
+        limits: &limits,
+        record: &record,
+        applied: None,
+        found: &Found::Unknown,
+    })
+    .unwrap();
+    assert!(!written(&made).contains_key("email") && !marked(&made).contains(&"email"));
+    assert_eq!(
+        written(&given(&record, None, &Found::Unknown).unwrap())["email"],
+        "null"
+    );
+}
+
+#[test]
+fn positions_in_the_books_are_those_known_at_the_write() {
+    let applied = given(&moved(), None, &found("Ada", "old", 5)).unwrap().applied.unwrap();
+    assert_eq!(applied.fields["email"].word, Some(at(10)));
+    assert_eq!(applied.fields["email"].vector, moved().vector);
+    let text = serde_json::to_string(&applied).unwrap();
+    assert_eq!(serde_json::from_str::<Applied>(&text).unwrap(), applied);
+}
