@@ -114,7 +114,7 @@ impl<'a> Check<'a> {
     /// A key that is designed and not built.
     pub(super) fn later(&mut self, key: &Key, context: &str) {
         let (what, help) = later::of(&key.name);
-        let title = format!("`{}`: {what} is known, but not supported yet", key.name);
+        let title = format!("`{}` is known, but not supported yet ({what})", key.name);
         self.report("H190", key.span, context, title).why(later::WHY).help(help);
     }
 
