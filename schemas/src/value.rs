@@ -10,6 +10,10 @@ use std::str::FromStr;
 use bigdecimal::BigDecimal;
 use serde::{Deserialize, Serialize};
 
+/// How far the point may be from the digits: more than PostgreSQL's numeric has (131,072 before, 16,383 after the point).
+/// A text such as `1e999999999` would otherwise be gigabytes when it is written out.
+const EXPONENT_MAX: i64 = 150_000;
+
 /// An exact decimal number without trailing zeros: equal numbers are equal bytes.
 /// Serialised, it is its text.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -69,9 +73,10 @@ impl FromStr for Number {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        BigDecimal::from_str(text)
-            .map(Number::from)
-            .map_err(|_| ValueError(text.to_owned(), "number"))
+        let wrong = || ValueError(text.to_owned(), "number");
+        let decimal = BigDecimal::from_str(text).map_err(|_| wrong())?;
+        let exponent = decimal.as_bigint_and_exponent().1;
+        if exponent.abs() > EXPONENT_MAX { Err(wrong()) } else { Ok(Number::from(decimal)) }
     }
 }
 
@@ -232,6 +237,7 @@ mod tests {
         }
         assert_eq!("4000".parse::<Number>().unwrap().shift(-2), "40".parse().unwrap());
         assert_eq!("40".parse::<Number>().unwrap().shift(2).to_string(), "4000");
+        assert!("1e999999999".parse::<Number>().is_err() && "1e-999999999".parse::<Number>().is_err());
         assert_eq!("-0.00".parse::<Number>().unwrap().to_string(), "0");
     }
 
