@@ -25,6 +25,7 @@ use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use syncline_runtime::{Failure, Outcome};
 
 use crate::config::REQUEST_TIMEOUT_MS;
+use crate::ends::watermarks;
 use crate::error::{Said, failure, heals_by_itself, log};
 use crate::queues::{Bell, Fetched, Queues};
 use crate::{BusConfig, InRecord};
@@ -382,17 +383,6 @@ impl Drop for GroupConsumer {
 
 fn not_ours((topic, partition): &TopicPartition) -> Failure {
     Failure::transient("KAFKA_NOT_ASSIGNED", format!("{topic}[{partition}] is not ours"))
-}
-
-/// The first offset there is, and the one after the last that is committed.
-pub(crate) fn watermarks<C: ConsumerContext>(
-    consumer: &BaseConsumer<C>,
-    topic: &str,
-    partition: i32,
-) -> Outcome<(i64, i64)> {
-    consumer
-        .fetch_watermarks(topic, partition, Duration::from_millis(REQUEST_TIMEOUT_MS))
-        .map_err(|error| failure(&format!("ask for the ends of {topic}[{partition}]"), error))
 }
 
 /// Refuses an offset before the first record or behind the end: either way records are missing, and going on as if

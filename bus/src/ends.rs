@@ -9,14 +9,17 @@
 
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use syncline_runtime::Outcome;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use syncline_runtime::{Class, Outcome};
 
 use crate::BusConfig;
 use crate::config::REQUEST_TIMEOUT_MS;
-use crate::error::{Said, explain, failure};
+use crate::error::{Said, failure};
 
 const DECIDED_POLL_MS: u64 = 5;
+/// How long a partition may be without a leader.
+const LEADERLESS_MS_MAX: u64 = 5_000;
+const LEADERLESS_POLL_MS: u64 = 100;
 
 /// Asks for both ends of partitions.
 pub(crate) struct Ends {
@@ -73,13 +76,23 @@ pub(crate) fn client(config: &BusConfig, isolation: &str) -> Outcome<BaseConsume
         .map_err(|error| failure("create a client", error))
 }
 
-fn watermarks(client: &BaseConsumer<Said>, topic: &str, partition: i32) -> Outcome<(i64, i64)> {
-    client
-        .fetch_watermarks(topic, partition, Duration::from_millis(REQUEST_TIMEOUT_MS))
-        .map_err(|error| {
-            explain(
-                client,
-                failure(&format!("ask for the ends of {topic}[{partition}]"), error),
-            )
-        })
+/// The first offset there is, and the one behind the last that this consumer may see. A partition that is changing its
+/// leader, or was made a moment ago, is asked again.
+pub(crate) fn watermarks<C: ConsumerContext>(
+    client: &BaseConsumer<C>,
+    topic: &str,
+    partition: i32,
+) -> Outcome<(i64, i64)> {
+    let deadline = Instant::now() + Duration::from_millis(LEADERLESS_MS_MAX);
+    loop {
+        let asked = client.fetch_watermarks(topic, partition, Duration::from_millis(REQUEST_TIMEOUT_MS));
+        let failure = match asked {
+            Ok(marks) => return Ok(marks),
+            Err(error) => failure(&format!("ask for the ends of {topic}[{partition}]"), error),
+        };
+        if failure.class != Class::Transient || Instant::now() >= deadline {
+            return Err(failure);
+        }
+        std::thread::sleep(Duration::from_millis(LEADERLESS_POLL_MS));
+    }
 }

@@ -13,7 +13,7 @@ use syncline_runtime::{Failure, Outcome};
 
 use crate::consumer::in_range;
 use crate::ends::Ends;
-use crate::error::{Said, explain, failure, heals_by_itself};
+use crate::error::{Said, failure, heals_by_itself};
 use crate::{BusConfig, InRecord};
 
 /// How long an open transaction is waited for.

@@ -107,8 +107,8 @@ fn a_static_member_that_restarts_has_its_partitions_at_once() {
     let started = Instant::now();
     let mut consumer = join(&group, "0", &[&topic]);
     assert_eq!(until_assigned(&mut consumer).len(), 2);
-    // A member that is not known has to wait for the session of the old one: 6 s.
-    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    // A member that is not known has to wait for the session of the old one: 45 s.
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
 }
 
 #[test]
