@@ -74,6 +74,8 @@ struct MapStage<'a> {
     store: DiskStore,
     consumer: GroupConsumer,
     readiness: Readiness,
+    /// Shards of the crosswalk that are ours.
+    shards: BTreeSet<Shard>,
     assigned: Option<usize>,
 }
 
@@ -103,6 +105,7 @@ impl<'a> MapStage<'a> {
             consumer: GroupConsumer::new(&context.bus, &group, &context.instance, &topics)?,
             dead_letters: topic::dead_letters(&context.pipeline.name, STAGE).into(),
             readiness: Readiness::default(),
+            shards: BTreeSet::new(),
             assigned: None,
             context,
             routes,
@@ -129,7 +132,10 @@ impl<'a> MapStage<'a> {
             }
             match &batch.change {
                 Some(Change::Assigned(partitions)) => self.assigned(partitions)?,
-                Some(Change::Revoked) => self.readiness.forget(),
+                Some(Change::Revoked) => {
+                    self.readiness.forget();
+                    self.shards.clear();
+                }
                 None => {}
             }
             let quiet = batch.records.is_empty() && batch.change.is_none() && heard && !self.readiness.nearly();
@@ -153,6 +159,7 @@ impl<'a> MapStage<'a> {
         for shard in &shards {
             changelog::restore(&self.context.bus, &mut self.store, shard, &self.context.shutdown)?;
         }
+        self.shards = shards;
         let mut waiting = Vec::new();
         for (topic, partition) in partitions {
             if !self.is_loaded(topic, *partition)? {
@@ -254,7 +261,7 @@ impl<'a> MapStage<'a> {
             .iter()
             .find(|route| route.link.system == system && route.is_of(&mark));
         match route.filter(|_| mark.pipeline == self.context.pipeline.name) {
-            Some(route) => route.put(mapping::seen(system, &placed, mark), record, work),
+            Some(route) => self.put(route, mapping::seen(system, &placed, mark), record, work)?,
             None => skipped("mark of another pipeline"),
         }
         Ok(Ok(()))
@@ -292,7 +299,7 @@ impl<'a> MapStage<'a> {
                 mark: mark.as_ref().filter(|mark| route.is_of(mark)),
             };
             match self.map_row(&route, &input, record.partition, work)? {
-                Ok(mapping) => route.put(mapping, record, work),
+                Ok(mapping) => self.put(&route, mapping, record, work)?,
                 Err(refusal) => refused = Err(refusal),
             }
         }
@@ -318,6 +325,7 @@ impl<'a> MapStage<'a> {
         Ok(mapping::apply(&route.link, &route.entity, input, address, &known))
     }
 
+    /// What the crosswalk has. The old key of a row that moved may lie in another partition than its change.
     fn known(
         &mut self,
         route: &Route,
@@ -325,19 +333,67 @@ impl<'a> MapStage<'a> {
         partition: i32,
         work: &Work,
     ) -> Outcome<Result<Known, String>> {
-        let mut entry = |row: &_| -> Outcome<Result<Option<Crosswalk>, String>> {
-            let key = mapping::crosswalk_key(&route.link, row);
-            match work.overlay.get(&self.store, &route.shard(partition), &key)? {
-                Some(bytes) => Ok(self.schemas.read(&bytes, Crosswalk::decode)?.map(Some)),
-                None => Ok(Ok(None)),
+        let row = match self.entry(
+            &route.shard(partition),
+            &mapping::crosswalk_key(&route.link, &address.row),
+            work,
+        )? {
+            Ok(row) => row,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        let mut was = None;
+        if let Some(key) = address.was.as_ref().map(|was| mapping::crosswalk_key(&route.link, was)) {
+            for shard in self
+                .shards
+                .iter()
+                .filter(|shard| *shard.topic == *route.crosswalk)
+                .cloned()
+                .collect::<Vec<_>>()
+            {
+                match self.entry(&shard, &key, work)? {
+                    Ok(Some(entry)) => was = Some(entry),
+                    Ok(None) => {}
+                    Err(reason) => return Ok(Err(reason)),
+                }
             }
+        }
+        Ok(Ok(Known { row, was }))
+    }
+
+    fn entry(&mut self, shard: &Shard, key: &str, work: &Work) -> Outcome<Result<Option<Crosswalk>, String>> {
+        match work.overlay.get(&self.store, shard, key)? {
+            Some(bytes) => Ok(self.schemas.read(&bytes, Crosswalk::decode)?.map(Some)),
+            None => Ok(Ok(None)),
+        }
+    }
+
+    /// The shard that has the key, else that of the change.
+    fn shard_of(&self, route: &Route, key: &str, partition: i32, work: &Work) -> Outcome<i32> {
+        for shard in self.shards.iter().filter(|shard| *shard.topic == *route.crosswalk) {
+            if work.overlay.get(&self.store, shard, key)?.is_some() {
+                return Ok(shard.partition);
+            }
+        }
+        Ok(partition)
+    }
+
+    fn put(&self, route: &Route, mapping: Mapping, cause: &InRecord, work: &mut Work) -> Outcome<()> {
+        let (mapped, crosswalk) = match mapping {
+            Mapping::Nothing(Nothing(why)) => return Ok(skipped(why)),
+            Mapping::Said { mapped, crosswalk } => (mapped, crosswalk),
         };
-        let row = entry(&address.row)?;
-        let was = match &address.was {
-            Some(was) => entry(was)?,
-            None => Ok(None),
-        };
-        Ok(row.and_then(|row| Ok(Known { row, was: was? })))
+        for (key, entry) in crosswalk {
+            let partition = match entry.left_at {
+                Some(_) => self.shard_of(route, &key, cause.partition, work)?,
+                None => cause.partition,
+            };
+            route.put_crosswalk(key, &entry, partition, work);
+        }
+        let cid = mapped.cid.clone();
+        let value = MappedRecord::Said(*mapped).encode(route.mapped_id);
+        work.outputs
+            .push(Outgoing::keyed(&route.mapped, &cid, value).caused_by(cause));
+        Ok(())
     }
 
     /// Tells every partition of merge, and our own crosswalk.
@@ -400,21 +456,6 @@ impl Route {
 
     fn is_of(&self, mark: &Mark) -> bool {
         mark.entity == self.link.entity && mark.table == self.link.qualified_table()
-    }
-
-    fn put(&self, mapping: Mapping, cause: &InRecord, work: &mut Work) {
-        match mapping {
-            Mapping::Nothing(Nothing(why)) => skipped(why),
-            Mapping::Said { mapped, crosswalk } => {
-                for (key, entry) in crosswalk {
-                    self.put_crosswalk(key, &entry, cause.partition, work);
-                }
-                let cid = mapped.cid.clone();
-                let value = MappedRecord::Said(*mapped).encode(self.mapped_id);
-                work.outputs
-                    .push(Outgoing::keyed(&self.mapped, &cid, value).caused_by(cause));
-            }
-        }
     }
 
     fn put_crosswalk(&self, key: String, entry: &Crosswalk, partition: i32, work: &mut Work) {

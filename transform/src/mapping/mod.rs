@@ -3,8 +3,8 @@
 //!
 //! Which entity a row belongs to is asked in this order: the mark of our own insert (the sink knows whom it made the row
 //! for), the crosswalk, the crosswalk under the row's old key, and last the row's own values ([`crate::identity`]).
-//! A key that a row has left stays in the crosswalk with the position at which it was left: a repeated older event still
-//! finds its entity, and a new row that takes the key later does not inherit it.
+//! A key that a row has left stays in the crosswalk with the position at which it was left: a repeated older event is
+//! recognised, and a new row that takes the key later does not inherit the entity.
 
 use std::fmt;
 
@@ -83,13 +83,20 @@ pub struct Known {
 }
 
 impl Known {
-    /// The entity of the row, unless another row has left that key before.
-    fn cid(&self, position: Position) -> Option<&str> {
-        let entry = self.row.as_ref()?;
-        entry
-            .left_at
-            .is_none_or(|left| position <= left)
-            .then_some(entry.cid.as_str())
+    /// The entity of the row, unless the row that had this key went on under another.
+    fn cid(&self) -> Option<&str> {
+        self.row
+            .as_ref()
+            .filter(|entry| entry.left_at.is_none())
+            .map(|entry| entry.cid.as_str())
+    }
+
+    /// Whether the row went on under another key after this: then this was mapped before, and is read again.
+    fn is_past(&self, position: Position) -> bool {
+        self.row
+            .as_ref()
+            .and_then(|entry| entry.left_at)
+            .is_some_and(|left| position <= left)
     }
 }
 
@@ -142,6 +149,7 @@ pub fn apply(
     known: &Known,
 ) -> Result<Mapping, Refusal> {
     match &input.event.after {
+        _ if known.is_past(input.position) => Ok(Mapping::Nothing(Nothing("repeated after its row has moved"))),
         Some(after) if input.event.op != Op::Delete => present(link, entity, input, after, address, known),
         _ => Ok(deleted(link, input, address, known)),
     }
@@ -179,7 +187,7 @@ fn present(
     known: &Known,
 ) -> Result<Mapping, Refusal> {
     let fields = lens::get(link, after).map_err(|error| Refusal(error.to_string()))?;
-    let sticky = known.cid(input.position);
+    let sticky = known.cid();
     let inserted = input
         .mark
         .filter(|mark| mark.act == Act::Insert)
@@ -208,7 +216,7 @@ fn present(
 
 fn deleted(link: &Link, input: &Input<'_>, address: Address, known: &Known) -> Mapping {
     let marked = || input.mark.map(|mark| mark.cid.as_str());
-    let Some(cid) = known.cid(input.position).or_else(marked) else {
+    let Some(cid) = known.cid().or_else(marked) else {
         return Mapping::Nothing(Nothing("deleted before it was seen"));
     };
     let mapped = said(
