@@ -30,7 +30,9 @@ impl RowKey {
     /// The columns and their values, if the text is what [`RowKey::new`] makes.
     pub fn columns(&self) -> Option<BTreeMap<String, Value>> {
         let json: BTreeMap<String, serde_json::Value> = serde_json::from_str(&self.0).ok()?;
-        json.into_iter().map(|(name, value)| Some((name, value.to_string().parse().ok()?))).collect()
+        json.into_iter()
+            .map(|(name, value)| Some((name, value.to_string().parse().ok()?)))
+            .collect()
     }
 }
 
@@ -88,6 +90,7 @@ pub struct FieldValue {
 
 /// The records on `<pipeline>.mapped.<entity>`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(clippy::large_enum_variant, reason = "nearly every record is the large one, and none is kept in numbers")]
 pub enum MappedRecord {
     /// What one source says.
     Said(Mapped),

@@ -171,13 +171,20 @@ impl<S: Into<String>> FromIterator<(S, Position)> for Vector {
 
 impl From<Vector> for Vec<VectorEntry> {
     fn from(vector: Vector) -> Self {
-        vector.0.into_iter().map(|(source, position)| VectorEntry { source, position }).collect()
+        vector
+            .0
+            .into_iter()
+            .map(|(source, position)| VectorEntry { source, position })
+            .collect()
     }
 }
 
 impl From<Vec<VectorEntry>> for Vector {
     fn from(entries: Vec<VectorEntry>) -> Self {
-        entries.into_iter().map(|entry| (entry.source, entry.position)).collect()
+        entries
+            .into_iter()
+            .map(|entry| (entry.source, entry.position))
+            .collect()
     }
 }
 

@@ -63,7 +63,13 @@ pub fn value_subject(topic: &str) -> String {
 /// Kafka allows `[A-Za-z0-9._-]` and 249 characters.
 fn sanitize(name: &str) -> String {
     name.chars()
-        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '_' })
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') {
+                c
+            } else {
+                '_'
+            }
+        })
         .take(249)
         .collect()
 }
