@@ -17,7 +17,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use crate::postgres::client::current_thread_runtime;
 use crate::postgres::dsn::{Address, Binding, Dsn, Host};
 use crate::postgres::error::sql_failure;
-use crate::postgres::session::{Attempt, PINNED, numeric};
+use crate::postgres::session::{Attempt, PINNED, Session, numeric};
 use crate::postgres::tls;
 
 /// A connection for SQL.
@@ -103,6 +103,9 @@ async fn connect(dsn: &Dsn) -> Outcome<Client> {
 }
 
 async fn connect_to(host: &Host, attempt: Attempt, dsn: &Dsn) -> Outcome<Client> {
+    if attempt != Attempt::Tls && dsn.password.is_some() {
+        Session::probe(host, attempt, dsn).await?;
+    }
     let tls = MakeRustlsConnect::new(tls::client_config(dsn)?);
     let connected = config(host, attempt, dsn).connect(tls).await;
     let (client, mut connection) = connected.map_err(|error| sql_failure(&error, "connecting to the source"))?;
@@ -144,6 +147,7 @@ fn config(host: &Host, attempt: Attempt, dsn: &Dsn) -> Config {
         }
     }
     config.ssl_mode(match attempt {
+        _ if matches!(host.address, Address::Unix(_)) => PgSslMode::Disable,
         Attempt::Plain => PgSslMode::Disable,
         Attempt::TlsIfOffered => PgSslMode::Prefer,
         Attempt::Tls => PgSslMode::Require,

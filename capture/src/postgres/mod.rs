@@ -43,6 +43,9 @@ pub mod control;
 /// What the catalogue says of a table.
 pub mod catalog;
 
+/// The slot's state.
+pub mod slot;
+
 /// What must be true before capture begins.
 pub mod setup;
 

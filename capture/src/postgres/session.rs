@@ -48,6 +48,8 @@ pub struct SessionSettings {
     pub message_bytes_max: usize,
     /// After how long without an answer the server gives this session, and its hold on the slot, up.
     pub wal_sender_timeout_ms: u64,
+    /// In replication mode, in which SQL is understood too (but neither parameters nor pipelines).
+    pub replication: bool,
 }
 
 impl Default for SessionSettings {
@@ -55,6 +57,7 @@ impl Default for SessionSettings {
         Self {
             message_bytes_max: 1 << 30,
             wal_sender_timeout_ms: 15_000,
+            replication: true,
         }
     }
 }
@@ -93,6 +96,19 @@ pub struct Session {
 }
 
 impl Session {
+    /// Whether the login works and keeps its password, before it is left to a client that would send a password in the
+    /// clear if only the server asked for it. In a mode of its own: a role for SQL need not be one for replication.
+    pub async fn probe(host: &Host, attempt: Attempt, dsn: &Dsn) -> Outcome<()> {
+        let settings = SessionSettings {
+            replication: false,
+            ..SessionSettings::default()
+        };
+        match timeout(dsn.connect_timeout, Self::connect_to(host, attempt, dsn, &settings)).await {
+            Ok(session) => session.map(|_| ()),
+            Err(_) => Err(no_answer(host, dsn.connect_timeout)),
+        }
+    }
+
     /// Logs in to the first server that answers, in replication mode.
     pub async fn connect(dsn: &Dsn, settings: &SessionSettings) -> Outcome<Self> {
         let mut first = None;
@@ -133,13 +149,13 @@ impl Session {
         let mut parameters = vec![
             ("user", dsn.user.as_str()),
             ("database", dsn.dbname.as_str()),
-            ("replication", "database"),
             (
                 "application_name",
                 dsn.application_name.as_deref().unwrap_or("syncline-capture"),
             ),
             ("wal_sender_timeout", patience.as_str()),
         ];
+        parameters.extend(settings.replication.then_some(("replication", "database")));
         parameters.extend_from_slice(PINNED);
         parameters.extend(dsn.options.as_deref().map(|options| ("options", options)));
         frontend::startup_message(parameters, &mut self.wire.output).map_err(|error| unsendable(&error))?;

@@ -8,12 +8,12 @@ use std::fmt::Write as _;
 
 use sha2::{Digest as _, Sha256};
 use syncline_runtime::failure::{Class, Failure, Outcome};
-use syncline_schemas::position::Lsn;
 
 use crate::postgres::catalog::{self, TableInfo};
-use crate::postgres::control::{Control, read_lsn};
+use crate::postgres::control::Control;
 use crate::postgres::pgoutput::ReplicaIdentity;
 use crate::postgres::quote::{Ident, TableName};
+pub use crate::postgres::slot::{SlotState, drop_slot, slot_state};
 
 /// What the pipeline needs of a source.
 #[derive(Clone, Debug)]
@@ -360,95 +360,6 @@ fn run_or_hint(control: &Control, statement: &str, doing: &str) -> Outcome<()> {
             _ => Failure::definite("PUBLICATION_MISSING", failure.message)
                 .hint(format!("as an owner of the tables: {statement};")),
         })
-}
-
-// ---- the slot ----
-
-/// A replication slot.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SlotState {
-    /// Name.
-    pub name: String,
-    /// Its plug-in, `None` for a physical slot.
-    pub plugin: Option<String>,
-    /// Its database.
-    pub database: Option<String>,
-    /// The process that streams it.
-    pub active_pid: Option<i32>,
-    /// The log is kept from here on.
-    pub restart_lsn: Option<Lsn>,
-    /// What was confirmed last: the server never sends again what committed before.
-    pub confirmed_flush: Option<Lsn>,
-    /// `reserved`, `extended`, `unreserved`, `lost`.
-    pub wal_status: Option<String>,
-    /// How many bytes of log may still be written before the slot is in danger; `None` if there is no limit.
-    pub safe_wal_bytes: Option<i64>,
-    /// How many bytes of log it holds back.
-    pub retained_bytes: i64,
-    /// Why the server gave it up (from PostgreSQL 17).
-    pub invalidation: Option<String>,
-}
-
-impl SlotState {
-    /// Whether it is one of ours and of any use.
-    fn check(&self, control: &Control) -> Outcome<()> {
-        let row = control.one("SELECT current_database()::text", &[], "checking the slot")?;
-        let database: String = row.get(0);
-        let name = &self.name;
-        if self.plugin.as_deref() != Some("pgoutput") || self.database.as_ref() != Some(&database) {
-            let text = format!(
-                "the slot {name:?} is not for pgoutput in the database {database:?}: it belongs to somebody else"
-            );
-            return Err(Failure::definite("SLOT_FOREIGN", text).hint("name another slot in the pipeline file"));
-        }
-        if self.wal_status.as_deref() == Some("lost") || self.invalidation.is_some() {
-            let why = self
-                .invalidation
-                .as_deref()
-                .unwrap_or("its log was removed: see max_slot_wal_keep_size");
-            let text = format!("the server has given up the slot {name:?} ({why})");
-            return Err(Failure::definite("SLOT_LOST", text).hint("the source must be read anew (--resnapshot)"));
-        }
-        if self.wal_status.as_deref() == Some("unreserved") {
-            tracing::warn!(
-                slot = name,
-                "is about to be lost: it holds back more log than max_slot_wal_keep_size allows"
-            );
-        }
-        Ok(())
-    }
-}
-
-/// Reads a slot.
-pub fn slot_state(control: &Control, name: &str) -> Outcome<Option<SlotState>> {
-    let sql =
-        "SELECT plugin::text, database::text, active_pid, restart_lsn::text, confirmed_flush_lsn::text, wal_status,
-                      safe_wal_size, coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::int8,
-                      to_jsonb(s)->>'invalidation_reason'
-                 FROM pg_replication_slots s WHERE slot_name = $1";
-    let rows = control.rows(sql, &[&name], &format!("reading the slot {name:?}"))?;
-    let Some(row) = rows.first() else { return Ok(None) };
-    let lsn = |index: usize| row.get::<_, Option<&str>>(index).map(read_lsn).transpose();
-    Ok(Some(SlotState {
-        name: name.to_owned(),
-        plugin: row.get(0),
-        database: row.get(1),
-        active_pid: row.get(2),
-        restart_lsn: lsn(3)?,
-        confirmed_flush: lsn(4)?,
-        wal_status: row.get(5),
-        safe_wal_bytes: row.get(6),
-        retained_bytes: row.get(7),
-        invalidation: row.get(8),
-    }))
-}
-
-/// Drops a slot. For a re-snapshot that somebody asked for, never by itself.
-pub fn drop_slot(control: &Control, name: &str) -> Outcome<()> {
-    let doing = format!("dropping the slot {name:?}");
-    control
-        .rows("SELECT pg_drop_replication_slot($1)", &[&name], &doing)
-        .map(|_| ())
 }
 
 #[cfg(test)]

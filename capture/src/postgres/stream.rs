@@ -23,7 +23,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::postgres::client::server_failure;
 use crate::postgres::handover::{Batch, Bounds, Handover};
-use crate::postgres::pgoutput::{Decoder, Message};
+use crate::postgres::pgoutput::{Decoder, Message, OldTuple, TupleCell};
 use crate::postgres::wire::{Frame, Wire};
 use crate::source::{Incoming, Source};
 
@@ -180,6 +180,15 @@ enum Turn {
     Read,
 }
 
+/// What one read has brought.
+#[derive(Default)]
+struct Taken {
+    items: Vec<Incoming>,
+    bytes: usize,
+    /// The server wants an answer.
+    asked: bool,
+}
+
 impl Reader {
     async fn run(mut self) -> Outcome<()> {
         let mut ticks = interval(Duration::from_millis(self.settings.status_interval_ms.max(1)));
@@ -227,64 +236,60 @@ impl Reader {
     /// Turns all that has been read into one batch.
     async fn take_in(&mut self) -> Outcome<()> {
         self.last_heard = Instant::now();
-        let mut items = Vec::new();
-        let mut bytes = 0;
-        let mut asked = false;
-        let mut result = Ok(());
-        while let Some(frame) = self.wire.buffered()? {
-            bytes += frame.body.len() + MESSAGE_OVERHEAD_BYTES;
-            match self.frame(frame, &mut items) {
-                Ok(reply) => asked |= reply,
-                Err(failure) => {
-                    result = Err(failure);
-                    break;
-                }
-            }
+        let mut taken = Taken::default();
+        let result = self.take_buffered(&mut taken);
+        if let Some(lsn) = self.idle.due(taken.asked) {
+            taken.items.push(Incoming::Idle { lsn });
         }
-        if let Some(lsn) = self.idle.due(asked) {
-            items.push(Incoming::Idle { lsn });
-        }
-        self.hand_over(items, bytes);
+        // What came before a failure is handed over all the same.
+        self.hand_over(taken.items, taken.bytes);
         result?;
-        if asked { self.report(false).await } else { Ok(()) }
+        if taken.asked { self.report(false).await } else { Ok(()) }
+    }
+
+    fn take_buffered(&mut self, taken: &mut Taken) -> Outcome<()> {
+        while let Some(frame) = self.wire.buffered()? {
+            self.frame(frame, taken)?;
+        }
+        Ok(())
     }
 
     fn hand_over(&self, items: Vec<Incoming>, bytes: usize) {
         self.handover.push(Batch { items, bytes });
     }
 
-    /// Takes one frame. Whether the server wants an answer.
-    fn frame(&mut self, frame: Frame, items: &mut Vec<Incoming>) -> Outcome<bool> {
-        let doing = "reading the log";
+    fn frame(&mut self, frame: Frame, taken: &mut Taken) -> Outcome<()> {
         match frame.tag {
-            b'd' => self.copy_data(frame.body, items),
-            b'E' => Err(server_failure(&frame, doing)),
-            b'N' | b'S' | b'A' => Ok(false),
+            b'd' => self.copy_data(frame.body, taken),
+            b'E' => Err(server_failure(&frame, "reading the log")),
+            b'N' | b'S' | b'A' => Ok(()),
             b'c' | b'C' | b'Z' => Err(Failure::transient("SOURCE_CONNECTION", "the server ended the stream")),
             _ => Err(broken("a message that does not belong in a stream")),
         }
     }
 
-    fn copy_data(&mut self, mut body: Bytes, items: &mut Vec<Incoming>) -> Outcome<bool> {
+    fn copy_data(&mut self, mut body: Bytes, taken: &mut Taken) -> Outcome<()> {
         match body.try_get_u8() {
-            Ok(b'w') => self.log_data(body, items).map(|()| false),
-            Ok(b'k') => self.keepalive(body),
+            Ok(b'w') => self.log_data(body, taken),
+            Ok(b'k') => self.keepalive(body, taken),
             _ => Err(broken("a message of unknown kind in the stream")),
         }
     }
 
     /// XLogData: where it starts, where the log ends, when it was sent, and the message.
-    fn log_data(&mut self, mut body: Bytes, items: &mut Vec<Incoming>) -> Outcome<()> {
+    fn log_data(&mut self, mut body: Bytes, taken: &mut Taken) -> Outcome<()> {
         let (Ok(start), Ok(end), Ok(_sent)) = (body.try_get_u64(), body.try_get_u64(), body.try_get_i64()) else {
             return Err(broken("a message of the log that is cut short"));
         };
+        let lsn = Lsn(start);
+        let length = body.len();
         let message = self.decoder.decode(body).map_err(|error| {
             Failure::definite(
                 "LOG_UNREADABLE",
-                format!("the message at {} of the log cannot be read: {error}", Lsn(start)),
+                format!("the message at {lsn} of the log cannot be read: {error}"),
             )
         })?;
-        self.received = self.received.max(Lsn(start)).max(Lsn(end));
+        self.received = self.received.max(lsn).max(Lsn(end));
         match &message {
             Message::Begin(_) | Message::StreamStart(_) => self.in_transaction = true,
             Message::Commit(commit) => {
@@ -294,17 +299,15 @@ impl Reader {
             Message::StreamStop => self.in_transaction = false,
             _ => {}
         }
-        // What stands before it has been overtaken: the message itself moves the position.
+        // An idle position that still waits has been overtaken: the message moves the slot itself.
         self.idle.pending = None;
-        items.push(Incoming::Log {
-            lsn: Lsn(start),
-            message,
-        });
+        taken.bytes += length + MESSAGE_OVERHEAD_BYTES + cells(&message) * size_of::<TupleCell>();
+        taken.items.push(Incoming::Log { lsn, message });
         Ok(())
     }
 
     /// Keepalive: how far the server has read its log, and whether it wants an answer.
-    fn keepalive(&mut self, mut body: Bytes) -> Outcome<bool> {
+    fn keepalive(&mut self, mut body: Bytes, taken: &mut Taken) -> Outcome<()> {
         let (Ok(end), Ok(_sent), Ok(reply)) = (body.try_get_u64(), body.try_get_i64(), body.try_get_u8()) else {
             return Err(broken("a keepalive that is cut short"));
         };
@@ -313,7 +316,8 @@ impl Reader {
         if !self.in_transaction {
             self.idle.reached(Lsn(end));
         }
-        Ok(reply != 0)
+        taken.asked |= reply != 0;
+        Ok(())
     }
 
     /// Standby status update: written = received, flushed = applied = confirmed.
@@ -384,6 +388,20 @@ impl Idle {
         self.handed = lsn;
         self.last = Some(Instant::now());
         Some(lsn)
+    }
+}
+
+/// How many cells a message holds; a NULL takes as much memory as any other.
+fn cells(message: &Message) -> usize {
+    let old = |old: &OldTuple| match old {
+        OldTuple::None => 0,
+        OldTuple::Key(tuple) | OldTuple::Full(tuple) => tuple.len(),
+    };
+    match message {
+        Message::Insert(insert) => insert.new.len(),
+        Message::Update(update) => update.new.len() + old(&update.old),
+        Message::Delete(delete) => old(&delete.old),
+        _ => 0,
     }
 }
 
