@@ -98,6 +98,16 @@ pub fn end_offsets(config: &BusConfig, topic: &str) -> Outcome<BTreeMap<i32, i64
         .collect()
 }
 
+/// The names of all topics, but for Kafka's own.
+pub fn topics(config: &BusConfig) -> Outcome<Vec<String>> {
+    let looker = looker(config)?;
+    let metadata = looker
+        .fetch_metadata(None, Duration::from_millis(REQUEST_TIMEOUT_MS))
+        .map_err(|error| explain(&looker, failure("look at the cluster", error)))?;
+    let names = metadata.topics().iter().map(|topic| topic.name().to_owned());
+    Ok(names.filter(|name| !name.starts_with("__")).collect())
+}
+
 /// Removes topics; one that does not exist is as good as removed.
 pub fn delete(config: &BusConfig, topics: &[&str]) -> Outcome<()> {
     Admin::new(config)?.delete(topics)

@@ -2,7 +2,8 @@
 //!
 //! The end is where the partition ended for readers of committed records when this was opened (the last stable offset).
 //! It is a position: a partition that ends in an aborted transaction or a marker ends all the same. A transaction that
-//! is open when this is opened is waited for, because its outcome may have been decided already without being visible.
+//! is open when this is opened is waited for, because its outcome may have been decided already without being visible;
+//! what happens after that wait is the difference between `open` and `open_decided`.
 
 use std::time::{Duration, Instant};
 
@@ -12,12 +13,14 @@ use rdkafka::{Offset, TopicPartitionList};
 use syncline_runtime::{Failure, Outcome};
 
 use crate::consumer::in_range;
-use crate::ends::Ends;
+use crate::ends::{End, Ends};
 use crate::error::{Said, failure, heals_by_itself};
 use crate::{BusConfig, InRecord};
 
 /// How long an open transaction is waited for.
-const UNDECIDED_MS_MAX: u64 = 10_000;
+const UNDECIDED_MS_MAX: u64 = 2_000;
+/// The same where its records must not be missed.
+const DECIDED_MS_MAX: u64 = 10_000;
 
 impl ConsumerContext for Said {}
 
@@ -30,17 +33,29 @@ pub struct PartitionReader {
 }
 
 impl PartitionReader {
-    /// Opens a partition at an offset; 0 is the beginning, wherever that is now.
+    /// Opens a partition at an offset; 0 is the beginning, wherever that is now. It ends before the first transaction
+    /// that stays open.
     pub fn open(config: &BusConfig, topic: &str, partition: i32, from_offset: i64) -> Outcome<Self> {
+        let end = Ends::new(config)?.of(topic, partition, Duration::from_millis(UNDECIDED_MS_MAX))?;
+        Self::open_until(config, topic, partition, from_offset, end)
+    }
+
+    /// The same, but refuses a partition with a transaction that stays open. For state: if that transaction is
+    /// committed after all, its input counts as read, and state restored without it would lack it for ever.
+    pub fn open_decided(config: &BusConfig, topic: &str, partition: i32, from_offset: i64) -> Outcome<Self> {
+        let end = Ends::new(config)?.of(topic, partition, Duration::from_millis(DECIDED_MS_MAX))?;
+        if !end.decided {
+            return Err(undecided(topic, partition, end.stable));
+        }
+        Self::open_until(config, topic, partition, from_offset, end)
+    }
+
+    fn open_until(config: &BusConfig, topic: &str, partition: i32, from_offset: i64, end: End) -> Outcome<Self> {
         // A consumer needs the name of a group to fetch at all; nothing is ever committed under it.
         let client = config.for_consumer("syncline-reader", None);
         let consumer: BaseConsumer<Said> = client
             .create_with_context(Said::default())
             .map_err(|error| failure("create a reader", error))?;
-        let end = Ends::new(config)?.of(topic, partition, Duration::from_millis(UNDECIDED_MS_MAX))?;
-        if !end.decided {
-            return Err(undecided(topic, partition, end.stable));
-        }
         let position = if from_offset == 0 { end.first } else { from_offset };
         in_range(&(topic.to_owned(), partition), position, (end.first, end.stable))?;
         let mut list = TopicPartitionList::new();

@@ -23,7 +23,7 @@ const PROGRESS_FROM_ROWS: u64 = 10_000;
 /// Brings the shard up to the end of its changelog.
 pub fn restore(bus: &BusConfig, store: &mut impl EntityStore, shard: &Shard, shutdown: &Shutdown) -> Outcome<()> {
     let from = store.offset(shard)?.unwrap_or(0);
-    let mut reader = match PartitionReader::open(bus, &shard.topic, shard.partition, from) {
+    let mut reader = match PartitionReader::open_decided(bus, &shard.topic, shard.partition, from) {
         Ok(reader) => reader,
         Err(failure) if from > 0 && is_gap(&failure) => {
             tracing::warn!(
@@ -32,7 +32,7 @@ pub fn restore(bus: &BusConfig, store: &mut impl EntityStore, shard: &Shard, shu
                 from,
                 "the changelog no longer has this"
             );
-            PartitionReader::open(bus, &shard.topic, shard.partition, 0)?
+            PartitionReader::open_decided(bus, &shard.topic, shard.partition, 0)?
         }
         Err(failure) => return Err(failure),
     };
