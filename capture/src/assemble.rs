@@ -16,7 +16,7 @@ use syncline_schemas::mark::{self, Mark, PlacedMark};
 use syncline_schemas::position::{Lsn, Position};
 use syncline_schemas::progress::MarkRecord;
 
-use crate::envelope::{self, Circumstances, Image, Misfit, Registered};
+use crate::envelope::{self, Circumstances, Image, Misfit, Other, Registered};
 use crate::keys;
 use crate::marks::{Found, Marks};
 use crate::postgres::pgoutput::{
@@ -175,8 +175,8 @@ impl Assembler {
     ) -> Result<(), AssembleError> {
         self.records.clear();
         self.entry(registered, position, |writer| {
-            let key = writer.key(row, None)?;
-            let value = writer.value(Image::None, Image::Row(row, None), circumstances)?;
+            let key = writer.key(row, Other::None)?;
+            let value = writer.value(Image::None, Image::Row(row, Other::None), circumstances)?;
             Ok((key, Some(value)))
         })
     }
@@ -242,7 +242,14 @@ impl Assembler {
             return Ok(());
         };
         let mark = self.mark_of(&registered, true, &insert.new, None);
-        self.change(at, 'c', &registered, position, mark, Sides::after(&insert.new, None))
+        self.change(
+            at,
+            'c',
+            &registered,
+            position,
+            mark,
+            Sides::after(&insert.new, Other::None),
+        )
     }
 
     fn delete(&mut self, at: Moment, delete: &Delete) -> Result<(), AssembleError> {
@@ -260,15 +267,15 @@ impl Assembler {
             return Ok(());
         };
         let old = old_row(&update.old);
-        let other = old.map(|(row, _)| row);
+        let other = other_side(&update.old);
         if let Some((old, before)) = old
-            && moves(&registered, position, old, &update.new)?
+            && moves(&registered, position, old, &update.new, other)?
         {
-            return self.key_change(at, &registered, position, &update.new, old, before);
+            return self.key_change(at, &registered, position, &update.new, other, (old, before));
         }
-        let mark = self.mark_of(&registered, false, &update.new, other.map(Vec::as_slice));
+        let mark = self.mark_of(&registered, false, &update.new, other.cells());
         let before = match &update.old {
-            OldTuple::Full(old) => Image::Row(old, None),
+            OldTuple::Full(old) => Image::Row(old, Other::None),
             OldTuple::None | OldTuple::Key(_) => Image::None,
         };
         let sides = Sides {
@@ -285,8 +292,8 @@ impl Assembler {
         registered: &Arc<Registered>,
         away: Position,
         new: &Tuple,
-        old: &Tuple,
-        before: Image<'_>,
+        other: Other<'_>,
+        (old, before): (&Tuple, Image<'_>),
     ) -> Result<(), AssembleError> {
         let here = self.next_position()?;
         let mark = match self.mark_of(registered, false, old, None) {
@@ -303,7 +310,7 @@ impl Assembler {
         self.tombstone(registered, away, old, Some((Moved::Away, new_key)))?;
         let sides = Sides {
             moved: Some((Moved::Here, old_key)),
-            ..Sides::after(new, Some(old))
+            ..Sides::after(new, other)
         };
         self.change(at, 'c', registered, here, mark, sides)
     }
@@ -424,7 +431,7 @@ impl Assembler {
         if position <= self.stored {
             return Ok(());
         }
-        self.entry(registered, position, |writer| Ok((writer.key(row, None)?, None)))?;
+        self.entry(registered, position, |writer| Ok((writer.key(row, Other::None)?, None)))?;
         if let Some(entry) = self.records.rows.last_mut() {
             entry.moved = moved;
         }
@@ -476,7 +483,7 @@ struct Moment {
 struct Sides<'a> {
     before: Image<'a>,
     after: Image<'a>,
-    key_row: Option<(&'a [TupleCell], Option<&'a [TupleCell]>)>,
+    key_row: Option<(&'a [TupleCell], Other<'a>)>,
     moved: Option<(Moved, Arc<str>)>,
 }
 
@@ -490,8 +497,7 @@ impl<'a> Sides<'a> {
         }
     }
 
-    fn after(row: &'a Tuple, other: Option<&'a Tuple>) -> Self {
-        let other = other.map(Vec::as_slice);
+    fn after(row: &'a Tuple, other: Other<'a>) -> Self {
         Self {
             after: Image::Row(row, other),
             key_row: Some((row, other)),
@@ -502,7 +508,7 @@ impl<'a> Sides<'a> {
     fn before(row: &'a Tuple, before: Image<'a>) -> Self {
         Self {
             before,
-            key_row: Some((row, None)),
+            key_row: Some((row, Other::None)),
             ..Self::none()
         }
     }
@@ -515,7 +521,7 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    fn key(&mut self, row: &[TupleCell], other: Option<&[TupleCell]>) -> Result<Bytes, Misfit> {
+    fn key(&mut self, row: &[TupleCell], other: Other<'_>) -> Result<Bytes, Misfit> {
         envelope::key(self.registered, row, other, self.out)
     }
 
@@ -544,28 +550,43 @@ impl Transaction {
     }
 }
 
+/// The old row and how much of it may be believed.
+fn old_row(old: &OldTuple) -> Option<(&Tuple, Image<'_>)> {
+    match old {
+        OldTuple::None => None,
+        OldTuple::Key(row) => Some((row, Image::Key(row))),
+        OldTuple::Full(row) => Some((row, Image::Row(row, Other::None))),
+    }
+}
+
+/// The old row as a source of what the new one leaves out.
+fn other_side(old: &OldTuple) -> Other<'_> {
+    match old {
+        OldTuple::None => Other::None,
+        OldTuple::Key(row) => Other::Key(row),
+        OldTuple::Full(row) => Other::Full(row),
+    }
+}
+
 /// Whether the update gave the row another key. With identity full the whole old row is there, else only a key.
-fn moves(registered: &Registered, position: Position, old: &Tuple, new: &Tuple) -> Result<bool, AssembleError> {
+fn moves(
+    registered: &Registered,
+    position: Position,
+    old: &Tuple,
+    new: &Tuple,
+    other: Other<'_>,
+) -> Result<bool, AssembleError> {
     let mut keys = Vec::new();
     let misfit = |misfit| AssembleError::Misfit {
         table: registered.table.full_name(),
         position,
         misfit,
     };
-    let before = envelope::key(registered, old, None, &mut keys).map_err(misfit)?;
-    let after = envelope::key(registered, new, Some(old), &mut keys).map_err(misfit)?;
+    let before = envelope::key(registered, old, Other::None, &mut keys).map_err(misfit)?;
+    let after = envelope::key(registered, new, other, &mut keys).map_err(misfit)?;
     Ok(before
         .zip(after)
         .is_some_and(|(before, after)| keys[before] != keys[after]))
-}
-
-/// The old row and how much of it may be believed.
-fn old_row(old: &OldTuple) -> Option<(&Tuple, Image<'_>)> {
-    match old {
-        OldTuple::None => None,
-        OldTuple::Key(row) => Some((row, Image::Key(row))),
-        OldTuple::Full(row) => Some((row, Image::Row(row, None))),
-    }
 }
 
 fn unsaid_json(columns: &[crate::table::Column], unsaid: &[usize]) -> Option<Arc<str>> {
@@ -575,3 +596,6 @@ fn unsaid_json(columns: &[crate::table::Column], unsaid: &[usize]) -> Option<Arc
     let names: Vec<&str> = unsaid.iter().map(|&index| columns[index].field.as_str()).collect();
     Some(serde_json::Value::from(names).to_string().into())
 }
+
+#[cfg(test)]
+mod tests;

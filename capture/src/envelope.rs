@@ -83,10 +83,31 @@ impl Registered {
 pub enum Image<'a> {
     /// Nothing.
     None,
-    /// The row; a cell that it leaves out is taken from the other row, if there is one.
-    Row(&'a [TupleCell], Option<&'a [TupleCell]>),
+    /// The row; a cell that it leaves out may be taken from the other row.
+    Row(&'a [TupleCell], Other<'a>),
     /// The key; the other cells say nothing.
     Key(&'a [TupleCell]),
+}
+
+/// What the log holds of the row at the other side of the change, and how much of it may be believed.
+#[derive(Clone, Copy, Debug)]
+pub enum Other<'a> {
+    /// Nothing.
+    None,
+    /// The key: NULL in any other column is no NULL.
+    Key(&'a [TupleCell]),
+    /// The whole row.
+    Full(&'a [TupleCell]),
+}
+
+impl<'a> Other<'a> {
+    /// The cells, whatever they are worth.
+    pub fn cells(self) -> Option<&'a [TupleCell]> {
+        match self {
+            Other::None => None,
+            Other::Key(cells) | Other::Full(cells) => Some(cells),
+        }
+    }
 }
 
 /// The circumstances of a change.
@@ -119,7 +140,7 @@ fn frame(id: u32, out: &mut Vec<u8>) {
 pub fn key(
     registered: &Registered,
     row: &[TupleCell],
-    other: Option<&[TupleCell]>,
+    other: Other<'_>,
     out: &mut Vec<u8>,
 ) -> Result<Option<Range<usize>>, Misfit> {
     let Some(id) = registered.key_id else { return Ok(None) };
@@ -128,8 +149,9 @@ pub fn key(
     let start = out.len();
     frame(id, out);
     for &index in &table.key {
-        match written(table, index, present(&row[index], other, index), out)? {
-            Some(Written::Value) => (),
+        let cell = present(table, &row[index], other, index);
+        match written(table, index, cell, out)? {
+            Some(Written::Value) if !matches!(cell, TupleCell::Unchanged) => (),
             _ => {
                 return Err(Misfit::KeyAbsent {
                     column: table.columns[index].name.clone(),
@@ -168,8 +190,13 @@ fn check_shape(table: &Table, row: &[TupleCell]) -> Result<(), Misfit> {
 }
 
 /// The cell, or that of the other row where this one leaves it out.
-fn present<'a>(cell: &'a TupleCell, other: Option<&'a [TupleCell]>, index: usize) -> &'a TupleCell {
-    match (cell, other.and_then(|other| other.get(index))) {
+fn present<'a>(table: &Table, cell: &'a TupleCell, other: Other<'a>, index: usize) -> &'a TupleCell {
+    let elsewhere = match other {
+        Other::Full(other) => other.get(index),
+        Other::Key(other) if table.key.contains(&index) => other.get(index),
+        Other::Key(_) | Other::None => None,
+    };
+    match (cell, elsewhere) {
         (TupleCell::Unchanged, Some(other)) => other,
         _ => cell,
     }
@@ -182,7 +209,7 @@ fn image(table: &Table, image: Image<'_>, out: &mut Vec<u8>, unsaid: &mut Vec<us
             check_shape(table, row)?;
             out.push(avro::SECOND);
             for (index, cell) in row.iter().enumerate() {
-                column(table, index, present(cell, other, index), out, unsaid)?;
+                column(table, index, present(table, cell, other, index), out, unsaid)?;
             }
         }
         Image::Key(row) => {

@@ -1,0 +1,564 @@
+//! Capture as a process, on a real PostgreSQL, a real Kafka and a real registry (`deploy/stack.sh up`; PG_DSN,
+//! BOOTSTRAP, REGISTRY say where). Judged by what a reader of committed records finds in the topics.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use syncline_bus::{BusConfig, InRecord, PartitionReader, Registry, admin};
+use syncline_capture::postgres::control::Control;
+use syncline_capture::postgres::dsn::Dsn;
+use syncline_schemas::codec::{ParsedSchema, Wire, frame_id};
+use syncline_schemas::envelope::{self, ChangeEvent, Op, POSITION_HEADER};
+use syncline_schemas::lens::Cell;
+use syncline_schemas::position::Position;
+use syncline_schemas::progress::MarkRecord;
+use syncline_schemas::topic;
+use syncline_schemas::value::Value;
+
+/// How long a run of capture may take on a machine that does much else.
+const RUN_S_MAX: u64 = 180;
+
+fn setting(name: &str) -> String {
+    std::env::var(name)
+        .unwrap_or_else(|_| panic!("{name} is not set: deploy/stack.sh up; eval \"$(deploy/stack.sh env)\""))
+}
+
+/// A database of its own and the pipeline that captures it.
+struct App {
+    name: String,
+    control: Control,
+    dsn: String,
+    directory: tempfile::TempDir,
+    registry: Registry,
+}
+
+impl App {
+    fn new(tables: &str, delivery: &str, sql: &str) -> Self {
+        let name = format!("cap_{}", &uuid::Uuid::new_v4().simple().to_string()[..10]);
+        let server = setting("PG_DSN");
+        let administration = Control::connect(&Dsn::parse(&format!("{server}/postgres")).unwrap()).unwrap();
+        administration
+            .execute(&format!("CREATE DATABASE {name}"), "creating the database")
+            .unwrap();
+        let dsn = format!("{server}/{name}");
+        let control = Control::connect(&Dsn::parse(&dsn).unwrap()).unwrap();
+        control.execute(sql, "filling the database").unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let pipeline = format!(
+            "pipeline: {name}\n\
+             defaults: {{ kafka: \"{}\", registry: \"{}\", partitions: 2, delivery: {delivery} }}\n\
+             systems:\n\
+             \x20 {name}: {{ postgres: \"{dsn}\", tables: [{tables}] }}\n\
+             \x20 copy: {{ postgres: \"{server}/postgres\" }}\n\
+             replica: {{ from: {name}, to: copy }}\n",
+            setting("BOOTSTRAP"),
+            setting("REGISTRY"),
+        );
+        std::fs::write(directory.path().join("pipeline.yaml"), pipeline).unwrap();
+        let registry = Registry::new(setting("REGISTRY"));
+        Self {
+            name,
+            control,
+            dsn,
+            directory,
+            registry,
+        }
+    }
+
+    fn sql(&self, sql: &str) {
+        self.control.execute(sql, "changing the app").unwrap();
+    }
+
+    fn command(&self, arguments: &[&str], failpoints: &str) -> Command {
+        let pipeline: PathBuf = self.directory.path().join("pipeline.yaml");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_syncline-capture"));
+        command
+            .arg("--pipeline")
+            .arg(pipeline)
+            .args(["--source", &self.name])
+            .args(arguments);
+        command.env("SYNCLINE_FAILPOINTS", failpoints).env("RUST_LOG", "info");
+        command
+    }
+
+    /// Runs capture until it ends.
+    fn run(&self, arguments: &[&str], failpoints: &str) -> Output {
+        let mut command = self.command(arguments, failpoints);
+        command
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped());
+        let child = command.spawn().unwrap();
+        let id = child.id();
+        let ended = std::thread::spawn(move || child.wait_with_output().unwrap());
+        let deadline = Instant::now() + Duration::from_secs(RUN_S_MAX);
+        while !ended.is_finished() {
+            if Instant::now() > deadline {
+                let _ = Command::new("kill").args(["-9", &id.to_string()]).status();
+                panic!("capture did not end: {}", log(&ended.join().unwrap()));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        ended.join().unwrap()
+    }
+
+    /// Runs capture until everything that is there now is in Kafka.
+    fn catch_up(&self) {
+        let output = self.run(&["--until-current"], "");
+        assert!(output.status.success(), "{}", log(&output));
+    }
+
+    fn bus(&self) -> BusConfig {
+        BusConfig::new(setting("BOOTSTRAP"), "capture-test")
+    }
+
+    fn raw(&self, topic: &str) -> Vec<InRecord> {
+        let mut records = Vec::new();
+        for partition in admin::end_offsets(&self.bus(), topic).unwrap().into_keys() {
+            let mut reader = PartitionReader::open(&self.bus(), topic, partition, 0).unwrap();
+            while !reader.at_end() {
+                records.extend(reader.next(Duration::from_millis(200)).unwrap());
+            }
+        }
+        records
+    }
+
+    fn schema(&self, id: u32) -> ParsedSchema {
+        ParsedSchema::parse(&self.registry.schema(id).unwrap()).unwrap()
+    }
+
+    /// The changes of a table by key, in their order.
+    fn changes(&self, table: &str) -> BTreeMap<Value, Vec<Change>> {
+        let mut changes: BTreeMap<Value, Vec<Change>> = BTreeMap::new();
+        let mut schemas: BTreeMap<u32, ParsedSchema> = BTreeMap::new();
+        for record in self.raw(&topic::capture(&self.name, "public", table)) {
+            let mut schema = |bytes: &[u8]| {
+                let id = frame_id(bytes).unwrap().0;
+                schemas.entry(id).or_insert_with(|| self.schema(id)).clone()
+            };
+            let key = record.key.as_deref().map_or(Value::Null, |key| {
+                let row = envelope::decode_key(&schema(key), frame_id(key).unwrap().1).unwrap();
+                match row.into_values().next() {
+                    Some(Cell::Set(value)) => value,
+                    other => panic!("no key: {other:?}"),
+                }
+            });
+            let event = record.value.as_deref().map(|value| {
+                envelope::decode(&schema(value), frame_id(value).unwrap().1)
+                    .unwrap()
+                    .unwrap()
+            });
+            let header = |name: &str| {
+                record
+                    .header(name)
+                    .map(|value| String::from_utf8(value.to_vec()).unwrap())
+            };
+            let position = header(POSITION_HEADER).unwrap().parse().unwrap();
+            let names = record.headers.iter().map(|(name, _)| name.clone()).collect();
+            changes.entry(key).or_default().push(Change {
+                event,
+                position,
+                names,
+                mark: header("syncline.mark"),
+            });
+        }
+        changes
+    }
+}
+
+/// The database goes; topics stay with the broker, which is a test's own.
+impl Drop for App {
+    fn drop(&mut self) {
+        let slot = format!("syncline_{0}_{0}", self.name);
+        let drop_slot =
+            format!("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = '{slot}'");
+        let _ = self.control.rows(&drop_slot, &[], "dropping the slot");
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Change {
+    event: Option<ChangeEvent>,
+    position: Position,
+    names: Vec<String>,
+    mark: Option<String>,
+}
+
+impl Change {
+    fn op(&self) -> Option<Op> {
+        self.event.as_ref().map(|event| event.op)
+    }
+
+    fn after(&self, column: &str) -> Cell {
+        self.event.as_ref().unwrap().after.as_ref().unwrap()[column].clone()
+    }
+}
+
+fn log(output: &Output) -> String {
+    format!("{}\n{}", output.status, String::from_utf8_lossy(&output.stderr))
+}
+
+fn ops(changes: &[Change]) -> Vec<Option<Op>> {
+    changes.iter().map(Change::op).collect()
+}
+
+fn set(value: impl Into<Value>) -> Cell {
+    Cell::Set(value.into())
+}
+
+const TABLES: &str = "
+    CREATE TABLE a (id int PRIMARY KEY, v text, n numeric(10,2));
+    CREATE TABLE whole (id int PRIMARY KEY, v text, big text); ALTER TABLE whole REPLICA IDENTITY FULL;
+    ALTER TABLE whole ALTER big SET STORAGE EXTERNAL;
+    CREATE TABLE large (id int PRIMARY KEY, small int, big text); ALTER TABLE large ALTER big SET STORAGE EXTERNAL;
+    INSERT INTO a VALUES (1, 'one', 1.5), (2, 'two', NULL);
+    INSERT INTO whole VALUES (1, 'one', repeat('abcdefgh', 2000));
+    INSERT INTO large VALUES (1, 1, repeat('abcdefgh', 2000));";
+
+#[test]
+fn snapshot_then_stream_then_restart_without_repeats() {
+    let app = App::new("public.a, public.whole, public.large", "exactly_once", TABLES);
+    app.catch_up();
+    app.sql("INSERT INTO a VALUES (3, 'three', 3); UPDATE a SET v = 'zwei' WHERE id = 2");
+    app.sql("UPDATE a SET id = 4 WHERE id = 3");
+    app.sql("DELETE FROM a WHERE id = 1");
+    app.sql("UPDATE large SET small = 2");
+    app.sql("UPDATE whole SET v = 'eins'");
+    app.sql("BEGIN; INSERT INTO a VALUES (99, 'never', 0); ROLLBACK");
+    app.catch_up();
+    app.catch_up();
+
+    let a = app.changes("a");
+    let [one, two, three, four] = [1, 2, 3, 4].map(|id| a[&Value::from(id)].clone());
+    assert_eq!(ops(&one), [Some(Op::Read), Some(Op::Delete), None]);
+    assert_eq!(ops(&two), [Some(Op::Read), Some(Op::Update)]);
+    assert_eq!(ops(&three), [Some(Op::Create), Some(Op::Delete), None]);
+    assert_eq!(ops(&four), [Some(Op::Create)]);
+    assert_eq!(a.len(), 4);
+    assert_eq!(two[1].after("v"), set("zwei"));
+    assert_eq!(three[1].names[0], "__debezium.newkey");
+    assert_eq!(three[2].names[0], "__debezium.newkey");
+    let context =
+        ["connectorLogicalName", "taskId", "connectorName", "runId"].map(|name| format!("__debezium.context.{name}"));
+    assert_eq!(four[0].names[0], "__debezium.oldkey");
+    assert_eq!(four[0].names[1..5], context);
+    assert_eq!(four[0].names[5], POSITION_HEADER);
+    assert!(one.iter().all(|change| change.position.epoch == 1) && one[0].position < one[1].position);
+    assert!(three[1].position < four[0].position && three[1].position.lsn == four[0].position.lsn);
+
+    let large = &app.changes("large")[&Value::from(1)];
+    assert_eq!(
+        (large[1].after("small"), large[1].after("big")),
+        (set(2), Cell::Unchanged)
+    );
+    let whole = &app.changes("whole")[&Value::from(1)];
+    let before = whole[1].event.as_ref().unwrap().before.as_ref().unwrap();
+    assert_eq!((before["v"].clone(), whole[1].after("v")), (set("one"), set("eins")));
+    assert_eq!(whole[1].after("big"), set("abcdefgh".repeat(2000).as_str()));
+
+    let loaded: Vec<String> = app
+        .raw(&topic::marks(&app.name))
+        .iter()
+        .filter_map(|record| {
+            let (id, datum) = frame_id(record.value.as_deref().unwrap()).unwrap();
+            match MarkRecord::decode(&app.schema(id), datum).unwrap() {
+                MarkRecord::Loaded { table, .. } => Some(table),
+                MarkRecord::Placed(_) => None,
+            }
+        })
+        .collect();
+    assert_eq!(loaded.len(), 3, "{loaded:?}");
+}
+
+#[test]
+fn changes_of_shape_make_new_schema_versions_in_the_order_of_the_log() {
+    let app = App::new("public.a", "exactly_once", TABLES);
+    app.catch_up();
+    app.sql("INSERT INTO a VALUES (3, 'three', 3)");
+    app.sql("ALTER TABLE a ADD COLUMN extra int; INSERT INTO a VALUES (4, 'four', 4, 44)");
+    app.sql("ALTER TABLE a DROP COLUMN n; INSERT INTO a VALUES (5, 'five', 55)");
+    app.catch_up();
+    let a = app.changes("a");
+    let columns = |id: i64| {
+        let after = a[&Value::from(id)][0].event.as_ref().unwrap().after.clone().unwrap();
+        after.into_keys().collect::<Vec<_>>()
+    };
+    assert_eq!(columns(3), ["id", "n", "v"]);
+    assert_eq!(columns(4), ["extra", "id", "n", "v"]);
+    assert_eq!(columns(5), ["extra", "id", "v"]);
+}
+
+#[test]
+fn a_slot_that_skipped_something_is_refused_until_a_person_decides() {
+    let app = App::new("public.a", "exactly_once", TABLES);
+    app.catch_up();
+    app.sql("INSERT INTO a VALUES (3, 'lost to the log', 3)");
+    let slot = format!("syncline_{0}_{0}", app.name);
+    app.sql(&format!(
+        "SELECT pg_replication_slot_advance('{slot}', pg_current_wal_lsn())"
+    ));
+    let refused = app.run(&["--until-current"], "");
+    let said = log(&refused);
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("SLOT_AHEAD") && said.contains("--resnapshot") && said.matches("0/").count() >= 2,
+        "{said}"
+    );
+
+    let again = app.run(&["--until-current", "--resnapshot"], "");
+    assert!(again.status.success(), "{}", log(&again));
+    let three = &app.changes("a")[&Value::from(3)];
+    assert_eq!((ops(three), three[0].position.epoch), (vec![Some(Op::Read)], 2));
+
+    app.sql(&format!("SELECT pg_drop_replication_slot('{slot}')"));
+    let refused = app.run(&["--until-current"], "");
+    assert!(
+        refused.status.code() == Some(1) && log(&refused).contains("SLOT_GONE"),
+        "{}",
+        log(&refused)
+    );
+}
+
+#[test]
+fn a_slot_of_unknown_past_is_refused_or_adopted() {
+    let app = App::new("public.a", "exactly_once", TABLES);
+    let slot = format!("syncline_{0}_{0}", app.name);
+    app.sql(&format!(
+        "SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput')"
+    ));
+    let refused = app.run(&["--until-current"], "");
+    assert!(
+        refused.status.code() == Some(1) && log(&refused).contains("SLOT_UNKNOWN"),
+        "{}",
+        log(&refused)
+    );
+    app.sql("INSERT INTO a VALUES (3, 'three', 3)");
+    let adopted = app.run(&["--until-current", "--adopt-slot"], "");
+    // Made before the publication, the slot cannot be read from its start: that is for the person to know. What
+    // matters here is that no snapshot was taken.
+    let said = log(&adopted);
+    assert!(!said.contains("slot made") && !said.contains("SLOT_UNKNOWN"), "{said}");
+}
+
+#[test]
+fn marks_come_with_their_rows() {
+    let app = App::new("public.a", "exactly_once", TABLES);
+    app.catch_up();
+    let mark = |row: &str, act: &str| {
+        format!(
+            "SELECT pg_logical_emit_message(true, 'syncline', '{{\"pipeline\":\"p\",\"entity\":\"e\",\"cid\":\"c\",\
+             \"table\":\"public.a\",\"row\":{row},\"act\":\"{act}\",\"vector\":[],\"stamp_us\":1,\"fields\":[]}}')"
+        )
+    };
+    let update = mark("\"{\\\"id\\\":2}\"", "update");
+    let seen = mark("\"{\\\"id\\\":1}\"", "seen");
+    let insert = mark("null", "insert");
+    app.sql(&format!("BEGIN; {update}; {seen}; {insert}; UPDATE a SET v = 'ours' WHERE id = 2; INSERT INTO a VALUES (7, 'ours', 1); COMMIT"));
+    app.sql("UPDATE a SET v = 'theirs' WHERE id = 2");
+    app.catch_up();
+    let a = app.changes("a");
+    let marked = |id: i64| {
+        a[&Value::from(id)]
+            .iter()
+            .map(|change| change.mark.is_some())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(marked(2), [false, true, false]);
+    assert_eq!(marked(7), [true]);
+    let placed = app
+        .raw(&topic::marks(&app.name))
+        .iter()
+        .filter(|record| record.key.as_deref() == Some(b"c"))
+        .count();
+    assert_eq!(placed, 1);
+}
+
+/// Every key of `a` has the versions 1, 2, 3 .. in this order, each once.
+fn check_versions(app: &App, rounds: i64, keys: i64) {
+    let a = app.changes("a");
+    for key in 1..=keys {
+        let versions: Vec<Cell> = a[&Value::from(1000 + key)]
+            .iter()
+            .map(|change| change.after("n"))
+            .collect();
+        let expected: Vec<Cell> = (1..=rounds).map(set).collect();
+        assert_eq!(versions, expected, "key {key}");
+    }
+    let positions: Vec<Position> = a.values().flatten().map(|change| change.position).collect();
+    let distinct: std::collections::BTreeSet<&Position> = positions.iter().collect();
+    assert_eq!(distinct.len(), positions.len(), "positions are unique");
+}
+
+const KEYS: i64 = 5;
+
+fn round(app: &App, number: i64) {
+    if number == 1 {
+        app.sql(&format!(
+            "INSERT INTO a SELECT 1000 + i, 'x', 1 FROM generate_series(1, {KEYS}) i"
+        ));
+    } else {
+        app.sql("BEGIN; UPDATE a SET n = n + 1 WHERE id > 1000; COMMIT");
+    }
+}
+
+#[test]
+fn killed_at_each_point_each_change_is_in_kafka_once() {
+    let app = App::new("public.a", "exactly_once", TABLES);
+    app.catch_up();
+    let points = [
+        "capture.in_init=kill@1",
+        "capture.reading_progress=kill@1",
+        "capture.after_begin=kill@1",
+        "capture.mid_produce=kill@3",
+        "capture.after_progress=kill@1",
+        "capture.before_commit=kill@1",
+        "capture.after_commit=kill@1",
+        "capture.after_confirm=kill@1",
+        "capture.at_shutdown=kill@1",
+        "capture.mid_produce=error@2",
+        "capture.before_commit=error@1",
+    ];
+    let mut number = 0;
+    for point in points {
+        number += 1;
+        round(&app, number);
+        let output = app.run(&["--until-current"], point);
+        assert!(
+            output.status.success() == point.contains("=error"),
+            "{point}: {}",
+            log(&output)
+        );
+    }
+    app.catch_up();
+    check_versions(&app, number, KEYS);
+}
+
+#[test]
+fn a_snapshot_that_is_killed_goes_on_after_its_last_chunk() {
+    let sql = "CREATE TABLE a (id int PRIMARY KEY, v text, n numeric(10,2));
+               INSERT INTO a SELECT i, 'v', 1 FROM generate_series(1, 50000) i";
+    let app = App::new("public.a", "exactly_once", sql);
+    for point in [
+        "capture.in_snapshot_chunk=kill@10",
+        "capture.in_snapshot_chunk=kill@30000",
+        "capture.after_commit=kill@1",
+    ] {
+        let output = app.run(&["--until-current"], point);
+        assert!(!output.status.success(), "{point}: {}", log(&output));
+        // Between the attempts the app works on.
+        app.sql("UPDATE a SET n = n + 1 WHERE id = 1");
+    }
+    app.catch_up();
+    let a = app.changes("a");
+    assert_eq!(a.len(), 50_000);
+    let read = |changes: &Vec<Change>| changes.iter().filter(|change| change.op() == Some(Op::Read)).count();
+    let wrong: Vec<_> = a
+        .iter()
+        .filter(|(_, changes)| read(changes) != 1)
+        .map(|(key, _)| key)
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+    let newest = a[&Value::from(1)].iter().max_by_key(|change| change.position).unwrap();
+    assert_eq!(newest.after("n"), set(4));
+}
+
+#[test]
+fn a_transaction_larger_than_a_batch_is_cut_and_still_once() {
+    let app = App::new("public.a", "exactly_once", TABLES);
+    app.catch_up();
+    app.sql("INSERT INTO a SELECT 1000 + i, 'x', 1 FROM generate_series(1, 250000) i");
+    let output = app.run(&["--until-current"], "capture.mid_produce=kill@150000");
+    assert!(!output.status.success(), "{}", log(&output));
+    app.catch_up();
+    check_versions(&app, 1, 250_000);
+}
+
+#[test]
+fn at_least_once_loses_nothing() {
+    let app = App::new("public.a", "at_least_once", TABLES);
+    app.catch_up();
+    for (number, point) in [(1, "capture.mid_produce=kill@3"), (2, "capture.after_progress=kill@1")] {
+        round(&app, number);
+        let output = app.run(&["--until-current"], point);
+        assert!(!output.status.success(), "{}", log(&output));
+    }
+    app.catch_up();
+    let a = app.changes("a");
+    for key in 1..=KEYS {
+        let mut versions: Vec<Cell> = a[&Value::from(1000 + key)]
+            .iter()
+            .map(|change| change.after("n"))
+            .collect();
+        versions.dedup();
+        assert!(versions.ends_with(&[set(1), set(2)]), "{versions:?}");
+    }
+}
+
+#[test]
+fn of_two_captures_one_works_and_the_other_waits() {
+    let app = App::new("public.a", "exactly_once", TABLES);
+    app.catch_up();
+    let mut first = app
+        .command(&[], "")
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    app.sql("INSERT INTO a VALUES (1001, 'x', 1)");
+    wait_until("the first streams", || {
+        app.changes("a").contains_key(&Value::from(1001))
+    });
+    let mut second = app
+        .command(&[], "")
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    app.sql("INSERT INTO a VALUES (1002, 'x', 1)");
+    wait_until("it still does", || app.changes("a").contains_key(&Value::from(1002)));
+    first.kill().unwrap();
+    first.wait().unwrap();
+    app.sql("INSERT INTO a VALUES (1003, 'x', 1)");
+    wait_until("the second takes over", || {
+        app.changes("a").contains_key(&Value::from(1003))
+    });
+    assert!(second.try_wait().unwrap().is_none());
+    assert!(
+        Command::new("kill")
+            .arg(second.id().to_string())
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert!(second.wait().unwrap().success());
+    assert!(app.changes("a").values().all(|changes| changes.len() == 1));
+}
+
+fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(RUN_S_MAX);
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what}: not within {RUN_S_MAX} s");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn an_idle_source_moves_its_slot_after_kafka_knows() {
+    let app = App::new("public.a", "exactly_once", TABLES);
+    app.catch_up();
+    app.sql("CREATE TABLE other (id int); INSERT INTO other SELECT generate_series(1, 10000)");
+    app.catch_up();
+    let row = app.control.one(
+        &format!(
+            "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = 'syncline_{0}_{0}'",
+            app.name
+        ),
+        &[],
+        "reading the slot",
+    );
+    let confirmed: syncline_schemas::position::Lsn = row.unwrap().get::<_, String>(0).parse().unwrap();
+    let progress = app.raw(&topic::progress(&app.name));
+    let (id, datum) = frame_id(progress.last().unwrap().value.as_deref().unwrap()).unwrap();
+    let progress = syncline_schemas::progress::Progress::decode(&app.schema(id), datum).unwrap();
+    assert!(confirmed <= progress.position.lsn, "{confirmed} {}", progress.position);
+    assert!(app.dsn.contains(&app.name));
+}
