@@ -48,7 +48,7 @@ impl DeadLetters {
     }
 
     /// Sends what `target` has refused and nobody has sent.
-    pub fn take_from(&mut self, target: &mut dyn Target) -> Outcome<()> {
+    pub fn take_from(&mut self, target: &mut impl Target) -> Outcome<()> {
         target.dead_letters(&mut |letters| self.send(letters))
     }
 

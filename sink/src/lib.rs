@@ -3,8 +3,8 @@
 /// READ FIRST: the loop read > plan > apply > commit.
 pub mod stage;
 
-/// A record's bytes to what it says.
-mod decode;
+/// Which topics a target reads, and what their records say.
+pub mod feed;
 
 /// What to write for one record. Pure.
 pub mod plan;
@@ -14,6 +14,9 @@ pub mod target;
 
 /// The first target.
 pub mod postgres;
+
+/// Tables copied as they are.
+pub mod replica;
 
 /// Records that a target refused.
 mod dead_letter;

@@ -5,13 +5,12 @@
 //! sink: both lock the same offset rows, and an older record than the one applied is recognised.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use syncline_bus::{InRecord, PartitionReader};
 use syncline_runtime::{Failure, Outcome};
 
-use crate::decode::Decoder;
+use crate::feed::{CanonicalFeed, Feed as _};
 use crate::postgres::{Parked, PostgresTarget};
 use crate::stage::Parts;
 use crate::target::{Delivery, Partition};
@@ -20,12 +19,11 @@ const READ_MS_MAX: u64 = 10_000;
 const BATCH_ROWS_MAX: usize = 1_000;
 
 /// Applies what is parked; fails if something stays parked.
-pub fn run(parts: &Parts, target: &mut PostgresTarget) -> Outcome<()> {
+pub fn run(parts: &Parts, mut feed: CanonicalFeed, target: &mut PostgresTarget) -> Outcome<()> {
     let parked = target.parked()?;
-    let mut decoder = Decoder::new(Arc::clone(&parts.registry), parts.topics().into_iter())?;
     let batch = latest_records(parts, &parked)?
         .into_iter()
-        .map(|record| decoder.decode(record));
+        .map(|record| feed.read(record));
     let batch: Vec<Delivery> = batch.collect::<Outcome<_>>()?;
     for part in batch.chunks(BATCH_ROWS_MAX) {
         target.replay(part)?;

@@ -6,10 +6,13 @@ use std::sync::Arc;
 use syncline_bus::{BusConfig, Registry};
 use syncline_runtime::process::{ARGUMENTS_INVALID, PIPELINE_INVALID, Part};
 use syncline_runtime::{Failure, Outcome, Process};
-use syncline_schemas::pipeline::{self, Pipeline, Secret};
+use syncline_schemas::pipeline::{self, Link, Pipeline, Replica, Secret};
 
+use crate::feed::CanonicalFeed;
 use crate::postgres::{PostgresTarget, Settings};
 use crate::replay;
+use crate::replica::ReplicaTarget;
+use crate::replica::feed::ReplicaFeed;
 use crate::stage::{self, Parts};
 
 /// The pipeline file, checked.
@@ -31,33 +34,81 @@ pub fn check(pipeline: &Pipeline, target: Option<&str>) -> Outcome<()> {
     chosen(written(pipeline), target).map(drop)
 }
 
-/// One part for each target; only for `target`, if it is named.
+/// One part for each target that links write, one for each replica; only those of `target`, if it is named.
 pub fn parts(process: &Process, pipeline: &Arc<Pipeline>, target: Option<&str>) -> Outcome<Vec<Part>> {
     let registry = Arc::new(Registry::new(pipeline.registry.clone()));
-    let mut running: Vec<Part> = Vec::new();
-    for name in chosen(written(pipeline), target)? {
-        let parts = stage_parts(process, pipeline, &registry, name);
-        running.push((parts.name(), Box::new(move || stage::run(&parts, || connect(&parts)))));
-    }
+    let chosen = chosen(written(pipeline), target)?;
+    let linked = chosen.iter().filter(|name| !links(pipeline, name).is_empty());
+    let mut running: Vec<Part> = linked
+        .map(|name| linked_part(process, pipeline, &registry, name))
+        .collect();
+    let replicas = pipeline.replicas.iter().filter(|replica| chosen.contains(&replica.to));
+    running.extend(replicas.map(|replica| replica_part(process, pipeline, &registry, replica)));
     Ok(running)
 }
 
 /// Applies what the targets refused; for `target` alone, if it is named.
 pub fn replay_parked(process: &Process, pipeline: &Arc<Pipeline>, target: Option<&str>) -> Outcome<()> {
     let registry = Arc::new(Registry::new(pipeline.registry.clone()));
-    for name in chosen(written(pipeline), target)? {
-        let parts = stage_parts(process, pipeline, &registry, name);
-        replay::run(&parts, &mut connect(&parts)?)?;
+    for name in chosen(written(pipeline), target)?
+        .iter()
+        .filter(|name| !links(pipeline, name).is_empty())
+    {
+        let feed = CanonicalFeed::new(pipeline, &links(pipeline, name), Arc::clone(&registry))?;
+        replay::run(
+            &stage(process, pipeline, "sink", name),
+            feed,
+            &mut connect(pipeline, name)?,
+        )?;
     }
     Ok(())
 }
 
-fn stage_parts(process: &Process, pipeline: &Arc<Pipeline>, registry: &Arc<Registry>, target: String) -> Parts {
+fn linked_part(process: &Process, pipeline: &Arc<Pipeline>, registry: &Arc<Registry>, target: &str) -> Part {
+    let parts = stage(process, pipeline, "sink", target);
+    let (pipeline, registry) = (Arc::clone(pipeline), Arc::clone(registry));
+    let run = move || {
+        let target = &parts.target;
+        let feed = || CanonicalFeed::new(&pipeline, &links(&pipeline, target), Arc::clone(&registry));
+        stage::run(&parts, || connect(&pipeline, target), feed)
+    };
+    (format!("sink.{target}"), Box::new(run))
+}
+
+fn replica_part(process: &Process, pipeline: &Arc<Pipeline>, registry: &Arc<Registry>, replica: &Replica) -> Part {
+    let parts = stage(process, pipeline, &format!("replica.{}", replica.from), &replica.to);
+    let name = parts.name.clone();
+    let (pipeline, registry, replica) = (Arc::clone(pipeline), Arc::clone(registry), replica.clone());
+    let run = move || {
+        let prefix = pipeline
+            .system(&replica.from)
+            .map_or(replica.from.clone(), |system| system.topic_prefix.clone());
+        let feed = || {
+            let (bus, prefix, tables) = (parts.bus.clone(), prefix.clone(), replica.tables.as_deref());
+            Ok(ReplicaFeed::new(bus, prefix, tables, Arc::clone(&registry)))
+        };
+        let connect = || {
+            let mut target = ReplicaTarget::new(&pipeline.name, &replica.to, &dsn(&pipeline, &replica.to)?)?;
+            target.check()?;
+            Ok(target)
+        };
+        stage::run(&parts, connect, feed)
+    };
+    (name, Box::new(run))
+}
+
+fn stage(process: &Process, pipeline: &Pipeline, kind: &str, target: &str) -> Parts {
+    let name = format!("{kind}.{target}");
     Parts {
-        bus: bus(pipeline, &target),
-        pipeline: Arc::clone(pipeline),
-        target,
-        registry: Arc::clone(registry),
+        bus: BusConfig {
+            bootstrap: pipeline.kafka.clone(),
+            properties: pipeline.kafka_properties.clone(),
+            client_id: format!("syncline-{name}"),
+        },
+        pipeline: pipeline.name.clone(),
+        target: target.to_owned(),
+        group: format!("{}.{name}", pipeline.name),
+        name,
         instance: process.args.instance.clone(),
         until_current: process.args.until_current,
         health: process.health.clone(),
@@ -65,20 +116,12 @@ fn stage_parts(process: &Process, pipeline: &Arc<Pipeline>, registry: &Arc<Regis
     }
 }
 
-fn bus(pipeline: &Pipeline, target: &str) -> BusConfig {
-    BusConfig {
-        bootstrap: pipeline.kafka.clone(),
-        properties: pipeline.kafka_properties.clone(),
-        client_id: format!("syncline-sink-{target}"),
-    }
-}
-
-fn connect(parts: &Parts) -> Outcome<PostgresTarget> {
+fn connect(pipeline: &Pipeline, target: &str) -> Outcome<PostgresTarget> {
     let settings = Settings {
-        pipeline: parts.pipeline.name.clone(),
-        target: parts.target.clone(),
-        dsn: dsn(&parts.pipeline, &parts.target)?,
-        links: parts.links(),
+        pipeline: pipeline.name.clone(),
+        target: target.to_owned(),
+        dsn: dsn(pipeline, target)?,
+        links: links(pipeline, target),
     };
     let mut target = PostgresTarget::new(settings)?;
     target.check()?;
@@ -90,13 +133,25 @@ fn dsn(pipeline: &Pipeline, target: &str) -> Outcome<Secret> {
     dsn.ok_or_else(|| Failure::definite(PIPELINE_INVALID, format!("system {target} has no connection string")))
 }
 
-/// The systems that links write.
-fn written(pipeline: &Pipeline) -> BTreeSet<String> {
+/// The links that write `target`.
+fn links(pipeline: &Pipeline, target: &str) -> Vec<Link> {
     pipeline
         .links
         .iter()
+        .filter(|link| link.system == target && link.writes())
+        .cloned()
+        .collect()
+}
+
+/// The systems that links or replicas write.
+fn written(pipeline: &Pipeline) -> BTreeSet<String> {
+    let linked = pipeline
+        .links
+        .iter()
         .filter(|link| link.writes())
-        .map(|link| link.system.clone())
+        .map(|link| link.system.clone());
+    linked
+        .chain(pipeline.replicas.iter().map(|replica| replica.to.clone()))
         .collect()
 }
 

@@ -8,17 +8,14 @@
 //! says why. What the target can never take is set aside by the target itself and goes to the dead letter topic.
 //! One thread, and everything in it blocks.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant, SystemTime};
 
-use syncline_bus::{BusConfig, Event, GroupConsumer, Registry, admin};
+use syncline_bus::{BusConfig, Event, GroupConsumer, admin};
 use syncline_runtime::{Failure, Health, Outcome, Progress, RetryPolicy, Shutdown, supervise};
-use syncline_schemas::pipeline::{Entity, Link, Pipeline};
-use syncline_schemas::topic;
 
 use crate::dead_letter::DeadLetters;
-use crate::decode::Decoder;
+use crate::feed::Feed;
 use crate::metrics;
 use crate::target::{Delivery, Partition, Report, Target};
 
@@ -29,17 +26,21 @@ const BATCH_WAIT_MS_MAX: u64 = 5;
 const IDLE_POLL_MS: u64 = 200;
 /// A target that recovers within this time does not cost a leave and join of the group.
 const RETRY_IN_PLACE_MS_MAX: u64 = 60_000;
+/// How often it is asked whether a topic that was missing has been made.
+const NEW_TOPICS_MS: u64 = 5_000;
 
 /// What a stage is made of.
 pub struct Parts {
-    /// The checked pipeline file.
-    pub pipeline: Arc<Pipeline>,
+    /// Its name in logs and health.
+    pub name: String,
+    /// Name of the pipeline.
+    pub pipeline: String,
     /// Name of the target's system.
     pub target: String,
+    /// The consumer group: its offsets are for display.
+    pub group: String,
     /// Kafka.
     pub bus: BusConfig,
-    /// The schema registry.
-    pub registry: Arc<Registry>,
     /// Name of this instance.
     pub instance: String,
     /// Whether to end when everything has been applied that was there at the start.
@@ -51,108 +52,95 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// Name of the stage in logs and health.
-    pub fn name(&self) -> String {
-        format!("sink.{}", self.target)
-    }
-
-    /// The consumer group: its offsets are for display.
-    pub fn group(&self) -> String {
-        format!("{}.sink.{}", self.pipeline.name, self.target)
-    }
-
-    /// The links that write the target.
-    pub fn links(&self) -> Vec<Link> {
-        let links = self.pipeline.links.iter();
-        links
-            .filter(|link| link.system == self.target && link.writes())
-            .cloned()
-            .collect()
-    }
-
-    /// The canonical topics that are read, with their entities.
-    pub fn topics(&self) -> BTreeMap<String, &Entity> {
-        let links = self
-            .pipeline
-            .links
-            .iter()
-            .filter(|link| link.system == self.target && link.writes());
-        let entities = links.filter_map(|link| self.pipeline.entity(&link.entity));
-        entities
-            .map(|entity| {
-                (
-                    topic::canonical(&self.pipeline.name, &entity.name, entity.version),
-                    entity,
-                )
-            })
-            .collect()
-    }
-
     fn report(&self, failure: &Failure) {
-        self.health.set_ready(&self.name(), false);
-        self.health.set_status(&self.name(), format!("waiting: {failure}"));
+        self.health.set_ready(&self.name, false);
+        self.health.set_status(&self.name, format!("waiting: {failure}"));
     }
 
     fn working(&self) {
-        self.health.set_ready(&self.name(), true);
-        self.health.set_status(&self.name(), "");
+        self.health.set_ready(&self.name, true);
+        self.health.set_status(&self.name, "");
     }
 }
 
+/// Why a run of the loop ended well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// It was told to stop, or has caught up.
+    Done,
+    /// There are topics that it does not read yet.
+    NewTopics,
+}
+
 /// Runs the stage until it is told to stop, has caught up, or meets a failure that will not heal.
-pub fn run<T: Target>(parts: &Parts, connect: impl Fn() -> Outcome<T>) -> Outcome<()> {
-    parts.health.set_ready(&parts.name(), false);
-    supervise(&parts.name(), &parts.shutdown, &RetryPolicy::default(), || {
-        attempt(parts, &connect).inspect_err(|failure| parts.report(failure))
+pub fn run<T, F>(parts: &Parts, connect: impl Fn() -> Outcome<T>, feed: impl Fn() -> Outcome<F>) -> Outcome<()>
+where
+    T: Target,
+    F: Feed<Content = T::Content>,
+{
+    parts.health.set_ready(&parts.name, false);
+    supervise(&parts.name, &parts.shutdown, &RetryPolicy::default(), || {
+        loop {
+            let ended = attempt(parts, &connect, &feed).inspect_err(|failure| parts.report(failure))?;
+            if ended == Ended::Done {
+                return Ok(());
+            }
+        }
     })
 }
 
 /// The target is connected first: while it is away this instance holds no partitions.
-fn attempt<T: Target>(parts: &Parts, connect: &impl Fn() -> Outcome<T>) -> Outcome<()> {
+fn attempt<T, F>(parts: &Parts, connect: &impl Fn() -> Outcome<T>, feed: &impl Fn() -> Outcome<F>) -> Outcome<Ended>
+where
+    T: Target,
+    F: Feed<Content = T::Content>,
+{
     let mut target = connect()?;
-    let mut letters = DeadLetters::new(&parts.bus, &parts.pipeline.name);
+    let mut letters = DeadLetters::new(&parts.bus, &parts.pipeline);
     letters.take_from(&mut target)?;
-    let topics = parts.topics();
-    let Some(ends) = ends(parts, &topics)? else {
-        return Ok(());
-    };
-    let names: Vec<String> = topics.keys().cloned().collect();
-    let instance = format!("{}-{}", parts.target, parts.instance);
-    let consumer = GroupConsumer::new(&parts.bus, &parts.group(), &instance, &names)?;
-    let decoder = Decoder::new(Arc::clone(&parts.registry), topics.into_iter())?;
+    let feed = feed()?;
+    let ends = ends(parts, &feed.topics()?)?;
+    let existing: BTreeSet<String> = ends.keys().map(|(topic, _)| topic.clone()).collect();
+    if existing.is_empty() {
+        return Ok(Ended::Done);
+    }
+    let names: Vec<String> = existing.iter().cloned().collect();
+    let instance = format!("{}-{}", parts.name, parts.instance);
+    let consumer = GroupConsumer::new(&parts.bus, &parts.group, &instance, &names)?;
     let progress = parts.until_current.then(|| {
         let total: i64 = ends.values().sum();
-        Progress::new(parts.name(), total.cast_unsigned())
+        Progress::new(parts.name.clone(), total.cast_unsigned())
     });
-    let batch = Batch::default();
+    let (batch, next) = (
+        Batch {
+            deliveries: Vec::new(),
+            bytes: 0,
+        },
+        BTreeMap::new(),
+    );
     let mut stage = Stage {
         parts,
         target,
         letters,
         consumer,
-        decoder,
+        feed,
+        existing,
+        looked: Instant::now(),
         batch,
-        next: BTreeMap::new(),
+        next,
         progress,
     };
     stage.run(&ends)
 }
 
-/// Where the topics end now. A topic that is not there yet is waited for; none is there is nothing to do for a run that
-/// only works off what is there.
-fn ends(parts: &Parts, topics: &BTreeMap<String, &Entity>) -> Outcome<Option<BTreeMap<(String, i32), i64>>> {
+/// Where the topics end now. One that does not exist yet is looked for again later; a run that only works off what is
+/// there does without it.
+fn ends(parts: &Parts, topics: &[String]) -> Outcome<BTreeMap<(String, i32), i64>> {
     let mut ends = BTreeMap::new();
-    for topic in topics.keys() {
+    for topic in topics {
         let partitions = admin::end_offsets(&parts.bus, topic)?;
         if partitions.is_empty() && parts.until_current {
             tracing::warn!(topic, "the topic does not exist: nothing to apply");
-            return Ok(None);
-        }
-        if partitions.is_empty() {
-            return Err(
-                Failure::transient("TOPIC_MISSING", format!("there is no topic {topic} yet"))
-                    .hint("syncline-transform makes it"),
-            );
         }
         ends.extend(
             partitions
@@ -160,18 +148,29 @@ fn ends(parts: &Parts, topics: &BTreeMap<String, &Entity>) -> Outcome<Option<BTr
                 .map(|(partition, end)| ((topic.clone(), partition), end)),
         );
     }
-    Ok(Some(ends))
+    if ends.is_empty() && !parts.until_current {
+        return Err(Failure::transient(
+            "TOPIC_MISSING",
+            format!("none of its topics exists yet: {}", topics.join(", ")),
+        )
+        .hint("the stage before this one makes them"));
+    }
+    Ok(ends)
 }
 
 /// Records gathered for one transaction.
-#[derive(Default)]
-struct Batch {
-    deliveries: Vec<Delivery>,
+struct Batch<C> {
+    deliveries: Vec<Delivery<C>>,
     bytes: usize,
 }
 
-impl Batch {
-    fn push(&mut self, delivery: Delivery) {
+impl<C> Batch<C> {
+    fn take(&mut self) -> Vec<Delivery<C>> {
+        self.bytes = 0;
+        std::mem::take(&mut self.deliveries)
+    }
+
+    fn push(&mut self, delivery: Delivery<C>) {
         self.bytes += delivery.key.len() + delivery.value.len();
         self.deliveries.push(delivery);
     }
@@ -189,26 +188,30 @@ impl Batch {
     }
 }
 
-struct Stage<'a, T> {
+struct Stage<'a, T: Target, F> {
     parts: &'a Parts,
     target: T,
     letters: DeadLetters,
     consumer: GroupConsumer,
-    decoder: Decoder,
-    batch: Batch,
+    feed: F,
+    /// The topics that are read.
+    existing: BTreeSet<String>,
+    /// When it was last asked whether there are others.
+    looked: Instant,
+    batch: Batch<T::Content>,
     /// The next offset of each partition, for display.
     next: BTreeMap<Partition, i64>,
     progress: Option<Progress>,
 }
 
-impl<T: Target> Stage<'_, T> {
-    fn run(&mut self, ends: &BTreeMap<(String, i32), i64>) -> Outcome<()> {
+impl<T: Target, F: Feed<Content = T::Content>> Stage<'_, T, F> {
+    fn run(&mut self, ends: &BTreeMap<(String, i32), i64>) -> Outcome<Ended> {
         while !self.parts.shutdown.requested() {
             match self.consumer.poll(self.batch.wait())? {
                 Event::Assigned(partitions) => self.claim(partitions)?,
                 Event::Revoked(_) => self.apply()?,
                 Event::Record(record) => {
-                    self.batch.push(self.decoder.decode(record)?);
+                    self.batch.push(self.feed.read(record)?);
                     if self.batch.is_full() {
                         self.apply()?;
                     }
@@ -216,17 +219,38 @@ impl<T: Target> Stage<'_, T> {
                 Event::Idle => {
                     self.apply()?;
                     if self.parts.until_current && self.consumer.caught_up(ends)? {
-                        return Ok(());
+                        return Ok(Ended::Done);
+                    }
+                    if self.has_new_topics()? {
+                        return Ok(Ended::NewTopics);
                     }
                 }
             }
         }
-        Ok(())
+        Ok(Ended::Done)
+    }
+
+    fn has_new_topics(&mut self) -> Outcome<bool> {
+        if self.parts.until_current || self.looked.elapsed() < Duration::from_millis(NEW_TOPICS_MS) {
+            return Ok(false);
+        }
+        self.looked = Instant::now();
+        for topic in self
+            .feed
+            .topics()?
+            .iter()
+            .filter(|topic| !self.existing.contains(*topic))
+        {
+            if admin::partitions(&self.parts.bus, topic)?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Whoever had these partitions before can write no more; the offsets in the target say where to go on.
     fn claim(&mut self, partitions: Vec<(String, i32)>) -> Outcome<()> {
-        self.batch = Batch::default();
+        self.batch.take();
         self.next.clear();
         let claimed: Vec<Partition> = partitions
             .into_iter()
@@ -256,7 +280,7 @@ impl<T: Target> Stage<'_, T> {
         if self.batch.deliveries.is_empty() {
             return Ok(());
         }
-        let batch = std::mem::take(&mut self.batch).deliveries;
+        let batch = self.batch.take();
         let started = Instant::now();
         let Some(report) = self.insist(&batch)? else {
             return Ok(());
@@ -273,14 +297,14 @@ impl<T: Target> Stage<'_, T> {
     }
 
     /// Applies until it is done; none if the process is to stop first. Somebody else's claim ends it at once.
-    fn insist(&mut self, batch: &[Delivery]) -> Outcome<Option<Report>> {
+    fn insist(&mut self, batch: &[Delivery<T::Content>]) -> Outcome<Option<Report>> {
         let (parts, target) = (self.parts, &mut self.target);
         let policy = RetryPolicy {
             give_up_after_ms: Some(RETRY_IN_PLACE_MS_MAX),
             ..RetryPolicy::default()
         };
         let mut done = Ok(None);
-        supervise(&parts.name(), &parts.shutdown, &policy, || {
+        supervise(&parts.name, &parts.shutdown, &policy, || {
             match target.apply(batch) {
                 Ok(report) => done = Ok(Some(report)),
                 Err(failure) if failure.code == "FENCED" => done = Err(failure),
@@ -298,7 +322,7 @@ impl<T: Target> Stage<'_, T> {
     }
 
     /// Tells Kafka, the metrics and the person in front of the terminal how far it has come.
-    fn show(&mut self, batch: &[Delivery]) {
+    fn show(&mut self, batch: &[Delivery<T::Content>]) {
         for delivery in batch {
             self.next.insert(delivery.from.clone(), delivery.offset + 1);
         }

@@ -1,4 +1,4 @@
-//! A target: an app that agreed records are written into.
+//! A target: an app that records are written into.
 //!
 //! What every target promises: `apply` that returns `Ok` is durable; the same records twice have the effect of once; an
 //! older record never overwrites a newer one; a record that the app refuses is set aside and its neighbours are applied.
@@ -20,23 +20,23 @@ pub struct Partition {
     pub number: i32,
 }
 
-/// One record as it came from its topic.
+/// One record as it came from its topic, and what it says.
 #[derive(Clone, Debug)]
-pub struct Delivery {
+pub struct Delivery<C = Canonical> {
     /// Where it comes from.
     pub from: Partition,
     /// Its offset there.
     pub offset: i64,
     /// When it was written, milliseconds since 1970.
     pub timestamp_ms: i64,
-    /// The entity of the topic.
+    /// The entity, or for a copied table `schema.table`.
     pub entity: Arc<str>,
     /// Its key, as it came.
     pub key: Vec<u8>,
     /// Its value, as it came.
     pub value: Vec<u8>,
-    /// What it says: none for a tombstone; a reason without values if it cannot be read.
-    pub content: Result<Option<Canonical>, String>,
+    /// What it says: none if it says nothing, as a tombstone; a reason without values if it cannot be read.
+    pub content: Result<Option<C>, String>,
 }
 
 impl Delivery {
@@ -64,6 +64,13 @@ pub struct Report {
     pub healed: u64,
 }
 
+impl Report {
+    /// Number of records with this verdict.
+    pub fn count(&self, verdict: Verdict) -> u64 {
+        self.verdicts.get(&verdict).copied().unwrap_or_default()
+    }
+}
+
 /// A record that the app refused, for the dead letter topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
@@ -83,11 +90,14 @@ pub struct DeadLetter {
 
 /// An app that records are written into.
 pub trait Target {
+    /// What its records say.
+    type Content;
+
     /// Takes these partitions over, so that whoever had them before can write no more, and says at which offset to go on.
     fn claim(&mut self, partitions: &[Partition]) -> Outcome<BTreeMap<Partition, i64>>;
 
     /// Writes a batch. `Ok` means durable.
-    fn apply(&mut self, batch: &[Delivery]) -> Outcome<Report>;
+    fn apply(&mut self, batch: &[Delivery<Self::Content>]) -> Outcome<Report>;
 
     /// Hands refused records that nobody has taken yet to `send`, and forgets their contents when it returns `Ok`.
     fn dead_letters(&mut self, send: &mut dyn FnMut(&[DeadLetter]) -> Outcome<()>) -> Outcome<()>;

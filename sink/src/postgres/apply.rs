@@ -8,26 +8,28 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use syncline_runtime::{Class, Failure, Outcome, failpoint};
+use syncline_runtime::{Class, Outcome, failpoint};
 use syncline_schemas::canonical::Canonical;
 use syncline_schemas::mapped::RowKey;
 
-use super::books::{Offset, Owner, Parked};
+use super::books::{Owner, Parked};
 use super::link_table::LinkTable;
+use super::offsets;
 use super::session::Session;
 use super::write;
-use crate::plan::{self, Applied, Found, Given, Plan, Verdict};
+use crate::plan::{self, Applied, Found, Given, Plan};
 use crate::target::{Delivery, Partition, Report};
 
 /// How often refused records get another try when others went through meanwhile.
 const SECOND_TRIES_MAX: usize = 3;
 
-/// A connection and what is known of the tables behind it.
-pub struct Open {
-    /// The connection.
-    pub session: Session,
+/// A session and what is known of the tables behind it.
+#[derive(Clone, Copy)]
+pub struct Open<'a> {
+    /// The session.
+    pub session: &'a Session,
     /// The links that write, in the order of the pipeline file.
-    pub links: Vec<LinkTable>,
+    pub links: &'a [LinkTable],
 }
 
 /// Whether a batch comes in its turn, or is a parked one taken up again.
@@ -52,14 +54,16 @@ struct Work<'a> {
 type Fate = Result<Plan, String>;
 
 /// Applies a batch in one transaction.
-pub async fn apply(open: &Open, owner: &Owner, turn: Turn<'_>, batch: &[Delivery]) -> Outcome<Report> {
+pub async fn apply(open: Open<'_>, owner: &Owner, turn: Turn<'_>, batch: &[Delivery]) -> Outcome<Report> {
     failpoint::check("sink.before_begin")?;
-    let session = &open.session;
+    let session = open.session;
     session.begin().await?;
-    let partitions: BTreeSet<Partition> = batch.iter().map(|delivery| delivery.from.clone()).collect();
-    let partitions: Vec<Partition> = partitions.into_iter().collect();
-    let offsets = owner.lock_offsets(session, &partitions).await?;
-    let latest = latest(due(batch, &offsets, turn)?);
+    let offsets = offsets::lock(session, owner, batch).await?;
+    let due = match turn {
+        Turn::Live(epochs) => offsets::due(batch, &offsets, epochs)?,
+        Turn::Replay => batch.iter().collect(),
+    };
+    let latest = latest(due);
     let mut report = Report {
         skipped: (batch.len() - latest.len()) as u64,
         ..Report::default()
@@ -70,54 +74,13 @@ pub async fn apply(open: &Open, owner: &Owner, turn: Turn<'_>, batch: &[Delivery
     failpoint::check("sink.after_apply")?;
     keep(session, owner, &works, &fates, behind, &mut report).await?;
     if let Turn::Live(_) = turn {
-        owner.advance(session, &ends(batch, &offsets)).await?;
+        owner.advance(session, &offsets::ends(batch, &offsets)).await?;
     }
     failpoint::check("sink.after_offsets")?;
     failpoint::check("sink.before_commit")?;
-    session.control("COMMIT").await.map_err(unknown)?;
+    offsets::commit(session).await?;
     failpoint::check("sink.after_commit")?;
     Ok(report)
-}
-
-/// Nobody knows whether a COMMIT without an answer happened. The offset row does: the batch is simply given again.
-fn unknown(failure: Failure) -> Failure {
-    match failure.class {
-        Class::Poison => failure,
-        _ => Failure::transient(
-            "COMMIT_UNKNOWN",
-            format!("no answer to COMMIT, the offset row will tell: {failure}"),
-        ),
-    }
-}
-
-/// The records that have not been applied. Fails if somebody else has claimed their partition since.
-fn due<'a>(batch: &'a [Delivery], offsets: &BTreeMap<Partition, Offset>, turn: Turn<'_>) -> Outcome<Vec<&'a Delivery>> {
-    let Turn::Live(epochs) = turn else {
-        return Ok(batch.iter().collect());
-    };
-    let mut due = Vec::with_capacity(batch.len());
-    for delivery in batch {
-        let Some(offset) = offsets.get(&delivery.from) else {
-            return Err(fenced(&delivery.from));
-        };
-        if epochs.get(&delivery.from) != Some(&offset.epoch) {
-            return Err(fenced(&delivery.from));
-        }
-        if delivery.offset >= offset.next {
-            due.push(delivery);
-        }
-    }
-    Ok(due)
-}
-
-fn fenced(partition: &Partition) -> Failure {
-    Failure::transient(
-        "FENCED",
-        format!(
-            "another sink has taken over partition {} of {}",
-            partition.number, partition.topic
-        ),
-    )
 }
 
 /// The last record of each key: the agreed record is a state, not a step.
@@ -132,19 +95,6 @@ fn latest(due: Vec<&Delivery>) -> Vec<&Delivery> {
         .filter(|(at, _)| keep.contains(at))
         .map(|(_, delivery)| delivery)
         .collect()
-}
-
-/// Where each partition goes on after the batch.
-fn ends(batch: &[Delivery], offsets: &BTreeMap<Partition, Offset>) -> BTreeMap<Partition, i64> {
-    let mut ends: BTreeMap<Partition, i64> = offsets
-        .iter()
-        .map(|(partition, offset)| (partition.clone(), offset.next))
-        .collect();
-    for delivery in batch {
-        let end = ends.entry(delivery.from.clone()).or_default();
-        *end = (*end).max(delivery.offset + 1);
-    }
-    ends
 }
 
 /// What the books say of the keys of a batch.
@@ -173,7 +123,7 @@ impl Books {
     }
 
     /// What is to be applied, and what stays parked or is parked behind a refused record.
-    fn sort<'a>(mut self, open: &Open, latest: Vec<&'a Delivery>, turn: Turn<'_>) -> (Vec<Work<'a>>, Vec<Parked>) {
+    fn sort<'a>(mut self, open: Open<'_>, latest: Vec<&'a Delivery>, turn: Turn<'_>) -> (Vec<Work<'a>>, Vec<Parked>) {
         let (mut works, mut behind) = (Vec::new(), Vec::new());
         for delivery in latest {
             let key = (delivery.entity.to_string(), delivery.cid());
@@ -212,17 +162,17 @@ impl Books {
 }
 
 impl Work<'_> {
-    fn address(&self, open: &Open) -> Option<RowKey> {
+    fn address(&self, open: Open<'_>) -> Option<RowKey> {
         plan::address(self.record, &open.links[self.link].link.system, self.applied.as_ref())
     }
 
     /// Whether a parked key is tried again: a person asked, or the app's own row, unknown when the record was refused, has
     /// become known. An insert that met that very row would now be an update.
-    fn heals(&self, parked: &Parked, open: &Open, turn: Turn<'_>) -> bool {
+    fn heals(&self, parked: &Parked, open: Open<'_>, turn: Turn<'_>) -> bool {
         matches!(turn, Turn::Replay) || (!parked.row_known && self.address(open).is_some())
     }
 
-    fn plan(&self, open: &Open, pipeline: &str, found: &Found) -> Fate {
+    fn plan(&self, open: Open<'_>, pipeline: &str, found: &Found) -> Fate {
         let link = &open.links[self.link];
         let given = Given {
             pipeline,
@@ -237,7 +187,7 @@ impl Work<'_> {
 }
 
 /// Brings all records to their fate.
-async fn settle(open: &Open, owner: &Owner, works: &[Work<'_>]) -> Outcome<Vec<Fate>> {
+async fn settle(open: Open<'_>, owner: &Owner, works: &[Work<'_>]) -> Outcome<Vec<Fate>> {
     let mut fates: Vec<Option<Fate>> = works.iter().map(|_| None).collect();
     let mut refused = pass(open, owner, works, apart(open, works), &mut fates).await?;
     for _ in 0..SECOND_TRIES_MAX {
@@ -258,7 +208,7 @@ async fn settle(open: &Open, owner: &Owner, works: &[Work<'_>]) -> Outcome<Vec<F
 }
 
 /// Parts in which no two records speak of one row: the second must see what the first has done.
-fn apart(open: &Open, works: &[Work<'_>]) -> Vec<Vec<usize>> {
+fn apart(open: Open<'_>, works: &[Work<'_>]) -> Vec<Vec<usize>> {
     let mut parts: Vec<(BTreeSet<(usize, RowKey)>, Vec<usize>)> = vec![Default::default()];
     for (at, work) in works.iter().enumerate() {
         let Some(address) = work.address(open) else {
@@ -283,7 +233,7 @@ fn apart(open: &Open, works: &[Work<'_>]) -> Vec<Vec<usize>> {
 
 /// Tries the parts in order, halving what is refused. Gives the records that were refused by the database.
 async fn pass(
-    open: &Open,
+    open: Open<'_>,
     owner: &Owner,
     works: &[Work<'_>],
     mut parts: Vec<Vec<usize>>,
@@ -322,7 +272,7 @@ async fn pass(
 
 /// Reads, plans and writes some records; constraints that the app defers are checked here, so that they do not wait for
 /// COMMIT and refuse the whole batch.
-async fn attempt(open: &Open, owner: &Owner, works: &[Work<'_>], part: &[usize]) -> Outcome<Vec<Fate>> {
+async fn attempt(open: Open<'_>, owner: &Owner, works: &[Work<'_>], part: &[usize]) -> Outcome<Vec<Fate>> {
     let found = find(open, works, part).await?;
     let plan = |(at, found): (&usize, &Found)| works[*at].plan(open, &owner.pipeline, found);
     let mut fates: Vec<Fate> = part.iter().zip(&found).map(plan).collect();
@@ -331,13 +281,13 @@ async fn attempt(open: &Open, owner: &Owner, works: &[Work<'_>], part: &[usize])
         .zip(&mut fates)
         .filter_map(|(at, fate)| fate.as_mut().ok().map(|plan| (works[*at].link, plan)))
         .collect();
-    write::write(&open.session, &open.links, &mut plans).await?;
+    write::write(open.session, open.links, &mut plans).await?;
     open.session.control("SET CONSTRAINTS ALL IMMEDIATE").await?;
     Ok(fates)
 }
 
 /// Locks and reads the rows of some records, table by table in the order of the links, rows in the order of their keys.
-async fn find(open: &Open, works: &[Work<'_>], part: &[usize]) -> Outcome<Vec<Found>> {
+async fn find(open: Open<'_>, works: &[Work<'_>], part: &[usize]) -> Outcome<Vec<Found>> {
     let mut wanted: BTreeMap<usize, BTreeMap<RowKey, usize>> = BTreeMap::new();
     for (place, at) in part.iter().enumerate() {
         if let Some(address) = works[*at].address(open) {
@@ -349,7 +299,7 @@ async fn find(open: &Open, works: &[Work<'_>], part: &[usize]) -> Outcome<Vec<Fo
         let (keys, places): (Vec<RowKey>, Vec<usize>) = rows.into_iter().unzip();
         for (place, row) in places
             .into_iter()
-            .zip(open.links[link].find(&open.session, &keys).await?)
+            .zip(open.links[link].find(open.session, &keys).await?)
         {
             found[place] = row;
         }
@@ -427,13 +377,5 @@ fn refused(delivery: &Delivery, before: Option<Parked>, row_known: bool, reason:
             reason,
             letter: Some((delivery.key.clone(), delivery.value.clone())),
         },
-    }
-}
-
-/// Whether anything but books was written; for tests and metrics.
-impl Report {
-    /// Number of records with this verdict.
-    pub fn count(&self, verdict: Verdict) -> u64 {
-        self.verdicts.get(&verdict).copied().unwrap_or_default()
     }
 }

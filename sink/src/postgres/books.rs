@@ -35,7 +35,8 @@ CREATE TABLE IF NOT EXISTS syncline.parked (
     letter_key bytea, letter_value bytea,
     PRIMARY KEY (pipeline, target, entity, cid));
 CREATE TABLE IF NOT EXISTS syncline.replica_rows (
-    pipeline text NOT NULL, target text NOT NULL, \"table\" text NOT NULL, key text NOT NULL, position text NOT NULL,
+    pipeline text NOT NULL, target text NOT NULL, \"table\" text NOT NULL, key text NOT NULL,
+    epoch bigint NOT NULL, lsn pg_lsn NOT NULL, ordinal bigint NOT NULL,
     PRIMARY KEY (pipeline, target, \"table\", key));
 ";
 

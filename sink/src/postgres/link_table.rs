@@ -11,7 +11,7 @@ use syncline_schemas::value::Value;
 use super::catalog::{self, Table};
 use super::failure;
 use super::session::{Session, TextRow};
-use super::statement::{Cells, Column, Statement, TableName, lock_rows};
+use super::statement::{Column, Statement, TableName, lock_rows};
 use super::text;
 use crate::plan::{Found, Limits};
 
@@ -106,7 +106,7 @@ impl LinkTable {
             &self.table.name,
             &self.key(),
             &columns,
-            transposed(rows, self.link.key.len()),
+            text::transposed(rows, self.link.key.len()),
         ))
     }
 
@@ -135,15 +135,4 @@ impl LinkTable {
             .collect();
         Some(RowKey::new(self.link.key.iter().map(String::as_str).zip(&values)))
     }
-}
-
-/// Rows of cells into one array for each column.
-pub fn transposed(rows: Vec<Vec<Option<String>>>, columns: usize) -> Vec<Cells> {
-    let mut arrays: Vec<Cells> = (0..columns).map(|_| Vec::with_capacity(rows.len())).collect();
-    for row in rows {
-        for (array, cell) in arrays.iter_mut().zip(row) {
-            array.push(cell);
-        }
-    }
-    arrays
 }

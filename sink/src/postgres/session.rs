@@ -21,7 +21,7 @@ const CLOSE_MS_MAX: u64 = 1_000;
 const UNACKNOWLEDGED_MS_MAX: u64 = 30_000;
 
 /// Begins a transaction with everything pinned: bounds on waits, and how values are spelt.
-const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; \
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; \
     SET LOCAL lock_timeout = '10s'; \
     SET LOCAL statement_timeout = '60s'; \
     SET LOCAL idle_in_transaction_session_timeout = '60s'; \
@@ -66,7 +66,10 @@ impl Session {
     pub async fn close(self) {
         let Self { client, mut connection } = self;
         drop(client);
-        if tokio::time::timeout(Duration::from_millis(CLOSE_MS_MAX), &mut connection).await.is_err() {
+        if tokio::time::timeout(Duration::from_millis(CLOSE_MS_MAX), &mut connection)
+            .await
+            .is_err()
+        {
             connection.abort();
             // Only cancelled tasks and panics give an error, and both have let go of the socket.
             let _ = connection.await;

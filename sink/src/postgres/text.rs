@@ -167,6 +167,17 @@ pub fn columns(composite: &str) -> Option<Vec<Option<String>>> {
     }
 }
 
+/// Rows of cells into one array for each column.
+pub fn transposed(rows: Vec<Vec<Option<String>>>, columns: usize) -> Vec<Vec<Option<String>>> {
+    let mut arrays: Vec<Vec<Option<String>>> = (0..columns).map(|_| Vec::with_capacity(rows.len())).collect();
+    for row in rows {
+        for (array, cell) in arrays.iter_mut().zip(row) {
+            array.push(cell);
+        }
+    }
+    arrays
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

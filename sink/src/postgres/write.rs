@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 
 use syncline_runtime::{Failure, Outcome};
 
-use super::link_table::{LinkTable, transposed};
+use super::link_table::LinkTable;
 use super::session::Session;
 use super::statement::{self, Statement};
+use super::text::transposed;
 use crate::plan::{Plan, Write};
 
 /// What a group of rows has in common: the order of groups is the order of statements.

@@ -1,0 +1,165 @@
+//! What a batch of changes comes down to for each copied row. Pure.
+//!
+//! Only the last change of a row counts, by its position in the source's log. But what it leaves out (a large value that the
+//! log did not repeat) may have been said by the change before it, and so is taken from there. A truncate and a change of
+//! key divide a table's changes: nothing is carried over them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use syncline_schemas::lens::{Cell, Row};
+use syncline_schemas::mapped::RowKey;
+use syncline_schemas::position::Position;
+
+use super::shape::Shape;
+
+/// One change of a copied table.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// The source table: schema and name.
+    pub table: Arc<(String, String)>,
+    /// What the copy needs to have for it.
+    pub shape: Arc<Shape>,
+    /// Where it stands in the source's log.
+    pub position: Position,
+    /// What happened.
+    pub act: Act,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// The row is there, with these columns.
+    Put(RowKey, Row),
+    /// It is gone.
+    Remove(RowKey),
+    /// Its key changed; the row itself comes with the next change, under its new key.
+    Move(RowKey, RowKey),
+    /// The table was emptied.
+    Truncate,
+}
+
+/// What is done at once, in order.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// Rows of one table, the last change of each.
+    Rows(Arc<(String, String)>, Vec<Change>),
+    /// A change of key or a truncate.
+    Alone(Change),
+}
+
+/// The steps for changes in the order of their topics.
+pub fn steps(changes: impl Iterator<Item = Change>) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let mut gathered: BTreeMap<Arc<(String, String)>, BTreeMap<RowKey, Change>> = BTreeMap::new();
+    for change in changes {
+        match &change.act {
+            Act::Put(key, _) | Act::Remove(key) => {
+                let rows = gathered.entry(Arc::clone(&change.table)).or_default();
+                let merged = match rows.remove(key) {
+                    Some(before) => after(before, change.clone()),
+                    None => change.clone(),
+                };
+                rows.insert(key.clone(), merged);
+            }
+            Act::Move(..) | Act::Truncate => {
+                steps.extend(gathered.remove_entry(&change.table).map(rows));
+                steps.push(Step::Alone(change));
+            }
+        }
+    }
+    steps.extend(gathered.into_iter().map(rows));
+    steps
+}
+
+fn rows((table, rows): (Arc<(String, String)>, BTreeMap<RowKey, Change>)) -> Step {
+    Step::Rows(table, rows.into_values().collect())
+}
+
+/// Which of two changes of one row holds, and with what.
+fn after(before: Change, mut change: Change) -> Change {
+    if change.position < before.position {
+        return before;
+    }
+    if let (Act::Put(_, old), Act::Put(_, new)) = (before.act, &mut change.act) {
+        for (column, cell) in new.iter_mut().filter(|(_, cell)| **cell == Cell::Unchanged) {
+            if let Some(known) = old.get(column) {
+                *cell = known.clone();
+            }
+        }
+    }
+    change
+}
+
+#[cfg(test)]
+mod tests {
+    use syncline_schemas::position::Lsn;
+
+    use super::*;
+
+    fn change(lsn: u64, act: Act) -> Change {
+        Change {
+            table: Arc::new(("public".to_owned(), "t".to_owned())),
+            shape: Arc::new(Shape {
+                columns: Vec::new(),
+                key: Vec::new(),
+            }),
+            position: Position::new(1, Lsn(lsn), 0),
+            act,
+        }
+    }
+
+    fn key(id: i64) -> RowKey {
+        RowKey(format!("{{\"id\":{id}}}"))
+    }
+
+    fn put(id: i64, a: &str, big: Option<&str>) -> Act {
+        let big = big.map_or(Cell::Unchanged, |text| Cell::Set(text.into()));
+        Act::Put(
+            key(id),
+            Row::from([("a".to_owned(), Cell::Set(a.into())), ("big".to_owned(), big)]),
+        )
+    }
+
+    fn acts(changes: Vec<Change>) -> Vec<Vec<Act>> {
+        let acts = |step: Step| match step {
+            Step::Rows(_, rows) => rows.into_iter().map(|change| change.act).collect(),
+            Step::Alone(change) => vec![change.act],
+        };
+        steps(changes.into_iter()).into_iter().map(acts).collect()
+    }
+
+    #[test]
+    fn the_last_change_by_position_counts() {
+        let changes = vec![
+            change(1, put(7, "x", Some("b"))),
+            change(3, Act::Remove(key(7))),
+            change(2, put(7, "y", Some("b"))),
+        ];
+        assert_eq!(acts(changes), [[Act::Remove(key(7))]]);
+    }
+
+    #[test]
+    fn what_the_log_did_not_repeat_is_taken_from_before() {
+        let changes = vec![change(1, put(7, "x", Some("big"))), change(2, put(7, "y", None))];
+        assert_eq!(acts(changes), [[put(7, "y", Some("big"))]]);
+        let changes = vec![change(1, Act::Remove(key(7))), change(2, put(7, "y", None))];
+        assert_eq!(acts(changes), [[put(7, "y", None)]]);
+    }
+
+    #[test]
+    fn a_truncate_divides() {
+        let changes = vec![
+            change(1, put(7, "x", Some("b"))),
+            change(2, Act::Truncate),
+            change(3, put(7, "y", Some("b"))),
+            change(4, put(8, "z", Some("b"))),
+        ];
+        let expected = [
+            vec![put(7, "x", Some("b"))],
+            vec![Act::Truncate],
+            vec![put(7, "y", Some("b")), put(8, "z", Some("b"))],
+        ];
+        assert_eq!(acts(changes), expected);
+    }
+}

@@ -1,0 +1,242 @@
+//! Capture topics, and the changes in them.
+//!
+//! Which table a record belongs to follows from its topic, which the pipeline file names; never from what the record says.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use syncline_bus::{BusConfig, InRecord, Registry, admin};
+use syncline_runtime::{Failure, Outcome};
+use syncline_schemas::codec::{ParsedSchema, frame_id};
+use syncline_schemas::envelope::{self, ChangeEvent, NEW_KEY_HEADER, Op, POSITION_HEADER};
+use syncline_schemas::lens::{Cell, Row};
+use syncline_schemas::mapped::RowKey;
+use syncline_schemas::position::{Lsn, Position};
+use syncline_schemas::topic;
+use syncline_schemas::value::Value;
+
+use super::change::{Act, Change};
+use super::shape::{self, Shape};
+use crate::feed::{Feed, Schemas, delivery, unexpected};
+use crate::target::Delivery;
+
+/// Capture's header with the columns that are not known and whose type has no way of saying so.
+const UNCHANGED_HEADER: &str = "syncline.unchanged";
+
+/// The changes of the tables that one system has and another copies.
+pub struct ReplicaFeed {
+    bus: BusConfig,
+    prefix: String,
+    /// The tables by topic; none if all are copied.
+    tables: Option<BTreeMap<String, Arc<(String, String)>>>,
+    schemas: Schemas,
+    shapes: HashMap<(u32, u32), Arc<Shape>>,
+}
+
+/// A record's schemas and datums: the key's, the value's.
+struct Frames<'a> {
+    key: (u32, &'a [u8]),
+    value: (u32, &'a [u8]),
+}
+
+impl ReplicaFeed {
+    /// Of the topics that start with `prefix`; only of `tables`, if there is a list.
+    pub fn new(bus: BusConfig, prefix: String, tables: Option<&[String]>, registry: Arc<Registry>) -> Self {
+        let by_topic = |table: &String| {
+            let (schema, name) = table.split_once('.').unwrap_or(("public", table));
+            (
+                topic::capture(&prefix, schema, name),
+                Arc::new((schema.to_owned(), name.to_owned())),
+            )
+        };
+        let tables = tables.map(|tables| tables.iter().map(by_topic).collect());
+        Self {
+            bus,
+            prefix,
+            tables,
+            schemas: Schemas::new(registry),
+            shapes: HashMap::new(),
+        }
+    }
+
+    fn table(&self, topic: &str) -> Option<Arc<(String, String)>> {
+        match &self.tables {
+            Some(tables) => tables.get(topic).cloned(),
+            None => {
+                let (schema, table) = topic.strip_prefix(&self.prefix)?.strip_prefix('.')?.split_once('.')?;
+                Some(Arc::new((schema.to_owned(), table.to_owned())))
+            }
+        }
+    }
+
+    fn change(&mut self, record: &InRecord, table: &Arc<(String, String)>) -> Outcome<Result<Option<Change>, String>> {
+        // A tombstone follows a delete and says nothing new; it has no position of its own.
+        let Some(value) = &record.value else {
+            return Ok(Ok(None));
+        };
+        let Some(key) = &record.key else {
+            return self.without_key(record, table, value);
+        };
+        let frames = match (frame_id(key), frame_id(value)) {
+            (Ok(key), Ok(value)) => Frames { key, value },
+            (Err(error), _) | (_, Err(error)) => return Ok(Err(error.to_string())),
+        };
+        let (key_schema, value_schema) = match (self.schemas.get(frames.key.0)?, self.schemas.get(frames.value.0)?) {
+            (Ok(key), Ok(value)) => (key, value),
+            (Err(reason), _) | (_, Err(reason)) => return Ok(Err(reason)),
+        };
+        let shape = match self.shape(frames.key.0, frames.value.0)? {
+            Ok(shape) => shape,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        Ok(change(record, &frames, &key_schema, &value_schema, table, shape))
+    }
+
+    /// Of records without a key only a truncate can be copied.
+    fn without_key(
+        &mut self,
+        record: &InRecord,
+        table: &Arc<(String, String)>,
+        value: &[u8],
+    ) -> Outcome<Result<Option<Change>, String>> {
+        let (id, datum) = match frame_id(value) {
+            Ok(frame) => frame,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        let schema = match self.schemas.get(id)? {
+            Ok(schema) => schema,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        match envelope::decode(&schema, datum) {
+            Ok(Some(event)) if event.op == Op::Truncate => Ok(position(record, &event).map(|position| {
+                let shape = Arc::new(Shape {
+                    columns: Vec::new(),
+                    key: Vec::new(),
+                });
+                Some(Change {
+                    table: Arc::clone(table),
+                    shape,
+                    position,
+                    act: Act::Truncate,
+                })
+            })),
+            Ok(Some(event)) if event.op != Op::Message => Err(Failure::definite(
+                "TABLE_WITHOUT_KEY",
+                format!(
+                    "{}.{} has no primary key, so its rows cannot be told apart in a copy",
+                    table.0, table.1
+                ),
+            )
+            .hint("give it a primary key, or list the tables to copy under `tables`")),
+            Ok(_) => Ok(Ok(None)),
+            Err(error) => Ok(Err(error.to_string())),
+        }
+    }
+
+    fn shape(&mut self, key: u32, value: u32) -> Outcome<Result<Arc<Shape>, String>> {
+        if let Some(shape) = self.shapes.get(&(key, value)) {
+            return Ok(Ok(Arc::clone(shape)));
+        }
+        let texts = (self.schemas.text(key)?, self.schemas.text(value)?);
+        let made = match texts {
+            (Ok(key), Ok(value)) => shape::of(&key, &value),
+            (Err(reason), _) | (_, Err(reason)) => Err(reason),
+        };
+        Ok(made.map(|shape| {
+            let shape = Arc::new(shape);
+            self.shapes.insert((key, value), Arc::clone(&shape));
+            shape
+        }))
+    }
+}
+
+impl Feed for ReplicaFeed {
+    type Content = Change;
+
+    fn topics(&self) -> Outcome<Vec<String>> {
+        if let Some(tables) = &self.tables {
+            return Ok(tables.keys().cloned().collect());
+        }
+        let own = [topic::progress(&self.prefix), topic::marks(&self.prefix)];
+        let mut topics = admin::topics(&self.bus)?;
+        topics.retain(|topic| self.table(topic).is_some() && !own.contains(topic));
+        Ok(topics)
+    }
+
+    fn read(&mut self, record: InRecord) -> Outcome<Delivery<Change>> {
+        let table = self.table(&record.topic).ok_or_else(|| unexpected(&record.topic))?;
+        let content = self.change(&record, &table)?;
+        Ok(delivery(record, Arc::from(format!("{}.{}", table.0, table.1)), content))
+    }
+}
+
+fn change(
+    record: &InRecord,
+    frames: &Frames<'_>,
+    key_schema: &ParsedSchema,
+    value_schema: &ParsedSchema,
+    table: &Arc<(String, String)>,
+    shape: Arc<Shape>,
+) -> Result<Option<Change>, String> {
+    let said = |error: syncline_schemas::codec::CodecError| error.to_string();
+    let Some(event) = envelope::decode(value_schema, frames.value.1).map_err(said)? else {
+        return Ok(None);
+    };
+    let position = position(record, &event)?;
+    let key = key_of(&shape, &envelope::decode_key(key_schema, frames.key.1).map_err(said)?)?;
+    let act = match event.op {
+        Op::Create | Op::Read | Op::Update => {
+            Act::Put(key, known(record, event.after.ok_or("a change without a row")?))
+        }
+        Op::Delete => match record.header(NEW_KEY_HEADER).and_then(|json| moved_to(&shape, json)) {
+            Some(new) => Act::Move(key, new),
+            None => Act::Remove(key),
+        },
+        Op::Truncate => Act::Truncate,
+        Op::Message => return Ok(None),
+    };
+    Ok(Some(Change {
+        table: Arc::clone(table),
+        shape,
+        position,
+        act,
+    }))
+}
+
+/// Our own capture says where a change stands. Of Debezium's, the LSN of the row orders the changes of one row.
+fn position(record: &InRecord, event: &ChangeEvent) -> Result<Position, String> {
+    if record.header(POSITION_HEADER).is_none() && event.source.lsn.is_none() {
+        return Ok(Position::new(0, Lsn(record.offset.cast_unsigned()), 0));
+    }
+    envelope::position(&record.headers, event, record.offset).map_err(|error| error.to_string())
+}
+
+fn key_of(shape: &Shape, key: &Row) -> Result<RowKey, String> {
+    let values = shape.key.iter().map(|name| match key.get(name) {
+        Some(Cell::Set(value)) => Ok((name.as_str(), value)),
+        _ => Err(format!("the key has no column {name}")),
+    });
+    Ok(RowKey::new(values.collect::<Result<Vec<(&str, &Value)>, String>>()?))
+}
+
+/// The new key, which Debezium writes as JSON. If it cannot be read, the change is a delete like any other.
+fn moved_to(shape: &Shape, json: &[u8]) -> Option<RowKey> {
+    let columns = RowKey(std::str::from_utf8(json).ok()?.to_owned()).columns()?;
+    let values: Option<Vec<(&str, &Value)>> = shape
+        .key
+        .iter()
+        .map(|name| Some((name.as_str(), columns.get(name)?)))
+        .collect();
+    Some(RowKey::new(values?))
+}
+
+/// The row without what the record's header says is not known.
+fn known(record: &InRecord, mut row: Row) -> Row {
+    let names = record
+        .header(UNCHANGED_HEADER)
+        .and_then(|json| serde_json::from_slice::<Vec<String>>(json).ok());
+    for name in names.unwrap_or_default() {
+        row.insert(name, Cell::Unchanged);
+    }
+    row
+}

@@ -1,0 +1,176 @@
+//! A replica: tables of one system kept identical in another, straight from the capture topics.
+//!
+//! There is nothing to agree on, so there is no plan and no mark: the last change of each row holds, by its position in the
+//! source's log, and that position is kept beside the copy. So a replay changes nothing and an older row never overwrites a
+//! newer one, not even after a delete. The copy belongs to the source: a row that the copy refuses is a fault that a person
+//! must see, and stops it.
+
+use std::collections::BTreeMap;
+
+use syncline_runtime::{Class, Failure, Outcome, failpoint};
+use syncline_schemas::pipeline::Secret;
+
+use crate::plan::Verdict;
+use crate::postgres::books::Owner;
+use crate::postgres::catalog::Table;
+use crate::postgres::connection::Connection;
+use crate::postgres::offsets;
+use crate::postgres::session::Session;
+use crate::target::{DeadLetter, Delivery, Partition, Report, Target};
+
+use change::{Change, Step, steps};
+
+/// What a batch comes down to. Pure.
+pub(crate) mod change;
+
+/// Capture topics, and the changes in them.
+pub mod feed;
+
+/// The table that a copy needs. Pure.
+pub(crate) mod shape;
+
+/// Makes and extends the tables.
+mod define;
+
+/// The position of each copied row.
+mod fence;
+
+/// Writes rows.
+mod rows;
+
+/// The tables that were looked up, by source table.
+type Tables = BTreeMap<(String, String), Table>;
+
+/// A PostgreSQL database with copies.
+pub struct ReplicaTarget {
+    owner: Owner,
+    connection: Connection<Tables>,
+    epochs: BTreeMap<Partition, i64>,
+}
+
+impl ReplicaTarget {
+    /// The copies of `pipeline` in the system `target`.
+    pub fn new(pipeline: &str, target: &str, dsn: &Secret) -> Outcome<Self> {
+        let owner = Owner {
+            pipeline: pipeline.to_owned(),
+            target: target.to_owned(),
+        };
+        Ok(Self {
+            owner,
+            connection: Connection::new(dsn.expose(), target)?,
+            epochs: BTreeMap::new(),
+        })
+    }
+
+    /// Connects and looks whether everything is there that is needed.
+    pub fn check(&mut self) -> Outcome<()> {
+        self.with(async |_, _, _| Ok(()))
+    }
+
+    fn with<T>(&mut self, work: impl AsyncFnOnce(&Session, &mut Tables, &Owner) -> Outcome<T>) -> Outcome<T> {
+        let owner = &self.owner;
+        self.connection.with(
+            async |_| Ok(Tables::new()),
+            async |session, tables| work(session, tables, owner).await,
+        )
+    }
+}
+
+impl Target for ReplicaTarget {
+    type Content = Change;
+
+    fn claim(&mut self, partitions: &[Partition]) -> Outcome<BTreeMap<Partition, i64>> {
+        let claimed = self.with(async |session, _, owner| {
+            session.begin().await?;
+            let claimed = owner.claim(session, partitions).await?;
+            session.control("COMMIT").await?;
+            Ok(claimed)
+        })?;
+        self.epochs.extend(
+            claimed
+                .iter()
+                .map(|(partition, offset)| (partition.clone(), offset.epoch)),
+        );
+        Ok(claimed
+            .into_iter()
+            .map(|(partition, offset)| (partition, offset.next))
+            .collect())
+    }
+
+    fn apply(&mut self, batch: &[Delivery<Change>]) -> Outcome<Report> {
+        let epochs = std::mem::take(&mut self.epochs);
+        let applied = self.with(async |session, tables, owner| {
+            define::define(session, tables, batch).await?;
+            apply(session, tables, owner, &epochs, batch).await
+        });
+        self.epochs = epochs;
+        applied.map_err(stopped)
+    }
+
+    /// Nothing is set aside.
+    fn dead_letters(&mut self, _: &mut dyn FnMut(&[DeadLetter]) -> Outcome<()>) -> Outcome<()> {
+        Ok(())
+    }
+}
+
+/// A refused row would be missing in a copy that calls itself identical.
+fn stopped(failure: Failure) -> Failure {
+    match failure.class {
+        Class::Poison => Failure::definite("REPLICA_REFUSED", format!("the copy refuses a row: {failure}")).hint(
+            "remove what is in the way (a constraint, trigger or type of the copy) and start again; nothing is lost",
+        ),
+        _ => failure,
+    }
+}
+
+async fn apply(
+    session: &Session,
+    tables: &Tables,
+    owner: &Owner,
+    epochs: &BTreeMap<Partition, i64>,
+    batch: &[Delivery<Change>],
+) -> Outcome<Report> {
+    failpoint::check("sink.before_begin")?;
+    session.begin().await?;
+    let locked = offsets::lock(session, owner, batch).await?;
+    let due = offsets::due(batch, &locked, epochs)?;
+    let mut report = Report {
+        skipped: (batch.len() - due.len()) as u64,
+        ..Report::default()
+    };
+    let changes: Vec<Change> = due
+        .into_iter()
+        .map(said)
+        .collect::<Outcome<Vec<_>>>()?
+        .into_iter()
+        .flatten()
+        .collect();
+    for step in steps(changes.into_iter()) {
+        let written = match step {
+            Step::Rows(table, changes) => rows::write(session, owner, known(tables, &table)?, changes).await?,
+            Step::Alone(change) => rows::alone(session, owner, known(tables, &change.table)?, &change).await?,
+        };
+        *report.verdicts.entry(Verdict::Updated).or_default() += written.written;
+        *report.verdicts.entry(Verdict::Older).or_default() += written.older;
+    }
+    failpoint::check("sink.after_apply")?;
+    owner.advance(session, &offsets::ends(batch, &locked)).await?;
+    failpoint::check("sink.after_offsets")?;
+    failpoint::check("sink.before_commit")?;
+    offsets::commit(session).await?;
+    failpoint::check("sink.after_commit")?;
+    Ok(report)
+}
+
+fn said(delivery: &Delivery<Change>) -> Outcome<Option<Change>> {
+    delivery.content.clone().map_err(|reason| {
+        let (topic, number, offset) = (&delivery.from.topic, delivery.from.number, delivery.offset);
+        Failure::definite("RECORD_UNREADABLE", format!("{topic}[{number}] at {offset}: {reason}"))
+    })
+}
+
+fn known<'a>(tables: &'a Tables, table: &(String, String)) -> Outcome<&'a Table> {
+    tables
+        .get(table)
+        .ok_or_else(|| Failure::transient("TABLE_UNKNOWN", format!("{}.{} is not defined", table.0, table.1)))
+}
