@@ -1,5 +1,3 @@
-#![cfg_attr(test, allow(clippy::unwrap_used))]
-
 //! The only crate that knows Kafka and the schema registry: it moves bytes and headers and knows when they are
 //! durable. It has no type of `schemas` and no rule; what the bytes mean is other people's business.
 //!

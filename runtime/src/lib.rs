@@ -1,5 +1,3 @@
-#![cfg_attr(test, allow(clippy::unwrap_used))]
-
 //! The frame of a process: settings, telemetry, shutdown, classes of failure. No word of the domain.
 
 /// Three classes of failure, because there are three things one can do about one.

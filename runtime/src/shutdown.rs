@@ -141,6 +141,16 @@ mod tests {
     }
 
     #[test]
+    fn sigterm_is_a_wish_to_stop() {
+        let shutdown = Shutdown::on_signals().unwrap();
+        let sent = std::process::Command::new("kill")
+            .args(["-TERM", &std::process::id().to_string()])
+            .status();
+        assert!(sent.is_ok_and(|status| status.success()));
+        assert!(shutdown.wait_timeout(Duration::from_secs(60)));
+    }
+
+    #[test]
     fn a_wish_ends_the_wait_of_a_task() {
         let shutdown = Shutdown::new();
         let other = shutdown.clone();
