@@ -4,15 +4,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use syncline_bus::BusConfig;
 use syncline_bus::admin::{self, TopicSpec};
 use syncline_bus::consumer::TopicPartition;
-use syncline_bus::{BusConfig, GroupConsumer};
 use syncline_runtime::{Health, Outcome, Process, Shutdown};
 use syncline_schemas::pipeline::{CapturedBy, Link, Pipeline};
 use syncline_schemas::topic;
 
 use crate::batch::Bounds;
-use crate::metrics::LAG;
 
 /// What both stages are given.
 #[derive(Clone)]
@@ -98,21 +97,6 @@ impl Context {
             );
         }
         Ok(ends)
-    }
-
-    /// Shows how far the stage is behind these ends.
-    pub fn show_lag(&self, stage: &str, ends: &BTreeMap<TopicPartition, i64>, consumer: &GroupConsumer) {
-        let mut lags: BTreeMap<&str, i64> = BTreeMap::new();
-        for ((topic, partition), end) in ends {
-            if let Some(position) = consumer.position(topic, *partition) {
-                *lags.entry(topic).or_default() += (end - position).max(0);
-            }
-        }
-        for (topic, lag) in lags {
-            // A gauge counts in floats; a lag of 2^53 records has other problems.
-            let lag = u32::try_from(lag).map_or(f64::from(u32::MAX), f64::from);
-            LAG.with_label_values(&[stage, topic]).set(lag);
-        }
     }
 
     /// Makes the topics that are missing. Those of captures are left as they are if they exist.

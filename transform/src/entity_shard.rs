@@ -15,11 +15,10 @@ use syncline_schemas::codec::{CanonicalCodec, State, Wire};
 use syncline_schemas::conflict::Conflict;
 use syncline_schemas::decision::Decision;
 use syncline_schemas::mapped::MappedRecord;
-use syncline_schemas::pipeline::Entity;
+use syncline_schemas::pipeline::{Entity, Link, Pipeline};
 use syncline_schemas::position::{Lsn, Position};
 use syncline_schemas::topic;
 
-use crate::context::Context;
 use crate::merge::{EntityState, Outputs, published};
 use crate::outgoing::{Outgoing, dead_letter};
 use crate::overlay::Overlay;
@@ -49,8 +48,11 @@ pub struct EntityRoom {
 
 impl EntityRoom {
     /// Registers the schemas of what is written.
-    pub fn open(context: &Context, schemas: &Schemas, entity: &Entity) -> Outcome<Self> {
-        let pipeline = &context.pipeline;
+    pub fn open(pipeline: &Pipeline, entity: &Entity, register: impl Fn(&str, &str) -> Outcome<u32>) -> Outcome<Self> {
+        let reading = pipeline
+            .links
+            .iter()
+            .filter(|link| link.entity == entity.name && link.reads());
         let codec = CanonicalCodec::new(&entity.schema_json).map_err(|error| {
             Failure::definite(
                 "ENTITY_SCHEMA",
@@ -58,7 +60,7 @@ impl EntityRoom {
             )
         })?;
         let register = |name: String, json: &str| -> Outcome<(Arc<str>, u32)> {
-            let id = schemas.register(&name, json)?;
+            let id = register(&name, json)?;
             Ok((name.into(), id))
         };
         Ok(Self {
@@ -69,11 +71,7 @@ impl EntityRoom {
             conflicts: register(topic::conflicts(&pipeline.name, &entity.name), Conflict::schema_json())?,
             state: register(topic::state(&pipeline.name, &entity.name), State::schema_json())?,
             dead_letters: topic::dead_letters(&pipeline.name, "merge").into(),
-            links: context
-                .reading_links()
-                .filter(|link| link.entity == entity.name)
-                .map(|link| link.name())
-                .collect(),
+            links: reading.map(Link::name).collect(),
             authority: pipeline.authority().map(str::to_owned).collect(),
             entity: entity.clone(),
             codec,
@@ -412,3 +410,6 @@ fn from_json<T: for<'de> Deserialize<'de>>(text: &str) -> Outcome<T> {
 fn to_json(state: &impl Serialize) -> String {
     serde_json::to_string(state).unwrap_or_else(|error| unreachable!("states are always JSON: {error}"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -123,6 +123,7 @@ impl<'a> MapStage<'a> {
             .transpose()?;
         while !self.context.shutdown.requested() {
             let batch = gather(&mut self.consumer, &self.context.bounds, &self.context.shutdown)?;
+            metrics::lag(STAGE, &batch.records);
             let heard = self
                 .readiness
                 .listen(&self.context.bus, &self.context.pipeline, &mut self.schemas)?;

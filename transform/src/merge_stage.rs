@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use syncline_bus::consumer::TopicPartition;
 use syncline_bus::{GroupConsumer, InRecord, Producer};
-use syncline_runtime::{Outcome, failpoint};
+use syncline_runtime::{Failure, Outcome, failpoint};
 use syncline_schemas::codec::Wire;
 use syncline_schemas::decision::Decision;
 use syncline_schemas::mapped::MappedRecord;
@@ -71,7 +71,9 @@ impl<'a> MergeStage<'a> {
         let pipeline = &context.pipeline;
         let mut inputs = HashMap::new();
         for entity in &pipeline.entities {
-            let room = Arc::new(EntityRoom::open(context, &schemas, entity)?);
+            let room = Arc::new(EntityRoom::open(pipeline, entity, |topic, json| {
+                schemas.register(topic, json)
+            })?);
             inputs.insert(
                 topic::mapped(&pipeline.name, &entity.name),
                 (Input::Mapped, Arc::clone(&room)),
@@ -106,6 +108,7 @@ impl<'a> MergeStage<'a> {
                 ..self.context.bounds
             };
             let batch = gather(&mut self.consumer, &bounds, &self.context.shutdown)?;
+            metrics::lag(STAGE, &batch.records);
             if !batch.records.is_empty() {
                 self.commit(producer, &batch.records)?;
             }
@@ -196,7 +199,8 @@ impl<'a> MergeStage<'a> {
         let Some(value) = &record.value else { return Ok(()) };
         let at = (room.entity.name.clone(), record.partition);
         let Some(shard) = self.shards.get_mut(&at) else {
-            return Ok(());
+            let message = format!("a record of {}[{}], which is not ours", record.topic, record.partition);
+            return Err(Failure::transient("NOT_ASSIGNED", message));
         };
         let touched = touched.entry(at).or_default();
         let read = match input {

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use syncline_bus::InRecord;
 use syncline_runtime::metrics::{CounterVec, GaugeVec, HistogramVec, SECONDS, counter, gauge, histogram};
 
 use crate::outgoing::Outgoing;
@@ -48,14 +50,31 @@ pub static BATCH_SECONDS: LazyLock<HistogramVec> = LazyLock::new(|| {
     )
 });
 
-/// Offsets between what was read and the end of the topic, by stage and topic.
-pub static LAG: LazyLock<GaugeVec> = LazyLock::new(|| {
+/// Age of the last record at the time of its commit, by stage; 0 when nothing is left to read.
+static LAG: LazyLock<GaugeVec> = LazyLock::new(|| {
     gauge(
-        "syncline_transform_lag_records",
-        "Offsets not yet read.",
-        &["stage", "topic"],
+        "syncline_transform_lag_seconds",
+        "Age of the last record when it was committed.",
+        &["stage"],
     )
 });
+
+/// Shows how old the last of these records is; without records the stage is up to date.
+pub fn lag(stage: &str, records: &[InRecord]) {
+    let now_ms = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_millis();
+    let written_ms = records
+        .iter()
+        .map(|record| record.timestamp_ms)
+        .max()
+        .and_then(|ms| u128::try_from(ms).ok());
+    let age = written_ms.map_or(Duration::ZERO, |ms| {
+        Duration::from_millis(u64::try_from(now_ms.saturating_sub(ms)).unwrap_or(u64::MAX))
+    });
+    LAG.with_label_values(&[stage]).set(age.as_secs_f64());
+}
 
 /// Counts what has been committed, by topic.
 pub fn sent(stage: &str, outputs: &[Outgoing]) {

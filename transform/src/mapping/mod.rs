@@ -288,4 +288,4 @@ pub fn row_key(link: &Link, row: &Row) -> Result<RowKey, Refusal> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

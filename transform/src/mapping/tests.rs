@@ -49,7 +49,10 @@ struct Mapper {
 }
 
 fn row(columns: &[(&str, Value)]) -> Row {
-    columns.iter().map(|(name, value)| ((*name).to_owned(), Cell::Set(value.clone()))).collect()
+    columns
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), Cell::Set(value.clone())))
+        .collect()
 }
 
 fn customer(id: i64, email: &str) -> Row {
@@ -68,12 +71,23 @@ struct Change {
 }
 
 fn change(op: Op, lsn: u64, after: Option<Row>) -> Change {
-    Change { op, lsn, before: None, after, old_key: None, moves_away: false, mark: None }
+    Change {
+        op,
+        lsn,
+        before: None,
+        after,
+        old_key: None,
+        moves_away: false,
+        mark: None,
+    }
 }
 
 impl Mapper {
     fn new() -> Self {
-        Self { pipeline: pipeline(), crosswalk: HashMap::new() }
+        Self {
+            pipeline: pipeline(),
+            crosswalk: HashMap::new(),
+        }
     }
 
     fn map(&mut self, change: Change) -> Result<Result<Mapped, &'static str>, Refusal> {
@@ -101,7 +115,10 @@ impl Mapper {
             Err(Nothing(why)) => return Ok(Err(why)),
         };
         let find = |row: &RowKey| self.crosswalk.get(&crosswalk_key(&link, row)).cloned();
-        let known = Known { row: find(&address.row), was: address.was.as_ref().and_then(find) };
+        let known = Known {
+            row: find(&address.row),
+            was: address.was.as_ref().and_then(find),
+        };
         match apply(&link, &entity, &input, address, &known)? {
             Mapping::Said { mapped, crosswalk } => {
                 self.crosswalk.extend(crosswalk);
@@ -126,7 +143,11 @@ fn inserted_for(cid: &str) -> Mark {
         act: Act::Insert,
         vector: Vector::new(),
         stamp_us: 0,
-        fields: vec![MarkedField { name: "email".to_owned(), value: Some("ada@new.uk".into()), delivered: None }],
+        fields: vec![MarkedField {
+            name: "email".to_owned(),
+            value: Some("ada@new.uk".into()),
+            delivered: None,
+        }],
     }
 }
 
@@ -141,42 +162,79 @@ fn an_id_is_made_once_and_sticks() {
     let other = mapper.said(change(Op::Create, 4, Some(customer(9, "bob@new.uk"))));
     assert_ne!(first.cid, other.cid);
     assert_eq!((first.source.as_str(), first.row.0.as_str()), ("shop", r#"{"id":7}"#));
-    assert_eq!(first.fields[0].value, Value::from("Ada@old.uk"), "values are not normalised");
+    assert_eq!(
+        first.fields[0].value,
+        Value::from("Ada@old.uk"),
+        "values are not normalised"
+    );
 }
 
 #[test]
 fn a_row_of_our_own_making_belongs_to_whom_we_made_it_for() {
     let mut mapper = Mapper::new();
     let mark = Some(inserted_for("c1"));
-    assert_eq!(mapper.said(Change { mark, ..change(Op::Create, 1, Some(customer(7, "ada@new.uk"))) }).cid, "c1");
-    assert_eq!(mapper.said(change(Op::Update, 2, Some(customer(7, "x@y.uk")))).cid, "c1");
+    assert_eq!(
+        mapper
+            .said(Change {
+                mark,
+                ..change(Op::Create, 1, Some(customer(7, "ada@new.uk")))
+            })
+            .cid,
+        "c1"
+    );
+    assert_eq!(
+        mapper.said(change(Op::Update, 2, Some(customer(7, "x@y.uk")))).cid,
+        "c1"
+    );
 }
 
 #[test]
 fn a_row_that_changes_its_key_stays_who_it_was() {
     let mut mapper = Mapper::new();
     let first = mapper.said(change(Op::Create, 1, Some(customer(7, "ada@old.uk"))));
-    let away = Change { moves_away: true, before: Some(customer(7, "")), ..change(Op::Delete, 2, None) };
+    let away = Change {
+        moves_away: true,
+        before: Some(customer(7, "")),
+        ..change(Op::Delete, 2, None)
+    };
     assert_eq!(mapper.map(away), Ok(Err("moved")));
     let old_key = Some(row(&[("id", 7.into())]));
-    let moved = mapper.said(Change { old_key, ..change(Op::Create, 3, Some(customer(70, "ada@new.uk"))) });
-    assert_eq!((&moved.cid, moved.was.as_ref().unwrap().0.as_str()), (&first.cid, r#"{"id":7}"#));
+    let moved = mapper.said(Change {
+        old_key,
+        ..change(Op::Create, 3, Some(customer(70, "ada@new.uk")))
+    });
+    assert_eq!(
+        (&moved.cid, moved.was.as_ref().unwrap().0.as_str()),
+        (&first.cid, r#"{"id":7}"#)
+    );
     let repeated = change(Op::Update, 2, Some(customer(7, "ada@other.uk")));
     assert_eq!(mapper.map(repeated), Ok(Err("repeated after its row has moved")));
     let taken = mapper.said(change(Op::Create, 4, Some(customer(7, "bob@new.uk"))));
     assert_ne!(taken.cid, first.cid, "another row under the old key");
-    assert_eq!(mapper.said(change(Op::Update, 5, Some(customer(7, "b@b.uk")))).cid, taken.cid);
-    assert_eq!(mapper.said(change(Op::Update, 6, Some(customer(70, "c@c.uk")))).cid, first.cid);
+    assert_eq!(
+        mapper.said(change(Op::Update, 5, Some(customer(7, "b@b.uk")))).cid,
+        taken.cid
+    );
+    assert_eq!(
+        mapper.said(change(Op::Update, 6, Some(customer(70, "c@c.uk")))).cid,
+        first.cid
+    );
 }
 
 #[test]
 fn a_delete_finds_its_entity_by_key() {
     let mut mapper = Mapper::new();
-    let delete = |lsn| Change { before: Some(row(&[("id", 7.into())])), ..change(Op::Delete, lsn, None) };
+    let delete = |lsn| Change {
+        before: Some(row(&[("id", 7.into())])),
+        ..change(Op::Delete, lsn, None)
+    };
     assert_eq!(mapper.map(delete(1)), Ok(Err("deleted before it was seen")));
     let first = mapper.said(change(Op::Create, 2, Some(customer(7, "ada@old.uk"))));
     let deleted = mapper.said(delete(3));
-    assert_eq!((deleted.cid, deleted.op, deleted.fields.len()), (first.cid, RowOp::Deleted, 0));
+    assert_eq!(
+        (deleted.cid, deleted.op, deleted.fields.len()),
+        (first.cid, RowOp::Deleted, 0)
+    );
 }
 
 #[test]
@@ -185,10 +243,19 @@ fn unchanged_toast_is_unknown_and_before_images_come_along() {
     mapper.said(change(Op::Create, 1, Some(customer(7, "ada@old.uk"))));
     let mut after = customer(7, "ada@new.uk");
     after.insert("full_name".to_owned(), Cell::Unchanged);
-    let update = Change { before: Some(customer(7, "ada@old.uk")), ..change(Op::Update, 2, Some(after)) };
+    let update = Change {
+        before: Some(customer(7, "ada@old.uk")),
+        ..change(Op::Update, 2, Some(after))
+    };
     let said = mapper.said(update);
-    assert_eq!(said.fields.iter().map(|field| field.name.as_str()).collect::<Vec<_>>(), ["email"]);
-    assert_eq!(said.before.iter().map(|field| field.name.as_str()).collect::<Vec<_>>(), ["email", "name"]);
+    assert_eq!(
+        said.fields.iter().map(|field| field.name.as_str()).collect::<Vec<_>>(),
+        ["email"]
+    );
+    assert_eq!(
+        said.before.iter().map(|field| field.name.as_str()).collect::<Vec<_>>(),
+        ["email", "name"]
+    );
 }
 
 #[test]
@@ -205,10 +272,23 @@ fn what_cannot_be_mapped_is_refused_without_its_values() {
 
 #[test]
 fn a_mark_alone_says_what_the_app_has_seen() {
-    let placed = PlacedMark { position: Position::new(1, Lsn(9), 1), commit_us: 3, mark: String::new() };
-    let mark = Mark { row: Some(r#"{"id":7}"#.to_owned()), act: Act::Seen, ..inserted_for("c1") };
-    let Mapping::Said { mapped, crosswalk } = seen("shop", &placed, mark) else { panic!("it says something") };
-    assert_eq!((mapped.op, mapped.cid.as_str(), mapped.position), (RowOp::Seen, "c1", placed.position));
+    let placed = PlacedMark {
+        position: Position::new(1, Lsn(9), 1),
+        commit_us: 3,
+        mark: String::new(),
+    };
+    let mark = Mark {
+        row: Some(r#"{"id":7}"#.to_owned()),
+        act: Act::Seen,
+        ..inserted_for("c1")
+    };
+    let Mapping::Said { mapped, crosswalk } = seen("shop", &placed, mark) else {
+        panic!("it says something")
+    };
+    assert_eq!(
+        (mapped.op, mapped.cid.as_str(), mapped.position),
+        (RowOp::Seen, "c1", placed.position)
+    );
     assert!(crosswalk.is_empty() && mapped.mark.is_some());
     assert!(matches!(seen("shop", &placed, inserted_for("c1")), Mapping::Nothing(_)));
 }
