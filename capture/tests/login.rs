@@ -1,6 +1,8 @@
 //! Logins of every kind: a PostgreSQL of the test's own, with TLS, a certificate authority and one rule a role.
 //! Needs the server's programs (`PGBIN`, or the newest in /usr/lib/postgresql) and `openssl`.
 
+#![allow(clippy::unwrap_used, reason = "a test that unwraps says what it expects")]
+
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,7 @@
 //! pgoutput against a recorded stream, against messages written here by the protocol's description, and against noise.
 
+#![allow(clippy::unwrap_used, reason = "a test that unwraps says what it expects")]
+
 use bytes::Bytes;
 use proptest::prelude::*;
 use syncline_capture::postgres::pgoutput::{
