@@ -12,22 +12,20 @@
 //! The end of a partition is a question of position and not of records: the last offsets may be markers of
 //! transactions or records of an aborted one, which no reader ever sees. See `reached`.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, ConsumerGroupMetadata};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerGroupMetadata};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
-use rdkafka::types::RDKafkaRespErr;
-use rdkafka::{ClientContext, Offset, TopicPartitionList};
+use rdkafka::{Offset, TopicPartitionList};
 use syncline_runtime::{Failure, Outcome};
 
 use crate::config::REQUEST_TIMEOUT_MS;
 use crate::ends::watermarks;
-use crate::error::{Said, failure, heals_by_itself, log};
+use crate::error::{failure, heals_by_itself};
 use crate::queues::{Bell, Fetched, Queues};
+use crate::rebalance::{Rebalance, Rebalances};
 use crate::{BusConfig, InRecord};
 
 const SEEK_TIMEOUT_MS: u64 = 10_000;
@@ -372,7 +370,7 @@ impl GroupConsumer {
 impl Drop for GroupConsumer {
     /// A rebalance that nobody answers would keep the consumer from closing.
     fn drop(&mut self) {
-        self.consumer.context().closing.store(true, Ordering::Release);
+        self.consumer.context().close();
         self.queues.close();
         if self.due.take().is_some() || self.consumer.context().next().is_some() {
             // It is being closed; there is nothing more to do about a failure.
@@ -419,61 +417,6 @@ fn seek(consumer: &BaseConsumer<Rebalances>, at: &TopicPartition, offset: i64) -
                 return Err(failure(&format!("seek in {}[{}]", at.0, at.1), error));
             }
             Err(_) => std::thread::sleep(Duration::from_millis(SEEK_RETRY_MS)),
-        }
-    }
-}
-
-enum Rebalance {
-    Assign(Vec<TopicPartition>),
-    Revoke(Vec<TopicPartition>),
-}
-
-/// Takes the callbacks of librdkafka and keeps them for `poll`.
-#[derive(Default)]
-struct Rebalances {
-    said: Said,
-    heard: Mutex<VecDeque<Rebalance>>,
-    closing: AtomicBool,
-}
-
-impl Rebalances {
-    fn next(&self) -> Option<Rebalance> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
-    }
-}
-
-impl ClientContext for Rebalances {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        log(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.said.keep(&error, reason);
-    }
-}
-
-impl ConsumerContext for Rebalances {
-    fn rebalance(&self, consumer: &BaseConsumer<Self>, kind: RDKafkaRespErr, list: &mut TopicPartitionList) {
-        if self.closing.load(Ordering::Acquire) {
-            // Closing waits for this answer, and for nothing else.
-            let _ = consumer.unassign();
-            return;
-        }
-        let elements = list.elements();
-        let partitions = elements.iter().map(|e| (e.topic().to_owned(), e.partition())).collect();
-        let heard = match kind {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Rebalance::Assign(partitions),
-            _ => Rebalance::Revoke(partitions),
-        };
-        self.heard
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push_back(heard);
-    }
-
-    fn commit_callback(&self, result: Result<(), KafkaError>, _: &TopicPartitionList) {
-        if let Err(error) = result {
-            tracing::debug!("offsets were not shown: {error}");
         }
     }
 }

@@ -30,6 +30,7 @@ pub mod partitioner;
 mod ends;
 mod error;
 mod queues;
+mod rebalance;
 
 pub use config::BusConfig;
 pub use consumer::{Event, GroupConsumer};
