@@ -89,7 +89,7 @@ fn replica_part(process: &Process, pipeline: &Arc<Pipeline>, registry: &Arc<Regi
         };
         let connect = || {
             let mut target = ReplicaTarget::new(&pipeline.name, &replica.to, &dsn(&pipeline, &replica.to)?)?;
-            target.check()?;
+            target.prepare(&feed()?.wanted()?)?;
             Ok(target)
         };
         stage::run(&parts, connect, feed)

@@ -16,21 +16,29 @@ use crate::postgres::session::Session;
 use crate::postgres::statement::{BadIdent, Ident, TableName};
 use crate::target::Delivery;
 
-/// Makes every table of the batch fit the batch.
-pub async fn define(session: &Session, tables: &mut Tables, batch: &[Delivery<Change>]) -> Outcome<()> {
-    let mut seen: Vec<(&Arc<(String, String)>, &Arc<Shape>)> = Vec::new();
+/// A source table and what its copy needs to have.
+pub type Wanted = (Arc<(String, String)>, Arc<Shape>);
+
+/// Makes every table of a batch fit the batch.
+pub async fn for_batch(session: &Session, tables: &mut Tables, batch: &[Delivery<Change>]) -> Outcome<()> {
+    let mut wanted: Vec<Wanted> = Vec::new();
     for change in batch
         .iter()
         .filter_map(|delivery| delivery.content.as_ref().ok()?.as_ref())
     {
-        if !seen
+        if !wanted
             .iter()
-            .any(|(table, shape)| **table == change.table && Arc::ptr_eq(shape, &change.shape))
+            .any(|(table, shape)| *table == change.table && Arc::ptr_eq(shape, &change.shape))
         {
-            seen.push((&change.table, &change.shape));
+            wanted.push((Arc::clone(&change.table), Arc::clone(&change.shape)));
         }
     }
-    for (table, shape) in seen {
+    define(session, tables, &wanted).await
+}
+
+/// Makes tables fit what is wanted of them.
+pub async fn define(session: &Session, tables: &mut Tables, wanted: &[Wanted]) -> Outcome<()> {
+    for (table, shape) in wanted {
         let fits = tables
             .get(&**table)
             .is_some_and(|known| missing(known, shape).is_empty());

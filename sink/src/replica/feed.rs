@@ -16,6 +16,7 @@ use syncline_schemas::topic;
 use syncline_schemas::value::Value;
 
 use super::change::{Act, Change};
+use super::define::Wanted;
 use super::shape::{self, Shape};
 use crate::feed::{Feed, Schemas, delivery, unexpected};
 use crate::target::Delivery;
@@ -29,6 +30,7 @@ pub struct ReplicaFeed {
     prefix: String,
     /// The tables by topic; none if all are copied.
     tables: Option<BTreeMap<String, Arc<(String, String)>>>,
+    registry: Arc<Registry>,
     schemas: Schemas,
     shapes: HashMap<(u32, u32), Arc<Shape>>,
 }
@@ -54,9 +56,24 @@ impl ReplicaFeed {
             bus,
             prefix,
             tables,
-            schemas: Schemas::new(registry),
+            schemas: Schemas::new(Arc::clone(&registry)),
+            registry,
             shapes: HashMap::new(),
         }
+    }
+
+    /// The tables whose schemas are registered, whether they have rows or not.
+    pub fn wanted(&self) -> Outcome<Vec<Wanted>> {
+        let mut wanted = Vec::new();
+        for topic in self.topics()? {
+            let key = self.registry.latest(&topic::key_subject(&topic))?;
+            let value = self.registry.latest(&topic::value_subject(&topic))?;
+            if let (Some((_, key)), Some((_, value)), Some(table)) = (key, value, self.table(&topic)) {
+                // What is no envelope will be told of when a record comes.
+                wanted.extend(shape::of(&key, &value).ok().map(|shape| (table, Arc::new(shape))));
+            }
+        }
+        Ok(wanted)
     }
 
     fn table(&self, topic: &str) -> Option<Arc<(String, String)>> {

@@ -19,6 +19,7 @@ use crate::postgres::session::Session;
 use crate::target::{DeadLetter, Delivery, Partition, Report, Target};
 
 use change::{Change, Step, steps};
+pub use define::Wanted;
 
 /// What a batch comes down to. Pure.
 pub(crate) mod change;
@@ -62,9 +63,9 @@ impl ReplicaTarget {
         })
     }
 
-    /// Connects and looks whether everything is there that is needed.
-    pub fn check(&mut self) -> Outcome<()> {
-        self.with(async |_, _, _| Ok(()))
+    /// Connects and makes the tables that are wanted already, so that an empty table has its copy too.
+    pub fn prepare(&mut self, wanted: &[Wanted]) -> Outcome<()> {
+        self.with(async |session, tables, _| define::define(session, tables, wanted).await)
     }
 
     fn with<T>(&mut self, work: impl AsyncFnOnce(&Session, &mut Tables, &Owner) -> Outcome<T>) -> Outcome<T> {
@@ -100,7 +101,7 @@ impl Target for ReplicaTarget {
     fn apply(&mut self, batch: &[Delivery<Change>]) -> Outcome<Report> {
         let epochs = std::mem::take(&mut self.epochs);
         let applied = self.with(async |session, tables, owner| {
-            define::define(session, tables, batch).await?;
+            define::for_batch(session, tables, batch).await?;
             apply(session, tables, owner, &epochs, batch).await
         });
         self.epochs = epochs;
