@@ -4,6 +4,8 @@
 //! fields as `<name>`); `*.rows` is what they mean. After an intended change: `SYNCLINE_BLESS=1 cargo test -p
 //! syncline-schemas --test golden_debezium`, and read the difference.
 
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a test may panic")]
+
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;

@@ -1,5 +1,7 @@
 //! Every record of ours against `apache-avro`: the schema is valid, the bytes are what the oracle reads and writes.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 

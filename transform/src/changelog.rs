@@ -13,6 +13,8 @@ use syncline_runtime::{Failure, Outcome, Progress, Shutdown};
 
 use crate::store::{Change, EntityStore, Shard};
 
+/// After so many changes of our own, the next pause is used to read them back: a restart then has less to read.
+pub const READ_BACK_FROM_ROWS: usize = 20_000;
 const CHUNK_ROWS_MAX: usize = 5_000;
 const READ_TIMEOUT_MS: u64 = 500;
 /// How long a read may bring nothing before it counts as failed.
@@ -22,7 +24,8 @@ const PROGRESS_FROM_ROWS: u64 = 10_000;
 
 /// Brings the shard up to the end of its changelog.
 pub fn restore(bus: &BusConfig, store: &mut impl EntityStore, shard: &Shard, shutdown: &Shutdown) -> Outcome<()> {
-    let from = store.offset(shard)?.unwrap_or(0);
+    let stored = store.offset(shard)?;
+    let from = stored.unwrap_or(0);
     let mut reader = match PartitionReader::open_decided(bus, &shard.topic, shard.partition, from) {
         Ok(reader) => reader,
         Err(failure) if from > 0 && is_gap(&failure) => {
@@ -37,7 +40,7 @@ pub fn restore(bus: &BusConfig, store: &mut impl EntityStore, shard: &Shard, shu
         Err(failure) => return Err(failure),
     };
     // From the beginning of the log everything is read again; what is in the store besides may be gone from the log.
-    if reader.position() != from || from == 0 {
+    if stored.is_none() || reader.position() != from {
         store.clear(shard)?;
     }
     drain(&mut reader, store, shard, shutdown)

@@ -160,6 +160,11 @@ impl EntityShard {
         Ok(this)
     }
 
+    /// Where its states are kept.
+    pub fn changelog(&self) -> &Shard {
+        &self.shard
+    }
+
     fn note_loaded(&mut self, link: &str, input: i32, inputs: i32) {
         let entry = self.loaded.entry(link.to_owned()).or_default();
         entry.0 = inputs;

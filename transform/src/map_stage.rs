@@ -76,6 +76,8 @@ struct MapStage<'a> {
     readiness: Readiness,
     /// Shards of the crosswalk that are ours.
     shards: BTreeSet<Shard>,
+    /// Changes in the store that were not read from the changelog.
+    unread: usize,
     assigned: Option<usize>,
 }
 
@@ -106,6 +108,7 @@ impl<'a> MapStage<'a> {
             dead_letters: topic::dead_letters(&context.pipeline.name, STAGE).into(),
             readiness: Readiness::default(),
             shards: BTreeSet::new(),
+            unread: 0,
             assigned: None,
             context,
             routes,
@@ -139,6 +142,9 @@ impl<'a> MapStage<'a> {
                 }
                 None => {}
             }
+            if batch.records.is_empty() && self.unread >= changelog::READ_BACK_FROM_ROWS {
+                self.restore()?;
+            }
             let quiet = batch.records.is_empty() && batch.change.is_none() && heard && !self.readiness.nearly();
             if let Some(ends) = &ends
                 && quiet
@@ -157,10 +163,8 @@ impl<'a> MapStage<'a> {
         for (topic, partition) in partitions {
             shards.extend(self.routes_of(topic).iter().map(|route| route.shard(*partition)));
         }
-        for shard in &shards {
-            changelog::restore(&self.context.bus, &mut self.store, shard, &self.context.shutdown)?;
-        }
         self.shards = shards;
+        self.restore()?;
         let mut waiting = Vec::new();
         for (topic, partition) in partitions {
             if !self.is_loaded(topic, *partition)? {
@@ -171,6 +175,14 @@ impl<'a> MapStage<'a> {
             .expect(&self.context.bus, &self.context.pipeline, &waiting)?;
         self.assigned = Some(partitions.len());
         self.context.health.set_ready(STAGE, true);
+        Ok(())
+    }
+
+    fn restore(&mut self) -> Outcome<()> {
+        for shard in &self.shards {
+            changelog::restore(&self.context.bus, &mut self.store, shard, &self.context.shutdown)?;
+        }
+        self.unread = 0;
         Ok(())
     }
 
@@ -206,7 +218,7 @@ impl<'a> MapStage<'a> {
             &next_offsets(records),
             &FAILPOINTS,
         )?;
-        work.overlay.settle(&mut self.store)?;
+        self.unread += work.overlay.settle(&mut self.store)?;
         self.readiness.settle(loaded);
         metrics::RECORDS_IN
             .with_label_values(&[STAGE])
@@ -221,7 +233,8 @@ impl<'a> MapStage<'a> {
     /// One record of the input, to none, one or several of the output.
     fn map(&mut self, record: &InRecord, work: &mut Work) -> Outcome<()> {
         let Some(value) = &record.value else {
-            return Ok(skipped("tombstone"));
+            skipped("tombstone");
+            return Ok(());
         };
         let mapped = match self.marks.get(&record.topic).cloned() {
             Some(system) => self.map_mark(&system, record, value, work)?,
@@ -271,7 +284,10 @@ impl<'a> MapStage<'a> {
     fn map_change(&mut self, record: &InRecord, value: &[u8], work: &mut Work) -> Outcome<Result<(), Refusal>> {
         let event = match self.schemas.read(value, envelope::decode)? {
             Ok(Some(event)) => event,
-            Ok(None) => return Ok(Ok(skipped("no change"))),
+            Ok(None) => {
+                skipped("no change");
+                return Ok(Ok(()));
+            }
             Err(reason) => return Ok(Err(Refusal(reason))),
         };
         let key = match &record.key {
@@ -380,7 +396,10 @@ impl<'a> MapStage<'a> {
 
     fn put(&self, route: &Route, mapping: Mapping, cause: &InRecord, work: &mut Work) -> Outcome<()> {
         let (mapped, crosswalk) = match mapping {
-            Mapping::Nothing(Nothing(why)) => return Ok(skipped(why)),
+            Mapping::Nothing(Nothing(why)) => {
+                skipped(why);
+                return Ok(());
+            }
             Mapping::Said { mapped, crosswalk } => (mapped, crosswalk),
         };
         for (key, entry) in crosswalk {

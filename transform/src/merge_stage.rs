@@ -62,6 +62,8 @@ struct MergeStage<'a> {
     schemas: Schemas,
     store: DiskStore,
     consumer: GroupConsumer,
+    /// Changes in the store that were not read from the changelog.
+    unread: usize,
     assigned: Option<usize>,
 }
 
@@ -87,6 +89,7 @@ impl<'a> MergeStage<'a> {
             consumer: GroupConsumer::new(&context.bus, &group, &context.instance, &topics)?,
             dead_letters: topic::dead_letters(&pipeline.name, STAGE).into(),
             shards: BTreeMap::new(),
+            unread: 0,
             assigned: None,
             context,
             inputs,
@@ -117,6 +120,9 @@ impl<'a> MergeStage<'a> {
                 Some(Change::Revoked) => self.shards.clear(),
                 None if publishing => self.publish(producer)?,
                 None => {}
+            }
+            if batch.records.is_empty() && !publishing && self.unread >= changelog::READ_BACK_FROM_ROWS {
+                self.read_back()?;
             }
             let quiet = batch.records.is_empty() && batch.change.is_none() && !publishing;
             if let Some(ends) = &ends
@@ -149,6 +155,19 @@ impl<'a> MergeStage<'a> {
         self.assigned = Some(partitions.len());
         self.context.health.set_ready(STAGE, true);
         self.show_awaited();
+        Ok(())
+    }
+
+    fn read_back(&mut self) -> Outcome<()> {
+        for shard in self.shards.values() {
+            changelog::restore(
+                &self.context.bus,
+                &mut self.store,
+                shard.changelog(),
+                &self.context.shutdown,
+            )?;
+        }
+        self.unread = 0;
         Ok(())
     }
 
@@ -258,7 +277,7 @@ impl<'a> MergeStage<'a> {
     /// Commits to Kafka, then to the store.
     fn settle(&mut self, producer: &mut Producer, mut work: Work, offsets: &[(String, i32, i64)]) -> Outcome<()> {
         transact(producer, &self.consumer, &work.outputs, offsets, &FAILPOINTS)?;
-        work.overlay.settle(&mut self.store)?;
+        self.unread += work.overlay.settle(&mut self.store)?;
         failpoint::hit("merge.after_store");
         metrics::DEAD_LETTERS
             .with_label_values(&[STAGE])

@@ -29,12 +29,14 @@ impl Overlay {
             .insert(key.into(), Some(value));
     }
 
-    /// Puts everything into the store. Only after Kafka has committed the same.
-    pub fn settle(&mut self, store: &mut impl EntityStore) -> Outcome<()> {
+    /// Puts everything into the store and says how much that was. Only after Kafka has committed the same.
+    pub fn settle(&mut self, store: &mut impl EntityStore) -> Outcome<usize> {
+        let mut count = 0;
         for (shard, changes) in std::mem::take(&mut self.changes) {
             let changes: Vec<Change> = changes.into_iter().collect();
             store.put(&shard, &changes, None)?;
+            count += changes.len();
         }
-        Ok(())
+        Ok(count)
     }
 }

@@ -7,10 +7,10 @@ impl Out<'_> {
     pub(crate) fn long(&mut self, number: i64) {
         let mut rest = (number.cast_unsigned() << 1) ^ (number >> 63).cast_unsigned();
         while rest >= 0x80 {
-            self.0.push((rest & 0x7F) as u8 | 0x80);
+            self.0.push(rest.to_le_bytes()[0] | 0x80);
             rest >>= 7;
         }
-        self.0.push(rest as u8);
+        self.0.push(rest.to_le_bytes()[0]);
     }
 
     pub(crate) fn boolean(&mut self, value: bool) {
