@@ -27,7 +27,8 @@ use crate::{BusConfig, GroupConsumer, OutRecord};
 const INIT_TIMEOUT_MS: u64 = 60_000;
 const COMMIT_TIMEOUT_MS: u64 = 60_000;
 const ABORT_TIMEOUT_MS: u64 = 5_000;
-const DRAIN_POLL_MS: u64 = 1;
+/// Between two looks at what is outstanding. Not a wait within `poll`: rdkafka's spins below a millisecond.
+const DRAIN_PAUSE_US: u64 = 200;
 const EVENTS_PER_FAILURE: u32 = 10;
 /// Delivery reports come many at a time; serving them more often costs more than it frees.
 const SENDS_PER_POLL: u32 = 1_000;
@@ -134,7 +135,7 @@ impl Producer {
             match self.inner.send(outgoing(record)) {
                 Ok(()) => break,
                 Err((KafkaError::MessageProduction(Code::QueueFull), _)) if Instant::now() < deadline => {
-                    self.inner.poll(Duration::from_millis(DRAIN_POLL_MS));
+                    self.serve();
                 }
                 Err((error, _)) => return self.known(Err(error), &format!("send to {} by", record.topic)),
             }
@@ -232,7 +233,7 @@ impl Producer {
         while self.inner.in_flight_count() > 0 {
             // It always says "timed out" while something is in flight.
             let _ = self.inner.flush(Duration::ZERO);
-            self.inner.poll(Duration::from_millis(DRAIN_POLL_MS));
+            self.serve();
             if Instant::now() >= deadline {
                 let left = self.inner.in_flight_count();
                 let late = Failure::transient("KAFKA_COMMIT_UNKNOWN", format!("{left} records are not acknowledged"));
@@ -240,6 +241,12 @@ impl Producer {
             }
         }
         self.none_failed()
+    }
+
+    /// Takes what has been reported, and lets the reports come.
+    fn serve(&self) {
+        self.inner.poll(Duration::ZERO);
+        std::thread::sleep(Duration::from_micros(DRAIN_PAUSE_US));
     }
 
     fn none_failed(&mut self) -> Outcome<()> {
