@@ -1,5 +1,7 @@
 //! Capture: a database's committed changes, in their order, to Kafka. The modules stand in the order of a record's way.
 
+#![warn(clippy::unwrap_used)]
+
 /// PostgreSQL: log, catalogue, snapshot, setup.
 pub mod postgres;
 

@@ -116,7 +116,7 @@ impl Load<'_> {
         let assembler = Assembler::new(Position::default(), false);
         let mut sender = Sender {
             assembler,
-            outlet: &mut **outlet,
+            outlet,
             source,
         };
         let mut chunk = snapshot.chunk(reading.info, &columns, after, CHUNK_ROWS_MAX)?;

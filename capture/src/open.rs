@@ -1,6 +1,6 @@
 //! The steps before the stream, in their order; each attempt takes all of them. See `stage` for why this order.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use syncline_bus::Registry;
 use syncline_bus::admin::{self, TopicSpec};
@@ -13,7 +13,7 @@ use crate::config::{Repair, SourceConfig};
 use crate::load::{Load, Pending};
 use crate::outlet::Outlet;
 use crate::postgres::catalog::TableInfo;
-use crate::postgres::client::{ReplicationClient, SystemIdentity};
+use crate::postgres::client::ReplicationClient;
 use crate::postgres::control::Control;
 use crate::postgres::quote::TableName;
 use crate::postgres::session::SessionSettings;
@@ -26,6 +26,7 @@ use crate::start::{self, Server, Start};
 
 /// How long the making of a slot may wait for open transactions of the source.
 const SLOT_WAIT_MS: u64 = 60_000;
+const SETTLE_POLL_MS: u64 = 50;
 
 /// What outlives an attempt.
 pub struct Carried {
@@ -72,6 +73,34 @@ pub fn open<'a>(
     }
     ensure_topics(config, &prepared.tables)?;
     let mut outlet = Outlet::open(config, registry)?;
+    match fenced(config, registry, shutdown, carried, control, &prepared, &mut outlet) {
+        Ok(Some((stream, shapes, progress))) => Ok(Some(Opened {
+            stream,
+            outlet,
+            shapes,
+            progress,
+        })),
+        Ok(None) => {
+            outlet.abandon();
+            Ok(None)
+        }
+        Err(failure) => {
+            outlet.abandon();
+            Err(failure)
+        }
+    }
+}
+
+/// The steps that only the one writer may take.
+fn fenced<'a>(
+    config: &'a SourceConfig,
+    registry: &'a Registry,
+    shutdown: &Shutdown,
+    carried: &mut Carried,
+    control: Control,
+    prepared: &Prepared,
+    outlet: &mut Outlet,
+) -> Outcome<Option<(Stream, Shapes<'a>, Progress)>> {
     let stored = progress::read(config, registry)?;
     let mut client = ReplicationClient::connect(&config.dsn, &SessionSettings::default())?;
     let identity = client.identify_system()?;
@@ -84,29 +113,30 @@ pub fn open<'a>(
     };
     let names: Vec<String> = prepared.tables.iter().map(full_name).collect();
     let start = start::decide(config, stored.as_ref(), server, carried.repair, &names)?;
+    let mut making = Making {
+        config,
+        control: &control,
+        outlet,
+        server,
+        tables: &names,
+    };
+    let (mut progress, snapshot) = match start {
+        Start::Anew { epoch, drop_slot } => making.anew(&mut client, epoch, drop_slot)?,
+        Start::Continue(progress) => (making.go_on(progress, stored.as_ref())?, None),
+    };
+    carried.repair = Repair::default();
     let wanted = prepared
         .tables
         .iter()
         .map(|table| TableName::new(&table.schema, &table.table));
-    let mut making = Making {
-        config,
-        control: &control,
-        outlet: &mut outlet,
-        server,
-    };
-    let (mut progress, snapshot) = match start {
-        Start::Anew { epoch, drop_slot } => making.anew(&mut client, epoch, drop_slot)?,
-        Start::Continue(progress) => (making.adopted(progress, stored.as_ref())?, None),
-    };
-    carried.repair = Repair::default();
     let mut shapes = Shapes::new(config, registry, control, &identity.dbname, wanted);
-    let pending = pending(&prepared, &progress);
+    let pending = pending(prepared, &progress);
     if !pending.is_empty() {
         let snapshot = snapshot.map_or_else(|| Snapshot::fresh(&config.dsn), Ok)?;
         let load = Load {
             source: &config.name,
             snapshot,
-            outlet: &mut outlet,
+            outlet,
             progress: &mut progress,
             shutdown,
         };
@@ -115,12 +145,7 @@ pub fn open<'a>(
         }
     }
     let stream = stream(config, client, &progress)?;
-    Ok(Some(Opened {
-        stream,
-        outlet,
-        shapes,
-        progress,
-    }))
+    Ok(Some((stream, shapes, progress)))
 }
 
 fn full_name(table: &TableInfo) -> String {
@@ -220,12 +245,13 @@ fn stream(config: &SourceConfig, client: ReplicationClient, progress: &Progress)
     client.start_stream(&config.slot, &config.publication, from, StreamSettings::default())
 }
 
-/// What making a slot needs.
+/// What the steps before the tables are read need.
 struct Making<'a, 'b> {
     config: &'a SourceConfig,
     control: &'b Control,
     outlet: &'b mut Outlet,
     server: Server<'b>,
+    tables: &'b [String],
 }
 
 impl Making<'_, '_> {
@@ -246,22 +272,49 @@ impl Making<'_, '_> {
         let snapshot = Snapshot::exported(&self.config.dsn, &created.snapshot, created.consistent_point)?;
         progress.consistent_point = Some(created.consistent_point);
         progress.position = Position::new(epoch, created.consistent_point, 0);
+        self.tables
+            .iter()
+            .for_each(|table| progress.set_table(table, SnapshotState::NotStarted));
         self.outlet.commit(&progress)?;
         tracing::info!(slot = self.config.slot, consistent_point = %created.consistent_point, "slot made");
         Ok((progress, Some(snapshot)))
     }
 
-    /// Writes progress that differs from what was read: what a person decided, what is published now.
-    fn adopted(&mut self, progress: Progress, stored: Option<&Progress>) -> Outcome<Progress> {
+    /// Goes on, with what a person decided and what is published now. Tables that progress does not know are new.
+    fn go_on(&mut self, mut progress: Progress, stored: Option<&Progress>) -> Outcome<Progress> {
+        let known = |name: &String, progress: &Progress| progress.tables.iter().any(|table| &table.table == name);
+        let added: Vec<&String> = self.tables.iter().filter(|name| !known(name, &progress)).collect();
+        if !added.is_empty() {
+            tracing::info!(source = self.config.name, tables = ?added, "tables are new: they will be read");
+            settle(self.control)?;
+            added
+                .into_iter()
+                .for_each(|table| progress.set_table(table, SnapshotState::NotStarted));
+        }
         if Some(&progress) != stored {
-            tracing::info!(slot = self.config.slot, position = %progress.position, "going on from a changed state");
             self.outlet.commit(&progress)?;
         }
         Ok(progress)
     }
 }
 
-/// Who the server is: for the check of a pipeline.
-pub fn check(config: &SourceConfig) -> Outcome<SystemIdentity> {
-    ReplicationClient::connect(&config.dsn, &SessionSettings::default())?.identify_system()
+/// Waits for the transactions that began to write before now. What one of them changed in a table before the table was
+/// published is not in the log that we get, and what it commits after our snapshot is not in that either.
+fn settle(control: &Control) -> Outcome<()> {
+    let doing = "waiting for open transactions";
+    let next = control
+        .one("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::int8", &[], doing)?
+        .get::<_, i64>(0);
+    let deadline = Instant::now() + Duration::from_millis(SLOT_WAIT_MS);
+    loop {
+        let row = control.one("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::int8", &[], doing)?;
+        if row.get::<_, i64>(0) >= next {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            let text = "a transaction from before the tables were published is still open";
+            return Err(Failure::transient("SOURCE_BUSY", text).hint("see pg_stat_activity for the oldest xact_start"));
+        }
+        std::thread::sleep(Duration::from_millis(SETTLE_POLL_MS));
+    }
 }

@@ -141,7 +141,7 @@ impl Outlet {
         failpoint::check("capture.after_commit")
     }
 
-    /// Gives up what has not been committed.
+    /// Gives up what has not been committed. (Left open, it would hold up the readers until the broker's patience ends.)
     pub fn abandon(self) {
         self.producer.abort();
     }

@@ -89,13 +89,9 @@ fn attempt(
     health.set_status(part, "streaming");
     tracing::info!(source = config.name, position = %progress.position, "streaming");
     let mut streaming = Streaming::new(config, stream, outlet, shapes, progress, carried.target);
-    match streaming.run(shutdown) {
-        Ok(()) => Ok(()),
-        Err(failure) => {
-            streaming.outlet.abandon();
-            Err(failure)
-        }
-    }
+    let outcome = streaming.run(shutdown);
+    streaming.outlet.abandon();
+    outcome
 }
 
 /// Remembers when somebody else took over.

@@ -1,5 +1,11 @@
 //! The plan encoder against apache-avro: any rows of any types, byte for byte.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "values are made to fit; a test that unwraps says what it expects"
+)]
+
 use apache_avro::Schema;
 use apache_avro::types::Value;
 use apache_avro::writer::datum::GenericDatumWriter;

@@ -1,6 +1,8 @@
 //! Capture as a process, on a real PostgreSQL, a real Kafka and a real registry (`deploy/stack.sh up`; PG_DSN,
 //! BOOTSTRAP, REGISTRY say where). Judged by what a reader of committed records finds in the topics.
 
+#![allow(clippy::unwrap_used, reason = "a test that unwraps says what it expects")]
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Command, Output};

@@ -60,7 +60,7 @@ fn civil_days(text: &str, bc: bool) -> Option<i64> {
     let (rest, day) = text.rsplit_once('-')?;
     let (year, month) = rest.rsplit_once('-')?;
     let (year, month, day) = (number(year)?, number(month)?, number(day)?);
-    let plausible = year >= 1 && year < 6_000_000 && (1..=12).contains(&month) && (1..=31).contains(&day);
+    let plausible = (1..6_000_000).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day);
     plausible.then(|| days_from_civil(if bc { 1 - year } else { year }, month, day))
 }
 
