@@ -3,6 +3,8 @@
 //!
 //! Everything here blocks, because librdkafka does. Call it from a thread of its own, never from an async task.
 
+#![warn(clippy::unwrap_used)]
+
 /// Where the cluster is, and the settings that correctness depends on.
 pub mod config;
 

@@ -1,5 +1,7 @@
 //! The frame of a process: settings, telemetry, shutdown, classes of failure. No word of the domain.
 
+#![warn(clippy::unwrap_used)]
+
 /// Three classes of failure, because there are three things one can do about one.
 pub mod failure;
 

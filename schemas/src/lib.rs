@@ -3,6 +3,8 @@
 //! What must not be here: async, clocks, network, randomness, Kafka. Everything is a value or a pure function, in the
 //! order in which a record meets it.
 
+#![warn(clippy::unwrap_used)]
+
 /// Where a change stands in its source's log: epoch, commit end LSN, ordinal. An LSN alone is no position.
 pub mod position;
 

@@ -1,5 +1,7 @@
 //! The sink: agreed records into the apps, with effect exactly once.
 
+#![warn(clippy::unwrap_used)]
+
 /// READ FIRST: the loop read > plan > apply > commit.
 pub mod stage;
 

@@ -2,6 +2,8 @@
 //!
 //! Read `map_stage` first, then `merge_stage`. Both are the same loop around a pure core: `mapping`, `merge`.
 
+#![warn(clippy::unwrap_used)]
+
 /// What both stages are given, and the topics they need.
 pub mod context;
 
