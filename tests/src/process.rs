@@ -43,6 +43,42 @@ impl Stage {
         }
     }
 
+    /// Where it can be told to kill itself, in the order in which a batch passes them.
+    pub fn failpoints(&self) -> &'static [&'static str] {
+        match self {
+            Stage::Capture | Stage::CaptureOf(_) => &[
+                "capture.in_init",
+                "capture.reading_progress",
+                "capture.after_begin",
+                "capture.mid_produce",
+                "capture.after_progress",
+                "capture.before_commit",
+                "capture.after_commit",
+                "capture.after_confirm",
+                "capture.at_shutdown",
+            ],
+            Stage::Transform => &[
+                "map.after_poll",
+                "map.mid_produce",
+                "map.before_commit",
+                "map.after_commit",
+                "merge.after_poll",
+                "merge.state_put",
+                "merge.mid_produce",
+                "merge.before_commit",
+                "merge.after_commit",
+                "merge.after_store",
+            ],
+            Stage::Sink | Stage::SinkOf(_) => &[
+                "sink.before_begin",
+                "sink.after_apply",
+                "sink.after_offsets",
+                "sink.before_commit",
+                "sink.after_commit",
+            ],
+        }
+    }
+
     /// Its arguments beyond the common ones.
     pub fn args(&self) -> Vec<String> {
         match self {

@@ -53,13 +53,14 @@ pub struct World {
     /// What stands before the name of an app in the names of its database and topics.
     qualifier: String,
     databases: BTreeMap<String, (String, Db)>,
+    pipeline: String,
     runs: Cell<u32>,
     keep_files: Cell<bool>,
     environment: RefCell<BTreeMap<String, String>>,
 }
 
 impl World {
-    /// Makes the databases and writes the files, of which `pipeline.yaml` is the pipeline.
+    /// Makes the databases and writes the files, of which the first is the pipeline.
     pub fn new(name: &str, apps: &[App<'_>], files: &[(&str, &str)]) -> anyhow::Result<Self> {
         let directory = tempfile::Builder::new().prefix(&format!("syncline-{name}-")).tempdir()?;
         let name = unique(name);
@@ -89,6 +90,7 @@ impl World {
             directory,
             qualifier,
             databases: BTreeMap::new(),
+            pipeline: files.first().map(|(file, _)| (*file).to_owned()).unwrap_or_default(),
             runs: Cell::new(0),
             keep_files: Cell::new(false),
             environment: RefCell::default(),
@@ -163,7 +165,7 @@ impl World {
     /// A binary with the world's pipeline file and environment.
     pub fn command(&self, binary: &str, args: &[&str]) -> anyhow::Result<Command> {
         let mut command = Command::new(process::binary(binary)?);
-        command.args(args).arg("--pipeline").arg(self.path("pipeline.yaml"));
+        command.args(args).arg("--pipeline").arg(self.path(&self.pipeline));
         command.current_dir(self.directory.path());
         command
             .env("PIPELINE", &self.name)
@@ -237,23 +239,28 @@ impl World {
         Service::spawn(command, &self.path(&format!("{stage}.log")))
     }
 
-    /// Runs all stages, in the direction of the record, until a whole round writes nothing to any topic.
+    /// Runs the stages, in the direction of the record, until there is nothing left to capture or nothing to deliver.
     pub fn settle(&self) -> anyhow::Result<()> {
-        let mut before = self.ends()?;
+        let (mut captured, mut agreed) = (None, None);
         for _ in 0..ROUNDS_MAX {
-            self.work_off(&[Stage::Capture, Stage::Transform, Stage::Sink])?;
-            let after = self.ends()?;
-            if after == before {
+            self.until_current(&Stage::Capture)?;
+            let now = Some(self.ends(&format!("{}_", self.name))?);
+            if std::mem::replace(&mut captured, now.clone()) == now {
                 return Ok(());
             }
-            before = after;
+            self.until_current(&Stage::Transform)?;
+            let now = Some(self.ends(&format!("{}.canonical.", self.name))?);
+            if std::mem::replace(&mut agreed, now.clone()) == now {
+                return Ok(());
+            }
+            self.until_current(&Stage::Sink)?;
         }
         bail!("the apps still wrote to each other after {ROUNDS_MAX} rounds: a loop");
     }
 
-    /// The ends of all topics of this world, idle progress excepted.
-    pub fn ends(&self) -> anyhow::Result<BTreeMap<(String, i32), i64>> {
-        let mut names = self.topics.names(&[&self.name])?;
+    /// The ends of the topics whose names begin with `prefix`, idle progress excepted.
+    fn ends(&self, prefix: &str) -> anyhow::Result<BTreeMap<(String, i32), i64>> {
+        let mut names = self.topics.names(&[prefix])?;
         names.retain(|name| !name.ends_with(".syncline.progress"));
         self.topics.ends(&names)
     }

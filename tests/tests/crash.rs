@@ -18,19 +18,6 @@ const KILLING_MAX_S: u64 = 280;
 const DRAIN_MAX_S: u64 = 180;
 const SIGKILL: i32 = 9;
 
-/// Where a process may be told to kill itself.
-fn failpoints(stage: &Stage) -> &'static [&'static str] {
-    match stage {
-        Stage::Capture | Stage::CaptureOf(_) => CAPTURE_FAILPOINTS,
-        Stage::Transform => TRANSFORM_FAILPOINTS,
-        Stage::Sink | Stage::SinkOf(_) => SINK_FAILPOINTS,
-    }
-}
-
-const CAPTURE_FAILPOINTS: &[&str] = &[];
-const TRANSFORM_FAILPOINTS: &[&str] = &[];
-const SINK_FAILPOINTS: &[&str] = &[];
-
 /// A process, and the failpoint it was started with.
 struct Victim {
     stage: Stage,
@@ -79,7 +66,7 @@ impl<'a> Killer<'a> {
         victim.service.kill()?;
         self.kills += 1;
         *self.fired.entry(format!("at random: {}", victim.stage.binary())).or_default() += 1;
-        let armed = if self.dice.below(2) == 0 { None } else { self.dice.pick(failpoints(&victim.stage)).copied() };
+        let armed = if self.dice.below(2) == 0 { None } else { self.dice.pick(victim.stage.failpoints()).copied() };
         let setting = armed.map(|name| format!("{name}=kill@{}", 1 + self.dice.below(20)));
         let env: Vec<(&str, &str)> = setting.iter().map(|setting| ("SYNCLINE_FAILPOINTS", setting.as_str())).collect();
         victim.service = self.world.start_with(&victim.stage, &[], &env)?;

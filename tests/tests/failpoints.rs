@@ -24,12 +24,12 @@ fn edit(world: &World, turn: usize) -> anyhow::Result<()> {
 }
 
 /// Kills `stage` at each failpoint, the others being run without.
-fn killed_at_each(name: &str, stage: &Stage, failpoints: &[&str]) {
+fn killed_at_each(name: &str, stage: &Stage) {
     let sql = bank::sql();
     in_world(name, &bank::apps(&sql), &bank::FILES, |world| {
         bank::open(world, ACCOUNTS)?;
         world.settle()?;
-        for (turn, failpoint) in failpoints.iter().enumerate() {
+        for (turn, failpoint) in stage.failpoints().iter().enumerate() {
             edit(world, turn + 3)?;
             killed_at(world, stage, failpoint)?;
         }
@@ -56,19 +56,17 @@ fn killed_at(world: &World, killed: &Stage, failpoint: &str) -> anyhow::Result<(
 
 #[test]
 fn f01_capture_is_killed_at_each_failpoint() {
-    killed_at_each("f01", &Stage::Capture, &[]);
+    killed_at_each("f01", &Stage::Capture);
 }
 
 #[test]
 fn f66_transform_is_killed_at_each_failpoint() {
-    killed_at_each("f66", &Stage::Transform, &[]);
+    killed_at_each("f66", &Stage::Transform);
 }
 
 #[test]
 fn f85_sink_is_killed_at_each_failpoint() {
-    let failpoints =
-        ["sink.before_begin", "sink.after_apply", "sink.after_offsets", "sink.before_commit", "sink.after_commit"];
-    killed_at_each("f85", &Stage::Sink, &failpoints);
+    killed_at_each("f85", &Stage::Sink);
 }
 
 // ---- capture alone ----------------------------------------------------------------------------------------------------
@@ -110,7 +108,7 @@ fn f02_a_kill_in_the_middle_of_rows_that_share_an_lsn() {
         let twice = "BEGIN; INSERT INTO accounts SELECT i, 'a' FROM generate_series(1, 5000) i; COMMIT;
                      BEGIN; UPDATE accounts SET ver = 1 WHERE id % 2 = 0; COMMIT";
         world.db("shop").exec(twice)?;
-        killed(world, "capture.mid_produce=kill@1")?;
+        killed(world, "capture.mid_produce=kill@2500")?;
         killed(world, "capture.before_commit=kill@1")?;
         world.until_current(&Stage::Capture)?;
         let expected: Vec<_> = (1..=5000)
@@ -145,7 +143,7 @@ fn f03_a_kill_in_the_middle_of_a_key_change() {
 fn f01_a_kill_in_the_middle_of_a_snapshot() {
     in_world("f01s", &[("shop", CAPTURED)], &[("pipeline.yaml", CAPTURE_ONLY)], |world| {
         world.db("shop").exec("INSERT INTO accounts SELECT i, 'a' FROM generate_series(1, 30000) i")?;
-        killed(world, "capture.mid_produce=kill@1")?;
+        killed(world, "capture.in_snapshot_chunk=kill@15000")?;
         world.db("shop").exec("UPDATE accounts SET ver = 1 WHERE id <= 10; DELETE FROM accounts WHERE id = 11")?;
         world.until_current(&Stage::Capture)?;
         let mut last = std::collections::BTreeMap::new();

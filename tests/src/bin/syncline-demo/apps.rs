@@ -70,7 +70,7 @@ const VIEWS: [View; 5] = [
 /// Makes and fills the databases.
 pub fn make(directory: &Path, show: &mut Show) -> anyhow::Result<World> {
     let files =
-        [("pipeline.yaml", acme::PIPELINE), ("customer.avsc", acme::CUSTOMER), ("product.avsc", acme::PRODUCT)];
+        [("acme.yaml", acme::PIPELINE), ("customer.avsc", acme::CUSTOMER), ("product.avsc", acme::PRODUCT)];
     let world = World::alone("acme", directory, &acme::APPS, &files)?;
     for (app, rows) in [("shop", SHOP_ROWS), ("crm", CRM_ROWS), ("billing", BILLING_ROWS), ("wms", WMS_ROWS)] {
         world.db(app).exec(&format!("{ROWS}{rows}"))?;

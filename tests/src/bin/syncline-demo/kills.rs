@@ -11,7 +11,8 @@ use crate::apps;
 use crate::cast::Cast;
 use crate::show::Show;
 
-const BETWEEN_KILLS: Duration = Duration::from_millis(2500);
+const ROUNDS: usize = 2;
+const BETWEEN_KILLS: Duration = Duration::from_millis(1800);
 const PAUSE: Duration = Duration::from_millis(20);
 const AGREE_S: u64 = 120;
 
@@ -86,13 +87,13 @@ fn total_stock(world: &World) -> anyhow::Result<[i64; 2]> {
     ])
 }
 
-/// Kills everything once, under load.
+/// Kills everything, several times, under load.
 pub fn under_load(world: &World, cast: &mut Cast<'_>, show: &mut Show) -> anyhow::Result<()> {
     show.act("Every process killed without warning, under load");
     let [before, _] = total_stock(world)?;
     let shared = Shared::default();
     let (workers, started) = (start(world, &shared)?, Instant::now());
-    for stage in cast.stages() {
+    for stage in (0..ROUNDS).flat_map(|_| cast.stages()).collect::<Vec<_>>() {
         std::thread::sleep(BETWEEN_KILLS);
         cast.look()?;
         let pid = cast.kill(&stage)?;
