@@ -207,9 +207,12 @@ async fn settle(open: Open<'_>, owner: &Owner, works: &[Work<'_>]) -> Outcome<Ve
         .collect())
 }
 
+/// The rows that a part speaks of (link, key), and its records.
+type Part = (BTreeSet<(usize, RowKey)>, Vec<usize>);
+
 /// Parts in which no two records speak of one row: the second must see what the first has done.
 fn apart(open: Open<'_>, works: &[Work<'_>]) -> Vec<Vec<usize>> {
-    let mut parts: Vec<(BTreeSet<(usize, RowKey)>, Vec<usize>)> = vec![Default::default()];
+    let mut parts: Vec<Part> = vec![Part::default()];
     for (at, work) in works.iter().enumerate() {
         let Some(address) = work.address(open) else {
             parts[0].1.push(at);
@@ -218,7 +221,7 @@ fn apart(open: Open<'_>, works: &[Work<'_>]) -> Vec<Vec<usize>> {
         let place = (work.link, address);
         let free = parts.iter().position(|(taken, _)| !taken.contains(&place));
         let part = free.unwrap_or_else(|| {
-            parts.push(Default::default());
+            parts.push(Part::default());
             parts.len() - 1
         });
         parts[part].0.insert(place);

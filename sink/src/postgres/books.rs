@@ -52,6 +52,9 @@ pub struct Owner {
     pub target: String,
 }
 
+/// Entity, entity id, and what was written last.
+pub type Remembered<'a> = (&'a str, &'a str, &'a Applied);
+
 /// How far a partition has been applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Offset {
@@ -117,10 +120,12 @@ impl Owner {
         }
     }
 
-    /// Takes partitions over: whoever claimed them before is fenced off.
+    /// Takes partitions over: whoever claimed them before is fenced off. The first claim is numbered by the clock, so that
+    /// a row that somebody deleted does not come back with the number of a claim that is still alive.
     pub async fn claim(&self, session: &Session, partitions: &[Partition]) -> Outcome<BTreeMap<Partition, Offset>> {
         let sql = "INSERT INTO syncline.offsets AS o (pipeline, target, topic, partition, next_offset, epoch) \
-            SELECT ($1::text[])[1], ($2::text[])[1], v.topic, v.partition::int, 0, 1 \
+            SELECT ($1::text[])[1], ($2::text[])[1], v.topic, v.partition::int, 0, \
+                (extract(epoch FROM clock_timestamp()) * 1000000)::bigint \
             FROM unnest($3::text[], $4::text[]) AS v(topic, partition) ORDER BY v.topic, v.partition::int \
             ON CONFLICT (pipeline, target, topic, partition) DO UPDATE SET epoch = o.epoch + 1 \
             RETURNING o.topic, o.partition::text, o.next_offset::text, o.epoch::text";
@@ -175,7 +180,7 @@ impl Owner {
     }
 
     /// Remembers what was written.
-    pub async fn remember(&self, session: &Session, applied: &[(&str, &str, &Applied)]) -> Outcome<()> {
+    pub async fn remember(&self, session: &Session, applied: &[Remembered<'_>]) -> Outcome<()> {
         if applied.is_empty() {
             return Ok(());
         }
@@ -184,7 +189,7 @@ impl Owner {
             FROM unnest($3::text[], $4::text[], $5::text[], $6::text[]) AS v(entity, cid, row_key, state) \
             ON CONFLICT (pipeline, target, entity, cid) \
             DO UPDATE SET row_key = EXCLUDED.row_key, state = EXCLUDED.state";
-        let column = |each: &dyn Fn(&(&str, &str, &Applied)) -> Option<String>| applied.iter().map(each).collect();
+        let column = |each: &dyn Fn(&Remembered<'_>) -> Option<String>| applied.iter().map(each).collect();
         let arrays = vec![
             column(&|(entity, _, _)| Some((*entity).to_owned())),
             column(&|(_, cid, _)| Some((*cid).to_owned())),

@@ -37,7 +37,7 @@ impl LinkTable {
         let table = catalog::table(session, &name).await?;
         let table = table.ok_or_else(|| missing(format!("there is no table {name}, or no right to see it")))?;
         let columns: BTreeSet<&str> = link.columns_read().into_iter().chain(link.columns_written()).collect();
-        for column in columns.iter().filter(|column| table.column(column).is_none()) {
+        if let Some(column) = columns.iter().find(|column| table.column(column).is_none()) {
             return Err(missing(format!("table {name} has no column {column}")));
         }
         let written = link.columns_written();

@@ -22,13 +22,13 @@ use change::{Change, Step, steps};
 pub use define::Wanted;
 
 /// What a batch comes down to. Pure.
-pub(crate) mod change;
+pub mod change;
 
 /// Capture topics, and the changes in them.
 pub mod feed;
 
 /// The table that a copy needs. Pure.
-pub(crate) mod shape;
+pub mod shape;
 
 /// Makes and extends the tables.
 mod define;

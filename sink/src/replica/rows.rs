@@ -16,6 +16,9 @@ use crate::postgres::session::Session;
 use crate::postgres::statement::{self, Column};
 use crate::postgres::text;
 
+/// A row and its key.
+type KeyedRow<'a> = (&'a RowKey, &'a Row);
+
 /// How many changes were written, and how many were older than what is there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Written {
@@ -135,7 +138,7 @@ async fn remove(session: &Session, table: &Table, due: &[Change]) -> Outcome<()>
 
 /// Whole rows are made or replaced. A row with parts that the log did not repeat can only be changed.
 async fn put(session: &Session, table: &Table, due: &[Change]) -> Outcome<()> {
-    let mut groups: BTreeMap<(bool, Vec<&str>), Vec<(&RowKey, &Row)>> = BTreeMap::new();
+    let mut groups: BTreeMap<(bool, Vec<&str>), Vec<KeyedRow<'_>>> = BTreeMap::new();
     for change in due {
         if let Act::Put(key, row) = &change.act {
             let known = row
@@ -169,7 +172,7 @@ fn cells(columns: &[&Column], row: &Row) -> Vec<Option<String>> {
     columns.iter().map(of).collect()
 }
 
-async fn replace(session: &Session, table: &Table, columns: &[&Column], rows: &[(&RowKey, &Row)]) -> Outcome<()> {
+async fn replace(session: &Session, table: &Table, columns: &[&Column], rows: &[KeyedRow<'_>]) -> Outcome<()> {
     let cells = text::transposed(rows.iter().map(|(_, row)| cells(columns, row)).collect(), columns.len());
     session
         .execute(&statement::upsert(&table.name, &key_columns(table), columns, cells))
@@ -177,9 +180,9 @@ async fn replace(session: &Session, table: &Table, columns: &[&Column], rows: &[
         .map(drop)
 }
 
-async fn change(session: &Session, table: &Table, columns: &[&Column], rows: &[(&RowKey, &Row)]) -> Outcome<()> {
+async fn change(session: &Session, table: &Table, columns: &[&Column], rows: &[KeyedRow<'_>]) -> Outcome<()> {
     let key = key_columns(table);
-    let row = |(of, row): &(&RowKey, &Row)| {
+    let row = |(of, row): &KeyedRow<'_>| {
         let mut all = key_cells(table, of)?;
         all.extend(cells(columns, row));
         Ok(all)

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use syncline_schemas::canonical::Canonical;
 use syncline_schemas::pipeline::{Link, Secret};
 use syncline_sink::postgres::{PostgresTarget, Settings};
-use syncline_sink::target::{Delivery, Partition, Report, Target};
+use syncline_sink::target::{DeadLetter, Delivery, Partition, Report, Target};
 use tokio::runtime::Runtime;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
@@ -81,6 +81,16 @@ impl World {
         Self::new(
             "CREATE TABLE contacts (id serial PRIMARY KEY, name text, email text, stock numeric, own text DEFAULT 'x')",
         )
+    }
+
+    /// Where every contact is: changes with every write, even of equal values.
+    pub fn places(&self) -> Vec<String> {
+        self.db.query("SELECT xmin, ctid, * FROM contacts ORDER BY id")
+    }
+
+    /// Its connection string.
+    pub fn dsn(&self) -> String {
+        format!("{}/{}", self.server, self.name)
     }
 
     /// Another connection of the app.
@@ -158,5 +168,16 @@ impl Sink {
             .zip(records)
             .map(|(offset, record)| delivery(offset, record))
             .collect()
+    }
+
+    /// The refused records that nobody has taken yet.
+    pub fn letters(&mut self) -> Vec<DeadLetter> {
+        let mut taken = Vec::new();
+        let send = &mut |letters: &[DeadLetter]| {
+            taken.extend_from_slice(letters);
+            Ok(())
+        };
+        self.target.dead_letters(send).unwrap();
+        taken
     }
 }

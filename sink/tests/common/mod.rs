@@ -106,3 +106,19 @@ pub fn word(field: &str, value: impl Into<Value>, lsn: u64) -> SaidWord {
 pub fn number(text: &str) -> Number {
     text.parse().unwrap()
 }
+
+/// A customer nobody in the crm has heard of.
+pub fn customer(cid: &str, version: u64) -> Canonical {
+    let fields = [
+        ("name", cid.into()),
+        ("email", format!("{cid}@x").as_str().into()),
+        ("stock", 10.into()),
+    ];
+    knowing(record(cid, &fields), "shop", version)
+}
+
+/// The same record with another value of one field.
+pub fn with(mut record: Canonical, field: &str, value: impl Into<Value>) -> Canonical {
+    record.fields.insert(field.to_owned(), value.into());
+    record
+}

@@ -1,0 +1,206 @@
+//! A row that is there: compare and set, field by field.
+
+use std::collections::BTreeMap;
+
+use syncline_schemas::lens::{self, Cell, Fields, Row};
+use syncline_schemas::mapped::RowKey;
+use syncline_schemas::mark::{Act, MarkedField};
+use syncline_schemas::pipeline::LinkField;
+use syncline_schemas::position::Vector;
+use syncline_schemas::value::{Number, Value};
+
+use super::{Given, Plan, Refusal, Verdict, Write, hash};
+
+/// How a field of the row compares with the agreed value.
+pub(super) enum Weight {
+    /// It is as agreed.
+    Same,
+    /// It is as we believe it to be, and is written.
+    Write,
+    /// The app's own edit is on its way.
+    Stale,
+}
+
+/// What an update collects on its way through the fields.
+#[derive(Default)]
+struct Draft {
+    values: BTreeMap<String, Value>,
+    marked: Vec<MarkedField>,
+    stale: Vec<String>,
+}
+
+/// Rows that are there.
+impl Given<'_> {
+    pub(super) fn update(&self, key: &RowKey, row: &Row) -> Result<Plan, Refusal> {
+        let current = lens::current(self.link, row)?;
+        let mut draft = Draft::default();
+        for (field, agreed) in self.due() {
+            if self.is_counter(field) {
+                self.add(field, agreed, &current, row, &mut draft)?;
+            } else {
+                self.set(field, agreed, &current, row, &mut draft)?;
+            }
+        }
+        Ok(self.settle(key, draft))
+    }
+
+    fn settle(&self, key: &RowKey, draft: Draft) -> Plan {
+        let (verdict, act) = match (draft.values.is_empty(), draft.marked.is_empty(), draft.stale.is_empty()) {
+            (false, _, _) => (Verdict::Updated, Some(Act::Update)),
+            (true, false, _) => (Verdict::Seen, Some(Act::Seen)),
+            (true, true, false) => (Verdict::Stale, None),
+            (true, true, true) => (Verdict::Nothing, None),
+        };
+        let mark = act.map(|act| self.mark(act, Some(key), &draft.marked));
+        let applied = self.remember(Some(key.clone()), &draft.marked, verdict);
+        let write = match verdict {
+            Verdict::Updated => Write::Update {
+                row: key.clone(),
+                values: draft.values,
+            },
+            _ => Write::Nothing,
+        };
+        Plan {
+            verdict,
+            write,
+            mark,
+            applied,
+            stale: draft.stale,
+        }
+    }
+
+    /// A field that is replaced.
+    fn set(
+        &self,
+        field: &LinkField,
+        agreed: &Value,
+        current: &Fields,
+        row: &Row,
+        draft: &mut Draft,
+    ) -> Result<(), Refusal> {
+        let marked = || MarkedField {
+            name: field.field.clone(),
+            value: Some(agreed.clone()),
+            delivered: None,
+        };
+        match self.weigh(field, agreed, current) {
+            Weight::Same if self.must_tell(&field.field) => draft.marked.push(marked()),
+            Weight::Same => {}
+            Weight::Stale => draft.stale.push(field.field.clone()),
+            Weight::Write => {
+                let columns = differing(self.put(field, agreed)?, row);
+                if !columns.is_empty() {
+                    draft.values.extend(columns);
+                    draft.marked.push(marked());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn weigh(&self, field: &LinkField, agreed: &Value, current: &Fields) -> Weight {
+        match current.get(&field.field) {
+            Some(Some(now)) if same(field, now, agreed) => Weight::Same,
+            Some(Some(now)) if self.is_expected(field, now) => Weight::Write,
+            Some(Some(_)) => Weight::Stale,
+            // A field that can be written and not read: what we wrote last is all there is to compare with.
+            _ if self
+                .remembered(&field.field)
+                .is_some_and(|last| last.hash == hash(agreed)) =>
+            {
+                Weight::Same
+            }
+            _ => Weight::Write,
+        }
+    }
+
+    /// Whether `now` is what we believe the app to hold.
+    ///
+    /// What we wrote last counts even when a later word is known: that word may stand before our write in the app's log
+    /// (an edit and its undoing that we overtook), and then nothing further would ever come from the app.
+    fn is_expected(&self, field: &LinkField, now: &Value) -> bool {
+        let last = self.remembered(&field.field);
+        let word = self
+            .word(&field.field)
+            .filter(|word| last.is_none_or(|last| Some(word.position) > last.word));
+        let as_said = word.is_some_and(|word| same(field, &word.value, now));
+        let as_written = last.is_some_and(|last| last.hash == hash(now));
+        !self.is_read(field) || as_said || as_written || (word.is_none() && last.is_none())
+    }
+
+    /// Whether the app's log has to be told of a decision that needed no write there.
+    fn must_tell(&self, field: &str) -> bool {
+        let told = |unseen: &Vector| self.remembered(field).is_some_and(|last| last.vector.dominates(unseen));
+        self.word(field)
+            .is_some_and(|word| !word.unseen.is_empty() && !told(&word.unseen))
+    }
+
+    /// A field that is added to.
+    fn add(
+        &self,
+        field: &LinkField,
+        agreed: &Value,
+        current: &Fields,
+        row: &Row,
+        draft: &mut Draft,
+    ) -> Result<(), Refusal> {
+        let Some(due) = self.delivered(&field.field, agreed)? else {
+            return Ok(());
+        };
+        let so_far = self
+            .applied
+            .and_then(|applied| applied.counters.get(&field.field))
+            .cloned();
+        let delta = &due - &so_far.unwrap_or_else(Number::zero);
+        if delta == Number::zero() {
+            return Ok(());
+        }
+        let now = match current.get(&field.field) {
+            Some(Some(Value::Number(now))) => now.clone(),
+            Some(Some(Value::Null)) => Number::zero(),
+            _ => {
+                return Err(Refusal(format!(
+                    "{}: a counter can only be added to where it can be read",
+                    field.field
+                )));
+            }
+        };
+        draft
+            .values
+            .extend(differing(self.put(field, &Value::Number(&now + &delta))?, row));
+        draft.marked.push(MarkedField {
+            name: field.field.clone(),
+            value: None,
+            delivered: Some(due),
+        });
+        Ok(())
+    }
+
+    /// What must have been delivered to the app in all: the agreed sum less what it did itself.
+    pub(super) fn delivered(&self, field: &str, agreed: &Value) -> Result<Option<Number>, Refusal> {
+        match agreed {
+            Value::Number(sum) => {
+                let own = self.word(field).and_then(|word| word.own.clone());
+                Ok(Some(sum - &own.unwrap_or_else(Number::zero)))
+            }
+            Value::Null => Ok(None),
+            _ => Err(Refusal(format!("{field}: a counter must be a number"))),
+        }
+    }
+}
+
+/// Whether two values are the same to this field: of a set, the order does not count.
+fn same(field: &LinkField, left: &Value, right: &Value) -> bool {
+    match (left, right) {
+        (Value::List(left), Value::List(right)) if field.set => {
+            Value::set(left.iter().cloned()) == Value::set(right.iter().cloned())
+        }
+        _ => left == right,
+    }
+}
+
+/// The columns that the row does not hold already: what the app split in its own way stays as it is.
+fn differing(mut columns: Vec<(String, Value)>, row: &Row) -> Vec<(String, Value)> {
+    columns.retain(|(column, value)| !matches!(row.get(column), Some(Cell::Set(now)) if now == value));
+    columns
+}

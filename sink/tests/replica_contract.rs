@@ -1,0 +1,238 @@
+//! A copy of a table, against a real PostgreSQL (PG_DSN) and without Kafka.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use common::at;
+use common::db::{World, partition};
+use syncline_runtime::Class;
+use syncline_schemas::lens::{Cell, Row};
+use syncline_schemas::mapped::RowKey;
+use syncline_schemas::pipeline::Secret;
+use syncline_schemas::value::Value;
+use syncline_sink::plan::Verdict;
+use syncline_sink::replica::ReplicaTarget;
+use syncline_sink::replica::change::{Act, Change};
+use syncline_sink::replica::shape::Shape;
+use syncline_sink::target::{Delivery, Report, Target};
+
+/// A copy that has claimed the one partition there is.
+struct Copy {
+    target: ReplicaTarget,
+    next: i64,
+    shape: Arc<Shape>,
+}
+
+fn shape(columns: &[(&str, &str)]) -> Arc<Shape> {
+    let columns = columns
+        .iter()
+        .map(|(name, sql_type)| ((*name).to_owned(), (*sql_type).to_owned()))
+        .collect();
+    Arc::new(Shape {
+        columns,
+        key: vec!["id".to_owned()],
+    })
+}
+
+fn copy(world: &World) -> Copy {
+    let mut target = ReplicaTarget::new("acme", "warehouse", &Secret::new(world.dsn())).unwrap();
+    let next = target.claim(&[partition()]).unwrap()[&partition()];
+    Copy {
+        target,
+        next,
+        shape: shape(&[("id", "bigint"), ("note", "text"), ("big", "text")]),
+    }
+}
+
+fn key(id: i64) -> RowKey {
+    RowKey::new([("id", &Value::from(id))])
+}
+
+fn put(id: i64, note: &str, big: Option<&str>) -> Act {
+    let big = big.map_or(Cell::Unchanged, |text| Cell::Set(text.into()));
+    let cells = [
+        ("id", Cell::Set(id.into())),
+        ("note", Cell::Set(note.into())),
+        ("big", big),
+    ];
+    Act::Put(
+        key(id),
+        cells
+            .into_iter()
+            .map(|(name, cell)| (name.to_owned(), cell))
+            .collect::<Row>(),
+    )
+}
+
+impl Copy {
+    fn batch(&mut self, changes: &[(u64, Act)]) -> Vec<Delivery<Change>> {
+        let deliveries = changes.iter().map(|(lsn, act)| {
+            self.next += 1;
+            let table = Arc::new(("public".to_owned(), "orders".to_owned()));
+            let (shape, position, act) = (Arc::clone(&self.shape), at(*lsn), act.clone());
+            Delivery {
+                from: partition(),
+                offset: self.next - 1,
+                timestamp_ms: 0,
+                entity: Arc::from("public.orders"),
+                key: Vec::new(),
+                value: Vec::new(),
+                content: Ok(Some(Change {
+                    table,
+                    shape,
+                    position,
+                    act,
+                })),
+            }
+        });
+        deliveries.collect()
+    }
+
+    fn deliver(&mut self, changes: &[(u64, Act)]) -> Report {
+        let batch = self.batch(changes);
+        self.target.apply(&batch).unwrap()
+    }
+}
+
+fn rows(world: &World) -> Vec<String> {
+    world.db.query("SELECT * FROM orders ORDER BY id")
+}
+
+#[test]
+fn a_copy_is_made_and_follows() {
+    let world = World::new("");
+    let mut copy = copy(&world);
+    copy.deliver(&[
+        (1, put(1, "a", Some("x"))),
+        (2, put(2, "b", Some("y"))),
+        (3, put(1, "c", Some("x"))),
+    ]);
+    assert_eq!(rows(&world), ["1|c|x", "2|b|y"]);
+    copy.deliver(&[
+        (4, Act::Remove(key(2))),
+        (5, put(3, "d", None)),
+        (5, put(3, "d", Some("z"))),
+    ]);
+    assert_eq!(rows(&world), ["1|c|x", "3|d|z"]);
+}
+
+#[test]
+fn a_value_that_the_log_did_not_repeat_is_left_alone() {
+    let world = World::new("");
+    let mut copy = copy(&world);
+    copy.deliver(&[(1, put(1, "a", Some("large")))]);
+    copy.deliver(&[(2, put(1, "b", None))]);
+    assert_eq!(rows(&world), ["1|b|large"]);
+    let batch = copy.batch(&[(3, put(9, "b", None))]);
+    let failure = copy.target.apply(&batch).unwrap_err();
+    assert_eq!((failure.code, failure.class), ("REPLICA_ROW_MISSING", Class::Definite));
+}
+
+#[test]
+fn a_replay_writes_nothing_and_older_never_overwrites_newer() {
+    let world = World::new("");
+    let mut copy = copy(&world);
+    let history = [
+        (1, put(1, "a", Some("x"))),
+        (2, put(2, "b", Some("y"))),
+        (3, put(1, "c", Some("x"))),
+        (4, Act::Remove(key(2))),
+    ];
+    copy.deliver(&history);
+    let places = || world.db.query("SELECT xmin, ctid, * FROM orders ORDER BY id");
+    let before = places();
+    world.db.exec("DELETE FROM syncline.offsets");
+    let mut again = self::copy(&world);
+    for change in history {
+        assert_eq!(again.deliver(&[change]).count(Verdict::Older), 1);
+    }
+    assert_eq!(places(), before, "not even a deleted row comes back");
+    copy.next = again.next;
+    let batch = copy.batch(&[(9, put(1, "late", Some("x")))]);
+    assert_eq!(copy.target.apply(&batch).unwrap_err().code, "FENCED");
+}
+
+#[test]
+fn a_column_that_the_source_got_is_added() {
+    let world = World::new("");
+    let mut copy = copy(&world);
+    copy.deliver(&[(1, put(1, "a", Some("x")))]);
+    copy.shape = shape(&[
+        ("id", "bigint"),
+        ("note", "text"),
+        ("big", "text"),
+        ("Odd \"one", "numeric(12,2)[]"),
+    ]);
+    let Act::Put(key, mut row) = put(2, "b", Some("y")) else {
+        unreachable!()
+    };
+    row.insert(
+        "Odd \"one".to_owned(),
+        Cell::Set(Value::List(vec!["1.5".parse().unwrap(), Value::Null])),
+    );
+    copy.deliver(&[(2, Act::Put(key, row)), (3, put(1, "a", Some("x")))]);
+    assert_eq!(rows(&world), ["1|a|x|-", "2|b|y|{1.50,NULL}"]);
+}
+
+#[test]
+fn a_truncate_takes_what_was_before_it() {
+    let world = World::new("");
+    let mut copy = copy(&world);
+    copy.deliver(&[
+        (1, put(1, "a", Some("x"))),
+        (2, Act::Truncate),
+        (3, put(2, "b", Some("y"))),
+    ]);
+    assert_eq!(rows(&world), ["2|b|y"]);
+    // A row from before, from a partition that was behind.
+    assert_eq!(copy.deliver(&[(1, put(3, "late", Some("z")))]).count(Verdict::Older), 1);
+    copy.deliver(&[(4, put(1, "again", Some("x")))]);
+    assert_eq!(rows(&world), ["1|again|x", "2|b|y"]);
+}
+
+#[test]
+fn a_row_keeps_its_large_value_when_its_key_changes() {
+    let world = World::new("");
+    let mut copy = copy(&world);
+    copy.deliver(&[(1, put(1, "a", Some("large")))]);
+    copy.deliver(&[(2, Act::Move(key(1), key(7))), (3, put(7, "a", None))]);
+    assert_eq!(rows(&world), ["7|a|large"]);
+    // The new row was here first.
+    copy.deliver(&[(6, put(8, "a", Some("large"))), (5, Act::Move(key(7), key(8)))]);
+    assert_eq!(rows(&world), ["8|a|large"]);
+}
+
+#[test]
+fn a_row_that_the_copy_refuses_stops_it() {
+    let world = World::new("CREATE TABLE orders (id bigint PRIMARY KEY, note varchar(3), big text)");
+    let mut copy = copy(&world);
+    let batch = copy.batch(&[(1, put(1, "ok", Some("x"))), (2, put(2, "hunter2", Some("y")))]);
+    let failure = copy.target.apply(&batch).unwrap_err();
+    assert_eq!((failure.code, failure.class), ("REPLICA_REFUSED", Class::Definite));
+    assert!(
+        failure.message.contains("22001") && !failure.message.contains("hunter2"),
+        "{failure}"
+    );
+    assert_eq!(world.db.text("SELECT count(*) FROM orders"), "0");
+    world.db.exec("ALTER TABLE orders ALTER note TYPE text");
+    copy.target.apply(&batch).unwrap();
+    assert_eq!(rows(&world), ["1|ok|x", "2|hunter2|y"]);
+}
+
+#[test]
+fn an_empty_table_has_its_copy_too() {
+    let world = World::new("");
+    let mut copy = copy(&world);
+    let table = Arc::new(("public".to_owned(), "orders".to_owned()));
+    copy.target.prepare(&[(table, Arc::clone(&copy.shape))]).unwrap();
+    assert_eq!(rows(&world), Vec::<String>::new());
+    let columns: BTreeMap<String, String> = world
+        .db
+        .query("SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'orders'::regclass AND attnum > 0")
+        .into_iter()
+        .filter_map(|row| row.split_once('|').map(|(name, of)| (name.to_owned(), of.to_owned())))
+        .collect();
+    assert_eq!(columns["id"], "bigint");
+}
