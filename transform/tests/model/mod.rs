@@ -272,9 +272,15 @@ impl App {
         let known = words.is_some() || self.applied.key.is_some();
         let made = words.and_then(|words| words.made);
         if words.is_some() && made != self.applied.made && !self.applied.deleted {
-            self.applied = Applied { made, vector: self.applied.vector.take(), ..Applied::default() };
+            self.applied = Applied {
+                made,
+                vector: self.applied.vector.take(),
+                ..Applied::default()
+            };
         }
-        let address = words.map(|words| words.row.clone()).or_else(|| self.applied.key.clone());
+        let address = words
+            .map(|words| words.row.clone())
+            .or_else(|| self.applied.key.clone());
         if self.row.is_some() && address != Some(self.key()) {
             return None; // another row than the one the hub knows of
         }
