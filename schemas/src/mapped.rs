@@ -90,7 +90,10 @@ pub struct FieldValue {
 
 /// The records on `<pipeline>.mapped.<entity>`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(clippy::large_enum_variant, reason = "nearly every record is the large one, and none is kept in numbers")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly every record is the large one, and none is kept in numbers"
+)]
 pub enum MappedRecord {
     /// What one source says.
     Said(Mapped),

@@ -76,7 +76,11 @@ impl FromStr for Number {
         let wrong = || ValueError(text.to_owned(), "number");
         let decimal = BigDecimal::from_str(text).map_err(|_| wrong())?;
         let exponent = decimal.as_bigint_and_exponent().1;
-        if exponent.abs() > EXPONENT_MAX { Err(wrong()) } else { Ok(Number::from(decimal)) }
+        if exponent.abs() > EXPONENT_MAX {
+            Err(wrong())
+        } else {
+            Ok(Number::from(decimal))
+        }
     }
 }
 
