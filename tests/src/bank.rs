@@ -101,7 +101,12 @@ impl Shape {
     /// The SQL that makes the app's tables.
     pub fn sql(&self) -> String {
         let [key, number, owner, note, balance] = self.columns;
-        let Self { table, key: key_type, balance: balance_type, .. } = self;
+        let Self {
+            table,
+            key: key_type,
+            balance: balance_type,
+            ..
+        } = self;
         format!(
             "CREATE TABLE {table} ({key} {key_type} PRIMARY KEY, {number} text NOT NULL UNIQUE, {owner} text, {note} text,
                {balance} {balance_type} NOT NULL DEFAULT 0, ver bigint NOT NULL DEFAULT 0);
@@ -163,7 +168,12 @@ impl Load {
             let (stop, changes) = (Arc::clone(&stop), Arc::clone(&changes));
             threads.push(std::thread::spawn(move || teller.work(changes_per_s, &stop, &changes)));
         }
-        Ok(Self { stop, changes, threads, started: Instant::now() })
+        Ok(Self {
+            stop,
+            changes,
+            threads,
+            started: Instant::now(),
+        })
     }
 
     /// Row changes so far, in all apps.
@@ -196,12 +206,21 @@ struct Teller {
 impl Teller {
     fn new(shape: &'static Shape, db: Db, dice: Dice) -> anyhow::Result<Self> {
         let [key, number, ..] = shape.columns;
-        let rows = db.rows(&format!("SELECT {key}::text, {number} FROM {} ORDER BY {key}", shape.table))?;
+        let rows = db.rows(&format!(
+            "SELECT {key}::text, {number} FROM {} ORDER BY {key}",
+            shape.table
+        ))?;
         let pair = |row: Vec<Option<String>>| {
             let mut cells = row.into_iter().flatten();
             Some((cells.next()?, cells.next()?))
         };
-        Ok(Self { shape, db, dice, accounts: rows.into_iter().filter_map(pair).collect(), turn: 0 })
+        Ok(Self {
+            shape,
+            db,
+            dice,
+            accounts: rows.into_iter().filter_map(pair).collect(),
+            turn: 0,
+        })
     }
 
     fn work(mut self, changes_per_s: u64, stop: &AtomicBool, changes: &AtomicU64) -> anyhow::Result<()> {
@@ -219,7 +238,11 @@ impl Teller {
     /// One transaction; gives the number of rows it changed.
     fn one(&mut self) -> anyhow::Result<u64> {
         self.turn += 1;
-        let changed = if self.turn.is_multiple_of(8) { self.rename()? } else { self.transfer()? };
+        let changed = if self.turn.is_multiple_of(8) {
+            self.rename()?
+        } else {
+            self.transfer()?
+        };
         Ok(changed)
     }
 
@@ -235,7 +258,12 @@ impl Teller {
         let (first, second) = self.pick()?;
         let pence = i64::try_from(self.dice.below(500))? - 250;
         let rolled_back = self.dice.below(10) == 0;
-        let Shape { table, columns: [key, .., balance], penny, .. } = self.shape;
+        let Shape {
+            table,
+            columns: [key, .., balance],
+            penny,
+            ..
+        } = self.shape;
         let [(first_key, first_number), (second_key, second_number)] = [&self.accounts[first], &self.accounts[second]];
         let end = if rolled_back { "ROLLBACK" } else { "COMMIT" };
         let done = self.commit(&format!(
@@ -250,10 +278,17 @@ impl Teller {
 
     fn rename(&mut self) -> anyhow::Result<u64> {
         let (index, _) = self.pick()?;
-        let Shape { app, table, columns: [key, _, owner, note, _], .. } = self.shape;
+        let Shape {
+            app,
+            table,
+            columns: [key, _, owner, note, _],
+            ..
+        } = self.shape;
         let (turn, account) = (self.turn, &self.accounts[index].0);
         let column = if turn.is_multiple_of(16) { owner } else { note };
-        let done = self.commit(&format!("UPDATE {table} SET {column} = '{app}-{turn}' WHERE {key} = '{account}'"))?;
+        let done = self.commit(&format!(
+            "UPDATE {table} SET {column} = '{app}-{turn}' WHERE {key} = '{account}'"
+        ))?;
         Ok(u64::from(done))
     }
 
@@ -287,7 +322,10 @@ pub fn difference(world: &World) -> anyhow::Result<Option<String>> {
 fn expected(world: &World) -> anyhow::Result<BTreeMap<String, i64>> {
     let mut all = BTreeMap::new();
     for shape in &SHAPES {
-        for row in world.db(shape.app).rows("SELECT number, sum(pence) FROM truth GROUP BY 1")? {
+        for row in world
+            .db(shape.app)
+            .rows("SELECT number, sum(pence) FROM truth GROUP BY 1")?
+        {
             if let [Some(number), Some(pence)] = row.as_slice() {
                 *all.entry(number.clone()).or_insert(OPENING_PENCE) += pence.parse::<i64>()?;
             }
@@ -333,15 +371,28 @@ pub fn assert_versions(world: &World) -> anyhow::Result<usize> {
             let account = crate::agreed::show(&after[key]);
             match versions.insert(account.clone(), version) {
                 Some(before) if version != before + 1 => {
-                    bail!("{}: version {version} of {account} follows {before}, offset {}", shape.app, record.offset)
+                    bail!(
+                        "{}: version {version} of {account} follows {before}, offset {}",
+                        shape.app,
+                        record.offset
+                    )
                 }
                 _ => checked += 1,
             }
         }
-        for row in world.db(shape.app).rows(&format!("SELECT {key}::text, ver FROM {}", shape.table))? {
-            let [Some(account), Some(version)] = row.as_slice() else { bail!("a key and a version") };
+        for row in world
+            .db(shape.app)
+            .rows(&format!("SELECT {key}::text, ver FROM {}", shape.table))?
+        {
+            let [Some(account), Some(version)] = row.as_slice() else {
+                bail!("a key and a version")
+            };
             if versions.get(account) != Some(&version.parse()?) {
-                bail!("{}: {account} has version {version}, captured is {:?}", shape.app, versions.get(account));
+                bail!(
+                    "{}: {account} has version {version}, captured is {:?}",
+                    shape.app,
+                    versions.get(account)
+                );
             }
         }
     }

@@ -84,7 +84,12 @@ fn of_json(schema: &Schema, json: &Json, at: i64, root: &Schema) -> anyhow::Resu
             record
                 .fields
                 .iter()
-                .map(|field| Ok((field.name.clone(), of_json(&field.schema, &json[&field.name], at, root)?)))
+                .map(|field| {
+                    Ok((
+                        field.name.clone(),
+                        of_json(&field.schema, &json[&field.name], at, root)?,
+                    ))
+                })
                 .collect::<anyhow::Result<_>>()?,
         ),
         Schema::Long if volatile => Avro::Long(if json == "<lsn>" { at } else { 1_700_000_000_000 + at }),

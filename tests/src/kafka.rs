@@ -314,12 +314,15 @@ fn to_json(value: Avro, schema: Option<&Schema>, root: &Schema) -> Json {
         (Avro::Decimal(decimal), Some(Schema::Decimal(kind))) => {
             Vec::<u8>::try_from(&decimal).map_or(Json::Null, |bytes| decimal_text(&bytes, kind.scale).into())
         }
-        (Avro::Union(index, value), Some(Schema::Union(union))) => {
-            to_json(*value, union.variants().get(usize::try_from(index).unwrap_or_default()), root)
-        }
-        (Avro::Array(values), Some(Schema::Array(array))) => {
-            values.into_iter().map(|value| to_json(value, Some(&array.items), root)).collect()
-        }
+        (Avro::Union(index, value), Some(Schema::Union(union))) => to_json(
+            *value,
+            union.variants().get(usize::try_from(index).unwrap_or_default()),
+            root,
+        ),
+        (Avro::Array(values), Some(Schema::Array(array))) => values
+            .into_iter()
+            .map(|value| to_json(value, Some(&array.items), root))
+            .collect(),
         (Avro::Record(fields), Some(Schema::Record(record))) => fields
             .into_iter()
             .zip(&record.fields)

@@ -62,7 +62,9 @@ pub struct World {
 impl World {
     /// Makes the databases and writes the files, of which the first is the pipeline.
     pub fn new(name: &str, apps: &[App<'_>], files: &[(&str, &str)]) -> anyhow::Result<Self> {
-        let directory = tempfile::Builder::new().prefix(&format!("syncline-{name}-")).tempdir()?;
+        let directory = tempfile::Builder::new()
+            .prefix(&format!("syncline-{name}-"))
+            .tempdir()?;
         let name = unique(name);
         Self::make(format!("{name}_"), name, directory, apps, files)
     }
@@ -70,7 +72,9 @@ impl World {
     /// The only pipeline of its stack: databases and topics have the plain names of the apps, and nothing is cleaned up.
     pub fn alone(name: &str, directory: &Path, apps: &[App<'_>], files: &[(&str, &str)]) -> anyhow::Result<Self> {
         std::fs::create_dir_all(directory)?;
-        let mut directory = tempfile::Builder::new().prefix(&format!("{name}-")).tempdir_in(directory)?;
+        let mut directory = tempfile::Builder::new()
+            .prefix(&format!("{name}-"))
+            .tempdir_in(directory)?;
         directory.disable_cleanup(true);
         Self::make(String::new(), name.to_owned(), directory, apps, files)
     }
@@ -293,7 +297,10 @@ impl World {
     /// The last canonical record of one entity.
     pub fn canonical_of(&self, entity: &str, cid: &str) -> anyhow::Result<Option<Agreed>> {
         let log = self.canonical_log(entity)?;
-        let last = log.iter().rev().find(|record| record.key.as_deref() == Some(cid.as_bytes()));
+        let last = log
+            .iter()
+            .rev()
+            .find(|record| record.key.as_deref() == Some(cid.as_bytes()));
         last.map(|record| Agreed::of(&self.topics, record)).transpose()
     }
 

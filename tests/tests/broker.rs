@@ -13,7 +13,10 @@ const HEAL_MAX_S: u64 = 120;
 fn stack(verb: &str) -> anyhow::Result<()> {
     let directory = std::env::var("SYNCLINE_STACK_DIR").context("SYNCLINE_STACK_DIR; see deploy/stack.sh env")?;
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/stack.sh");
-    let output = Command::new(script).args([verb, "kafka"]).env("SYNCLINE_STACK_DIR", directory).output()?;
+    let output = Command::new(script)
+        .args([verb, "kafka"])
+        .env("SYNCLINE_STACK_DIR", directory)
+        .output()?;
     if !output.status.success() {
         bail!("stack.sh {verb} kafka: {}", String::from_utf8_lossy(&output.stderr));
     }
@@ -27,7 +30,9 @@ fn load_for(load: &bank::Load, changes: u64) -> anyhow::Result<()> {
 }
 
 fn equal(world: &World) -> anyhow::Result<()> {
-    until("the apps to be equal", HEAL_MAX_S, || Ok(bank::difference(world)?.is_none()))
+    until("the apps to be equal", HEAL_MAX_S, || {
+        Ok(bank::difference(world)?.is_none())
+    })
 }
 
 #[test]

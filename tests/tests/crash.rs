@@ -36,21 +36,42 @@ struct Killer<'a> {
 
 impl<'a> Killer<'a> {
     fn new(world: &'a World, dice: Dice) -> anyhow::Result<Self> {
-        let stages =
-            [Stage::Capture, Stage::Transform, Stage::sink("shop"), Stage::sink("crm"), Stage::sink("billing")];
+        let stages = [
+            Stage::Capture,
+            Stage::Transform,
+            Stage::sink("shop"),
+            Stage::sink("crm"),
+            Stage::sink("billing"),
+        ];
         let mut victims = Vec::new();
         for stage in stages {
-            victims.push(Victim { service: world.start(&stage)?, stage, armed: None });
+            victims.push(Victim {
+                service: world.start(&stage)?,
+                stage,
+                armed: None,
+            });
         }
-        Ok(Self { world, dice, victims, kills: 0, fired: BTreeMap::new() })
+        Ok(Self {
+            world,
+            dice,
+            victims,
+            kills: 0,
+            fired: BTreeMap::new(),
+        })
     }
 
     /// Counts processes that ended at a failpoint and starts them again. Any other end is a failure.
     fn look(&mut self) -> anyhow::Result<()> {
         for victim in &mut self.victims {
-            let Some(status) = victim.service.ended()? else { continue };
+            let Some(status) = victim.service.ended()? else {
+                continue;
+            };
             let Some(name) = victim.armed.take().filter(|_| status.signal() == Some(SIGKILL)) else {
-                bail!("{} ended with {status}:\n{}", victim.stage, process::tail(&victim.service.log()?, 40));
+                bail!(
+                    "{} ended with {status}:\n{}",
+                    victim.stage,
+                    process::tail(&victim.service.log()?, 40)
+                );
             };
             self.kills += 1;
             *self.fired.entry(name.to_owned()).or_default() += 1;
@@ -65,10 +86,20 @@ impl<'a> Killer<'a> {
         let victim = &mut self.victims[index];
         victim.service.kill()?;
         self.kills += 1;
-        *self.fired.entry(format!("at random: {}", victim.stage.binary())).or_default() += 1;
-        let armed = if self.dice.below(2) == 0 { None } else { self.dice.pick(victim.stage.failpoints()).copied() };
+        *self
+            .fired
+            .entry(format!("at random: {}", victim.stage.binary()))
+            .or_default() += 1;
+        let armed = if self.dice.below(2) == 0 {
+            None
+        } else {
+            self.dice.pick(victim.stage.failpoints()).copied()
+        };
         let setting = armed.map(|name| format!("{name}=kill@{}", 1 + self.dice.below(20)));
-        let env: Vec<(&str, &str)> = setting.iter().map(|setting| ("SYNCLINE_FAILPOINTS", setting.as_str())).collect();
+        let env: Vec<(&str, &str)> = setting
+            .iter()
+            .map(|setting| ("SYNCLINE_FAILPOINTS", setting.as_str()))
+            .collect();
         victim.service = self.world.start_with(&victim.stage, &[], &env)?;
         victim.armed = armed;
         Ok(())
@@ -116,7 +147,10 @@ fn wait_until_equal(killer: &mut Killer<'_>, within_s: u64) -> anyhow::Result<()
 
 #[test]
 fn f01_f66_f85_a_hundred_kills_under_load() {
-    let kills = std::env::var("SYNCLINE_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(100);
+    let kills = std::env::var("SYNCLINE_KILLS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(100);
     let sql = bank::sql();
     in_world("crash", &bank::apps(&sql), &bank::FILES, |world| {
         let mut dice = Dice::new("crash");
@@ -127,13 +161,19 @@ fn f01_f66_f85_a_hundred_kills_under_load() {
         let load = bank::Load::start(world, &mut dice, CHANGES_PER_APP_PER_S)?;
         killer.kill(kills)?;
         let (changes, per_s) = load.stop()?;
-        println!("crash: {kills} kills, {changes} changes, {per_s} changes/s; {:?}", killer.fired);
+        println!(
+            "crash: {kills} kills, {changes} changes, {per_s} changes/s; {:?}",
+            killer.fired
+        );
         killer.spare()?;
         wait_until_equal(&mut killer, DRAIN_MAX_S)?;
         bank::assert_balances(world)?;
         let checked = bank::assert_versions(world)?;
         println!("crash: {checked} captured versions in order, none missing, none twice");
-        assert!(per_s >= CHANGES_PER_S_MIN, "the load was {per_s} changes/s and must be {CHANGES_PER_S_MIN}");
+        assert!(
+            per_s >= CHANGES_PER_S_MIN,
+            "the load was {per_s} changes/s and must be {CHANGES_PER_S_MIN}"
+        );
         for stage in ["map", "merge", "sink"] {
             assert_eq!(world.dead_letters(stage)?.len(), 0, "dead letters of {stage}");
         }

@@ -85,9 +85,17 @@ fn captured(world: &World) -> anyhow::Result<Vec<(String, i64, i64)>> {
     for record in world.topics.read(&world.capture_topic("shop", "accounts"))? {
         let Some(value) = &record.value else { continue };
         let event = world.topics.json(value)?;
-        let row = if event["after"].is_null() { &event["before"] } else { &event["after"] };
+        let row = if event["after"].is_null() {
+            &event["before"]
+        } else {
+            &event["after"]
+        };
         let number = |name: &str| row[name].as_i64().unwrap_or(-1);
-        all.push((event["op"].as_str().unwrap_or_default().to_owned(), number("id"), number("ver")));
+        all.push((
+            event["op"].as_str().unwrap_or_default().to_owned(),
+            number("id"),
+            number("ver"),
+        ));
     }
     Ok(all)
 }
@@ -103,57 +111,86 @@ fn killed(world: &World, setting: &str) -> anyhow::Result<()> {
 /// F02: rows of one COPY share an LSN; a kill in the middle of them neither skips nor doubles one.
 #[test]
 fn f02_a_kill_in_the_middle_of_rows_that_share_an_lsn() {
-    in_world("f02", &[("shop", CAPTURED)], &[("pipeline.yaml", CAPTURE_ONLY)], |world| {
-        world.until_current(&Stage::Capture)?;
-        let twice = "BEGIN; INSERT INTO accounts SELECT i, 'a' FROM generate_series(1, 5000) i; COMMIT;
+    in_world(
+        "f02",
+        &[("shop", CAPTURED)],
+        &[("pipeline.yaml", CAPTURE_ONLY)],
+        |world| {
+            world.until_current(&Stage::Capture)?;
+            let twice = "BEGIN; INSERT INTO accounts SELECT i, 'a' FROM generate_series(1, 5000) i; COMMIT;
                      BEGIN; UPDATE accounts SET ver = 1 WHERE id % 2 = 0; COMMIT";
-        world.db("shop").exec(twice)?;
-        killed(world, "capture.mid_produce=kill@2500")?;
-        killed(world, "capture.before_commit=kill@1")?;
-        world.until_current(&Stage::Capture)?;
-        let expected: Vec<_> = (1..=5000)
-            .map(|id| ("c".to_owned(), id, 0))
-            .chain((1..=2500).map(|half| ("u".to_owned(), half * 2, 1)))
-            .collect();
-        assert!(captured(world)? == expected, "every change once, in order");
-        Ok(())
-    });
+            world.db("shop").exec(twice)?;
+            killed(world, "capture.mid_produce=kill@2500")?;
+            killed(world, "capture.before_commit=kill@1")?;
+            world.until_current(&Stage::Capture)?;
+            let expected: Vec<_> = (1..=5000)
+                .map(|id| ("c".to_owned(), id, 0))
+                .chain((1..=2500).map(|half| ("u".to_owned(), half * 2, 1)))
+                .collect();
+            assert!(captured(world)? == expected, "every change once, in order");
+            Ok(())
+        },
+    );
 }
 
 /// F03: a change of the key is a delete, a tombstone and a create; all or none of them are there.
 #[test]
 fn f03_a_kill_in_the_middle_of_a_key_change() {
-    in_world("f03", &[("shop", CAPTURED)], &[("pipeline.yaml", CAPTURE_ONLY)], |world| {
-        world.db("shop").exec("INSERT INTO accounts VALUES (1, 'a')")?;
-        world.until_current(&Stage::Capture)?;
-        world.db("shop").exec("UPDATE accounts SET id = 2")?;
-        killed(world, "capture.before_commit=kill@1")?;
-        assert_eq!(captured(world)?.len(), 1, "nothing of it is visible");
-        world.until_current(&Stage::Capture)?;
-        let ops: Vec<_> = captured(world)?.into_iter().map(|(op, id, _)| format!("{op}{id}")).collect();
-        assert_eq!(ops, ["r1", "d1", "c2"]);
-        let records = world.topics.read(&world.capture_topic("shop", "accounts"))?;
-        assert_eq!(records.iter().filter(|record| record.value.is_none()).count(), 1, "one tombstone");
-        Ok(())
-    });
+    in_world(
+        "f03",
+        &[("shop", CAPTURED)],
+        &[("pipeline.yaml", CAPTURE_ONLY)],
+        |world| {
+            world.db("shop").exec("INSERT INTO accounts VALUES (1, 'a')")?;
+            world.until_current(&Stage::Capture)?;
+            world.db("shop").exec("UPDATE accounts SET id = 2")?;
+            killed(world, "capture.before_commit=kill@1")?;
+            assert_eq!(captured(world)?.len(), 1, "nothing of it is visible");
+            world.until_current(&Stage::Capture)?;
+            let ops: Vec<_> = captured(world)?
+                .into_iter()
+                .map(|(op, id, _)| format!("{op}{id}"))
+                .collect();
+            assert_eq!(ops, ["r1", "d1", "c2"]);
+            let records = world.topics.read(&world.capture_topic("shop", "accounts"))?;
+            assert_eq!(
+                records.iter().filter(|record| record.value.is_none()).count(),
+                1,
+                "one tombstone"
+            );
+            Ok(())
+        },
+    );
 }
 
 /// F01 in a snapshot: what was finished is not read again, and no row is missing.
 #[test]
 fn f01_a_kill_in_the_middle_of_a_snapshot() {
-    in_world("f01s", &[("shop", CAPTURED)], &[("pipeline.yaml", CAPTURE_ONLY)], |world| {
-        world.db("shop").exec("INSERT INTO accounts SELECT i, 'a' FROM generate_series(1, 30000) i")?;
-        killed(world, "capture.in_snapshot_chunk=kill@15000")?;
-        world.db("shop").exec("UPDATE accounts SET ver = 1 WHERE id <= 10; DELETE FROM accounts WHERE id = 11")?;
-        world.until_current(&Stage::Capture)?;
-        let mut last = std::collections::BTreeMap::new();
-        for (op, id, ver) in captured(world)? {
-            last.insert(id, (op, ver));
-        }
-        last.retain(|_, (op, _)| op != "d");
-        let expected = world.db("shop").text("SELECT id, ver FROM accounts ORDER BY id")?;
-        let found: Vec<_> = last.iter().map(|(id, (_, ver))| format!("{id}|{ver}")).collect();
-        assert!(found.join("\n") == expected, "the last word on each row is what the table has");
-        Ok(())
-    });
+    in_world(
+        "f01s",
+        &[("shop", CAPTURED)],
+        &[("pipeline.yaml", CAPTURE_ONLY)],
+        |world| {
+            world
+                .db("shop")
+                .exec("INSERT INTO accounts SELECT i, 'a' FROM generate_series(1, 30000) i")?;
+            killed(world, "capture.in_snapshot_chunk=kill@15000")?;
+            world
+                .db("shop")
+                .exec("UPDATE accounts SET ver = 1 WHERE id <= 10; DELETE FROM accounts WHERE id = 11")?;
+            world.until_current(&Stage::Capture)?;
+            let mut last = std::collections::BTreeMap::new();
+            for (op, id, ver) in captured(world)? {
+                last.insert(id, (op, ver));
+            }
+            last.retain(|_, (op, _)| op != "d");
+            let expected = world.db("shop").text("SELECT id, ver FROM accounts ORDER BY id")?;
+            let found: Vec<_> = last.iter().map(|(id, (_, ver))| format!("{id}|{ver}")).collect();
+            assert!(
+                found.join("\n") == expected,
+                "the last word on each row is what the table has"
+            );
+            Ok(())
+        },
+    );
 }

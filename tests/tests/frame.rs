@@ -22,7 +22,9 @@ fn serves_and_ends(world: &World, stage: &Stage) -> anyhow::Result<()> {
     let port = free_port()?;
     let address = format!("127.0.0.1:{port}");
     let service = world.start_with(stage, &["--listen", &address], &[])?;
-    until("readiness", 40, || Ok(get(port, "/readyz").is_ok_and(|answer| answer.contains(" 200 "))))?;
+    until("readiness", 40, || {
+        Ok(get(port, "/readyz").is_ok_and(|answer| answer.contains(" 200 ")))
+    })?;
     assert!(get(port, "/healthz")?.contains(" 200 "), "{stage}");
     let metrics = get(port, "/metrics")?;
     assert!(metrics.contains("# TYPE syncline_"), "{stage}: {metrics}");

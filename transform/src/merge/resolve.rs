@@ -224,8 +224,21 @@ impl<'a> View<'a> {
             .iter()
             .filter_map(|(field, one)| self.word(speaker, field, one, fate.deleted))
             .collect();
-        let made = Some(speaker.lane.made).filter(|_| speaker.lane.presence == Presence::Here && !speaker.lane.ours);
-        Some(AppWords { app: speaker.source.to_owned(), row: speaker.row.clone(), made, gone, remake, words })
+        // Of a deleted entity the same before and after we have deleted the row.
+        let there = match speaker.lane.presence {
+            Presence::Here => true,
+            Presence::Removed => fate.deleted,
+            Presence::Deleted { .. } => false,
+        };
+        let made = Some(speaker.lane.made).filter(|_| there && !speaker.lane.ours);
+        Some(AppWords {
+            app: speaker.source.to_owned(),
+            row: speaker.row.clone(),
+            made,
+            gone,
+            remake,
+            words,
+        })
     }
 
     /// The app's last word on a field. Of a deleted entity it serves to recognise a row that nobody edited meanwhile.
@@ -242,7 +255,9 @@ impl<'a> View<'a> {
             } else {
                 decided.unseen(speaker.source, lane)
             },
-            own: lane.own().filter(|_| field.strategy == Strategy::Add && !speaker.deleted_itself()),
+            own: lane
+                .own()
+                .filter(|_| field.strategy == Strategy::Add && !speaker.deleted_itself()),
         })
     }
 

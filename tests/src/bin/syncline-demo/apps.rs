@@ -27,7 +27,9 @@ struct View {
     sql: &'static str,
 }
 
-const PRICES: &[&str] = &["sku", "retail", "launch", "web", "trade", "contract", "floor", "promo", "stock"];
+const PRICES: &[&str] = &[
+    "sku", "retail", "launch", "web", "trade", "contract", "floor", "promo", "stock",
+];
 
 const VIEWS: [View; 5] = [
     View {
@@ -69,17 +71,37 @@ const VIEWS: [View; 5] = [
 
 /// Makes and fills the databases.
 pub fn make(directory: &Path, show: &mut Show) -> anyhow::Result<World> {
-    let files =
-        [("acme.yaml", acme::PIPELINE), ("customer.avsc", acme::CUSTOMER), ("product.avsc", acme::PRODUCT)];
+    let files = [
+        ("acme.yaml", acme::PIPELINE),
+        ("customer.avsc", acme::CUSTOMER),
+        ("product.avsc", acme::PRODUCT),
+    ];
     let world = World::alone("acme", directory, &acme::APPS, &files)?;
-    for (app, rows) in [("shop", SHOP_ROWS), ("crm", CRM_ROWS), ("billing", BILLING_ROWS), ("wms", WMS_ROWS)] {
+    for (app, rows) in [
+        ("shop", SHOP_ROWS),
+        ("crm", CRM_ROWS),
+        ("billing", BILLING_ROWS),
+        ("wms", WMS_ROWS),
+    ] {
         world.db(app).exec(&format!("{ROWS}{rows}"))?;
     }
     let shapes = [
-        ("shop", "customers", "one name column, prices in pence, labels as an array"),
+        (
+            "shop",
+            "customers",
+            "one name column, prices in pence, labels as an array",
+        ),
         ("shop", "products", ""),
-        ("crm", "contacts", "first and last name apart, tags as a;b;c, limit as numeric(12,2)"),
-        ("billing", "accounts", "uuid keys, other names for everything, no phones"),
+        (
+            "crm",
+            "contacts",
+            "first and last name apart, tags as a;b;c, limit as numeric(12,2)",
+        ),
+        (
+            "billing",
+            "accounts",
+            "uuid keys, other names for everything, no phones",
+        ),
         ("wms", "items", "prices in pounds, stock as it is on the shelf"),
     ];
     let mut table = vec![["app", "table", "rows", "shape"].map(str::to_owned).to_vec()];
@@ -135,7 +157,12 @@ pub fn compare(world: &World, entity: &str) -> anyhow::Result<Comparison> {
             }
         }
     }
-    Ok(Comparison { rows, compared, differing, missing })
+    Ok(Comparison {
+        rows,
+        compared,
+        differing,
+        missing,
+    })
 }
 
 /// The fields that wait for a person, with the keys under which apps know their entities.
@@ -155,7 +182,11 @@ fn unexplained(world: &World, entity: &str, comparison: &Comparison) -> anyhow::
     }
     let held = held(world, entity)?;
     let explained = |(key, field): &(String, &str)| held.contains(&(key.clone(), (*field).to_owned()));
-    Ok(comparison.differing.iter().filter(|difference| !explained(difference)).count())
+    Ok(comparison
+        .differing
+        .iter()
+        .filter(|difference| !explained(difference))
+        .count())
 }
 
 /// Looks at all apps until they agree, held fields apart.
@@ -165,8 +196,10 @@ pub fn wait_until_agreed(world: &World, cast: &mut Cast<'_>, show: &mut Show, wi
     loop {
         cast.look()?;
         let (customers, products) = (compare(world, "customer")?, compare(world, "product")?);
-        let (missing, differing) =
-            (customers.missing + products.missing, customers.differing.len() + products.differing.len());
+        let (missing, differing) = (
+            customers.missing + products.missing,
+            customers.differing.len() + products.differing.len(),
+        );
         let seconds = started.elapsed().as_secs();
         let text = format!("{missing} rows missing somewhere, {differing} fields differ, after {seconds} s");
         show.moving(&text);
@@ -190,21 +223,43 @@ pub fn wait_until_agreed(world: &World, cast: &mut Cast<'_>, show: &mut Show, wi
 
 /// The comparison as a table.
 pub fn report(world: &World, show: &mut Show) -> anyhow::Result<()> {
-    let mut table = vec![["entity", "field", "values compared", "equal", "waiting for a person"].map(str::to_owned).to_vec()];
+    let mut table = vec![
+        ["entity", "field", "values compared", "equal", "waiting for a person"]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
     for entity in ["customer", "product"] {
         let comparison = compare(world, entity)?;
         for (app, rows) in &comparison.rows {
-            show.check(&format!("rows of {entity} in {app}"), rows, comparison.rows.values().max().unwrap_or(&0));
+            show.check(
+                &format!("rows of {entity} in {app}"),
+                rows,
+                comparison.rows.values().max().unwrap_or(&0),
+            );
         }
         let held = held(world, entity)?;
         for (field, compared) in &comparison.compared {
             let differing = comparison.differing.iter().filter(|(_, name)| name == field).count();
             let waiting = held.iter().filter(|(_, name)| name == field).count();
             show.fact_if_not(&format!("{entity}.{field}: differences are held"), differing <= waiting);
-            let equal = if differing == 0 { "all".to_owned() } else { format!("all but {differing}") };
-            table.push(vec![entity.to_owned(), (*field).to_owned(), compared.to_string(), equal, waiting.to_string()]);
+            let equal = if differing == 0 {
+                "all".to_owned()
+            } else {
+                format!("all but {differing}")
+            };
+            table.push(vec![
+                entity.to_owned(),
+                (*field).to_owned(),
+                compared.to_string(),
+                equal,
+                waiting.to_string(),
+            ]);
         }
-        show.check(&format!("unexplained differences of {entity}"), unexplained(world, entity, &comparison)?, 0);
+        show.check(
+            &format!("unexplained differences of {entity}"),
+            unexplained(world, entity, &comparison)?,
+            0,
+        );
     }
     show.table(&table);
     Ok(())

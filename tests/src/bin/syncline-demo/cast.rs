@@ -18,7 +18,10 @@ pub struct Cast<'a> {
 impl<'a> Cast<'a> {
     /// Starts all of them.
     pub fn start(world: &'a World, show: &mut Show) -> anyhow::Result<Self> {
-        let mut cast = Self { world, running: BTreeMap::new() };
+        let mut cast = Self {
+            world,
+            running: BTreeMap::new(),
+        };
         for stage in cast.stages() {
             cast.raise(&stage)?;
             show.line(&format!("  {:<18} {}", stage.binary(), stage.args().join(" ")));
@@ -42,8 +45,13 @@ impl<'a> Cast<'a> {
 
     /// Its id goes into a file, by which `deploy/demo.sh` ends what a killed demo, or one with `--keep`, leaves behind.
     fn remember(&self, service: &Service) -> anyhow::Result<()> {
-        let Some(directory) = std::env::var_os("SYNCLINE_DEMO_DIR") else { return Ok(()) };
-        let mut file = std::fs::File::options().create(true).append(true).open(Path::new(&directory).join("pids"))?;
+        let Some(directory) = std::env::var_os("SYNCLINE_DEMO_DIR") else {
+            return Ok(());
+        };
+        let mut file = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(Path::new(&directory).join("pids"))?;
         Ok(writeln!(file, "{}", service.pid())?)
     }
 
@@ -54,7 +62,9 @@ impl<'a> Cast<'a> {
 
     /// Kills one with SIGKILL and starts it again; gives the id of the process killed.
     pub fn kill(&mut self, stage: &Stage) -> anyhow::Result<u32> {
-        let Some(service) = self.running.get_mut(stage) else { bail!("{stage} does not run") };
+        let Some(service) = self.running.get_mut(stage) else {
+            bail!("{stage} does not run")
+        };
         let pid = service.pid();
         service.kill()?;
         self.raise(stage)?;
@@ -65,7 +75,10 @@ impl<'a> Cast<'a> {
     pub fn look(&mut self) -> anyhow::Result<()> {
         for (stage, service) in &mut self.running {
             if let Some(status) = service.ended()? {
-                bail!("{stage} ended with {status}; the end of its log:\n{}", process::tail(&service.log()?, 30));
+                bail!(
+                    "{stage} ended with {status}; the end of its log:\n{}",
+                    process::tail(&service.log()?, 30)
+                );
             }
         }
         Ok(())
@@ -76,7 +89,10 @@ impl<'a> Cast<'a> {
         for stage in self.stages().iter().rev() {
             self.lower(stage)?;
         }
-        show.fact("SIGTERM: every process finished its work and ended with code 0 within 10 s", true);
+        show.fact(
+            "SIGTERM: every process finished its work and ended with code 0 within 10 s",
+            true,
+        );
         Ok(())
     }
 

@@ -60,17 +60,42 @@ fn start(world: &World, shared: &Shared) -> anyhow::Result<Vec<Worker>> {
         format!("BETWEEN {first} AND {}", first + rows - 1)
     };
     let sales = move |turn| {
-        (format!("UPDATE products SET qty = qty - 1 WHERE id {}", range(501, 7, 900, turn, 5)), 5, -5)
+        (
+            format!(
+                "UPDATE products SET qty = qty - 1 WHERE id {}",
+                range(501, 7, 900, turn, 5)
+            ),
+            5,
+            -5,
+        )
     };
     let goods_in = move |turn| {
-        (format!("UPDATE items SET on_hand = on_hand + 3 WHERE item_no {}", range(1, 11, 900, turn, 5)), 5, 15)
+        (
+            format!(
+                "UPDATE items SET on_hand = on_hand + 3 WHERE item_no {}",
+                range(1, 11, 900, turn, 5)
+            ),
+            5,
+            15,
+        )
     };
     let phones = move |turn| {
-        (format!("UPDATE contacts SET tel = 'c-{turn}' WHERE contact_id {}", range(1, 3, 2000, turn, 3)), 3, 0)
+        (
+            format!(
+                "UPDATE contacts SET tel = 'c-{turn}' WHERE contact_id {}",
+                range(1, 3, 2000, turn, 3)
+            ),
+            3,
+            0,
+        )
     };
     let labels = move |turn| {
         let rows = range(1, 5, 2000, turn, 3);
-        (format!("UPDATE customers SET labels = '{{load}}', phone = 's-{turn}' WHERE id {rows}"), 3, 0)
+        (
+            format!("UPDATE customers SET labels = '{{load}}', phone = 's-{turn}' WHERE id {rows}"),
+            3,
+            0,
+        )
     };
     Ok(vec![
         worker(world.connect("shop")?, shared, sales),
@@ -106,12 +131,17 @@ pub fn under_load(world: &World, cast: &mut Cast<'_>, show: &mut Show) -> anyhow
         changes += worker.join().map_err(|_| anyhow::anyhow!("a worker panicked"))??;
     }
     let per_s = changes / i64::try_from(started.elapsed().as_secs().max(1))?;
-    show.line(&format!("  {changes} rows changed by the apps meanwhile, {per_s} a second"));
+    show.line(&format!(
+        "  {changes} rows changed by the apps meanwhile, {per_s} a second"
+    ));
     apps::wait_until_agreed(world, cast, show, AGREE_S)?;
     let [shop, wms] = total_stock(world)?;
     let expected = before + shared.stock.load(Ordering::SeqCst);
     show.check("total stock in the shop", shop, expected);
     show.check("total stock in the warehouse", wms, expected);
-    show.fact(&format!("total stock {before} → {expected}: every sale and every delivery counted once, in both apps"), shop == expected && wms == expected);
+    show.fact(
+        &format!("total stock {before} → {expected}: every sale and every delivery counted once, in both apps"),
+        shop == expected && wms == expected,
+    );
     Ok(())
 }

@@ -73,7 +73,10 @@ fn keep(world: &syncline_tests::World, show: &mut Show) -> anyhow::Result<()> {
     for (app, _) in acme::APPS {
         show.line(&format!("  psql {}", world.dsn(app)?));
     }
-    show.line(&format!("  pipeline file, logs and state: {}", world.path("").display()));
+    show.line(&format!(
+        "  pipeline file, logs and state: {}",
+        world.path("").display()
+    ));
     show.line("  change a row in one app and look at the others");
     Ok(())
 }

@@ -24,30 +24,43 @@ fn shop_price(field: &str) -> String {
 }
 
 fn all_lists(one: impl Fn(&str) -> String) -> String {
-    LISTS.iter().map(|(field, ..)| one(field)).collect::<Vec<_>>().join(", ")
+    LISTS
+        .iter()
+        .map(|(field, ..)| one(field))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// What the shop and the warehouse show of the seven price lists of a product.
 fn shown(world: &World, sku: &str) -> anyhow::Result<[Vec<String>; 2]> {
     let shop = format!("SELECT {} FROM products WHERE sku = '{sku}'", all_lists(shop_price));
-    let wms = format!("SELECT {} FROM items WHERE sku = '{sku}'", all_lists(|field| format!("trim_scale({field})")));
+    let wms = format!(
+        "SELECT {} FROM items WHERE sku = '{sku}'",
+        all_lists(|field| format!("trim_scale({field})"))
+    );
     let cells = |text: String| text.split('|').map(str::to_owned).collect();
     Ok([cells(world.db("shop").text(&shop)?), cells(world.db("wms").text(&wms)?)])
 }
 
 fn set_in_shop(world: &World, sku: &str, pounds: i64) -> anyhow::Result<()> {
     let sets = all_lists(|field| format!("{field}_pence = {}", pounds * 100));
-    world.db("shop").exec(&format!("UPDATE products SET {sets} WHERE sku = '{sku}'"))
+    world
+        .db("shop")
+        .exec(&format!("UPDATE products SET {sets} WHERE sku = '{sku}'"))
 }
 
 fn set_in_wms(world: &World, sku: &str, pounds: i64) -> anyhow::Result<()> {
     let sets = all_lists(|field| format!("{field} = {pounds}"));
-    world.db("wms").exec(&format!("UPDATE items SET {sets} WHERE sku = '{sku}'"))
+    world
+        .db("wms")
+        .exec(&format!("UPDATE items SET {sets} WHERE sku = '{sku}'"))
 }
 
 fn wait_for(world: &World, cid: &str, app: &str, lsn: u64) -> anyhow::Result<Agreed> {
     until_some(&format!("the agreed record after the change in {app}"), WAIT_S, || {
-        Ok(world.canonical_of("product", cid)?.filter(|agreed| agreed.knows(app, lsn)))
+        Ok(world
+            .canonical_of("product", cid)?
+            .filter(|agreed| agreed.knows(app, lsn)))
     })
 }
 
@@ -64,18 +77,34 @@ pub fn prices(world: &World, cast: &mut Cast<'_>, show: &mut Show) -> anyhow::Re
     set_in_wms(world, "TEA", 45)?;
     let agreed = wait_for(world, &cid, "wms", lsn)?;
     cast.raise(&Stage::sink("wms"))?;
-    let expected = [LISTS.map(|list| list.3.to_owned()).to_vec(), LISTS.map(|list| list.4.to_owned()).to_vec()];
-    let _ = until("the prices in both apps", WAIT_S, || Ok(shown(world, "TEA")? == expected));
+    let expected = [
+        LISTS.map(|list| list.3.to_owned()).to_vec(),
+        LISTS.map(|list| list.4.to_owned()).to_vec(),
+    ];
+    let _ = until("the prices in both apps", WAIT_S, || {
+        Ok(shown(world, "TEA")? == expected)
+    });
     let [shop, wms] = shown(world, "TEA")?;
     let conflicts = world.conflicts("product")?;
-    let head = ["price list", "rule", "shop said", "warehouse said", "agreed", "shop shows", "warehouse shows", ""];
+    let head = [
+        "price list",
+        "rule",
+        "shop said",
+        "warehouse said",
+        "agreed",
+        "shop shows",
+        "warehouse shows",
+        "",
+    ];
     let mut table = vec![head.map(str::to_owned).to_vec()];
     for (index, (field, rule, price, in_shop, in_wms)) in LISTS.into_iter().enumerate() {
         let (shop, wms) = (&shop[index], &wms[index]);
         show.check(&format!("{field} ({rule})"), agreed.show(field), price);
         show.check(&format!("{field} in the shop"), shop, in_shop);
         show.check(&format!("{field} in the warehouse"), wms, in_wms);
-        let decided = conflicts.get(&format!("{cid}/{field}")).context("a conflict record for each price list")?;
+        let decided = conflicts
+            .get(&format!("{cid}/{field}"))
+            .context("a conflict record for each price list")?;
         show.check(&format!("{field}: candidates"), decided.candidates(), "shop=50 wms=45");
         let note = match (shop == "50", wms == "45") {
             (true, true) => "held: a person is asked",
@@ -93,17 +122,32 @@ pub fn prices(world: &World, cast: &mut Cast<'_>, show: &mut Show) -> anyhow::Re
 fn known_price(world: &World, show: &mut Show) -> anyhow::Result<()> {
     let cid = world.canonical_where("product", "sku", "COFFEE")?.cid;
     set_in_shop(world, "COFFEE", 50)?;
-    until("the warehouse to have 50", WAIT_S, || Ok(shown(world, "COFFEE")?[1].iter().all(|price| price == "50")))?;
+    until("the warehouse to have 50", WAIT_S, || {
+        Ok(shown(world, "COFFEE")?[1].iter().all(|price| price == "50"))
+    })?;
     let lsn = world.db("wms").lsn()?;
     set_in_wms(world, "COFFEE", 45)?;
     let agreed = wait_for(world, &cid, "wms", lsn)?;
     for (field, rule, ..) in LISTS {
-        show.check(&format!("{field} ({rule}) when the warehouse had the 50"), agreed.show(field), 45);
+        show.check(
+            &format!("{field} ({rule}) when the warehouse had the 50"),
+            agreed.show(field),
+            45,
+        );
     }
-    until("the shop to have 45", WAIT_S, || Ok(shown(world, "COFFEE")?[0].iter().all(|price| price == "45")))?;
-    let asked = world.conflicts("product")?.keys().filter(|key| key.starts_with(&cid)).count();
+    until("the shop to have 45", WAIT_S, || {
+        Ok(shown(world, "COFFEE")?[0].iter().all(|price| price == "45"))
+    })?;
+    let asked = world
+        .conflicts("product")?
+        .keys()
+        .filter(|key| key.starts_with(&cid))
+        .count();
     show.line("  COFFEE: the warehouse had received the 50 before it set 45.");
-    show.fact("45 under every rule, and no conflict at all: the editor knew", asked == 0);
+    show.fact(
+        "45 under every rule, and no conflict at all: the editor knew",
+        asked == 0,
+    );
     Ok(())
 }
 
@@ -114,14 +158,36 @@ pub fn stock(world: &World, cast: &mut Cast<'_>, show: &mut Show) -> anyhow::Res
     cast.lower(&Stage::sink("shop"))?;
     cast.lower(&Stage::sink("wms"))?;
     let steps = [
-        ("shop", "UPDATE products SET qty = 97 WHERE sku = 'TEA'", "97", "three sold in the shop"),
-        ("wms", "UPDATE items SET on_hand = 110 WHERE sku = 'TEA'", "107", "ten more on the shelf"),
-        ("shop", "UPDATE products SET qty = 95 WHERE sku = 'TEA'", "105", "two sold, before the shop saw the ten"),
+        (
+            "shop",
+            "UPDATE products SET qty = 97 WHERE sku = 'TEA'",
+            "97",
+            "three sold in the shop",
+        ),
+        (
+            "wms",
+            "UPDATE items SET on_hand = 110 WHERE sku = 'TEA'",
+            "107",
+            "ten more on the shelf",
+        ),
+        (
+            "shop",
+            "UPDATE products SET qty = 95 WHERE sku = 'TEA'",
+            "105",
+            "two sold, before the shop saw the ten",
+        ),
     ];
-    let mut table = vec![["", "shop shows", "warehouse shows", "agreed", ""].map(str::to_owned).to_vec()];
+    let mut table = vec![
+        ["", "shop shows", "warehouse shows", "agreed", ""]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
     let stocks = || -> anyhow::Result<[String; 2]> {
         let shop = world.db("shop").text("SELECT qty FROM products WHERE sku = 'TEA'")?;
-        Ok([shop, world.db("wms").text("SELECT on_hand FROM items WHERE sku = 'TEA'")?])
+        Ok([
+            shop,
+            world.db("wms").text("SELECT on_hand FROM items WHERE sku = 'TEA'")?,
+        ])
     };
     let [shop, wms] = stocks()?;
     table.push(vec!["start".to_owned(), shop, wms, "100".to_owned(), String::new()]);
@@ -139,9 +205,18 @@ pub fn stock(world: &World, cast: &mut Cast<'_>, show: &mut Show) -> anyhow::Res
     let [shop, wms] = stocks()?;
     show.check("stock in the shop", &shop, 105);
     show.check("stock in the warehouse", &wms, 105);
-    table.push(vec!["both online".to_owned(), format!("*{shop}"), format!("*{wms}"), "105".to_owned(), "+10 sent to the shop, -5 to the warehouse".to_owned()]);
+    table.push(vec![
+        "both online".to_owned(),
+        format!("*{shop}"),
+        format!("*{wms}"),
+        "105".to_owned(),
+        "+10 sent to the shop, -5 to the warehouse".to_owned(),
+    ]);
     show.table(&table);
-    let verdict = show.look(Look::Bold, "→ 100 - 3 + 10 - 2 = 105; the last write would have said 95 or 110");
+    let verdict = show.look(
+        Look::Bold,
+        "→ 100 - 3 + 10 - 2 = 105; the last write would have said 95 or 110",
+    );
     show.line(&format!("  {verdict}"));
     Ok(())
 }

@@ -39,7 +39,14 @@ impl Show {
     pub fn new() -> Self {
         let terminal = std::io::stdout().is_terminal();
         let colour = terminal && std::env::var_os("NO_COLOR").is_none();
-        Self { terminal, colour, started: Instant::now(), checked: 0, wrong: Vec::new(), moving: false }
+        Self {
+            terminal,
+            colour,
+            started: Instant::now(),
+            checked: 0,
+            wrong: Vec::new(),
+            moving: false,
+        }
     }
 
     /// A text in its look.
@@ -110,7 +117,11 @@ impl Show {
     /// A sentence that is checked to be true.
     pub fn fact(&mut self, text: &str, holds: bool) {
         self.checked += 1;
-        let sign = if holds { self.look(Look::Good, "✓") } else { self.look(Look::Bad, "✗") };
+        let sign = if holds {
+            self.look(Look::Good, "✓")
+        } else {
+            self.look(Look::Bad, "✗")
+        };
         self.line(&format!("  {sign} {text}"));
         if !holds {
             self.wrong.push(text.to_owned());
@@ -119,13 +130,22 @@ impl Show {
 
     /// A sentence that is only worth a line when it is not true.
     pub fn fact_if_not(&mut self, text: &str, holds: bool) {
-        if holds { self.checked += 1 } else { self.fact(text, false) }
+        if holds {
+            self.checked += 1
+        } else {
+            self.fact(text, false)
+        }
     }
 
     /// A table; the first row is its head. Cells that begin with `*` are new and shown so.
     pub fn table(&mut self, rows: &[Vec<String>]) {
         let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
-        let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| bare(cell).chars().count()).max();
+        let width = |column: usize| {
+            rows.iter()
+                .filter_map(|row| row.get(column))
+                .map(|cell| bare(cell).chars().count())
+                .max()
+        };
         let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or_default()).collect();
         for (number, row) in rows.iter().enumerate() {
             let mut line = String::from(" ");
