@@ -257,10 +257,16 @@ impl Producer {
         Err(self.explain(failure))
     }
 
-    /// Adds what librdkafka has had to say meanwhile.
+    /// Adds what librdkafka has had to say meanwhile. Of a producer that was fenced in mid-transaction it reports first
+    /// that the records were purged; that it is fenced is its fatal error.
     fn explain(&self, failure: Failure) -> Failure {
         (0..EVENTS_PER_FAILURE).for_each(|_| self.inner.poll(Duration::ZERO));
-        self.inner.context().said.explain(failure)
+        match self.inner.client().fatal_error() {
+            Some((code, _)) if is_fenced(code) && failure.code != "FENCED" => {
+                fenced(&format!("cannot go on with the transaction of {}", self.name)).source(failure)
+            }
+            _ => self.inner.context().said.explain(failure),
+        }
     }
 
     fn usable(&self) -> Outcome<()> {
@@ -279,10 +285,7 @@ impl Producer {
     fn known(&mut self, result: Result<(), KafkaError>, doing: &str) -> Outcome<()> {
         result.map_err(|error| {
             self.state = State::Spent;
-            self.inner
-                .context()
-                .said
-                .explain(failure(&format!("{doing} {}", self.name), error))
+            self.explain(failure(&format!("{doing} {}", self.name), error))
         })
     }
 }
