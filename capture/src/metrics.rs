@@ -51,6 +51,19 @@ static SNAPSHOT: LazyLock<GaugeVec> = LazyLock::new(|| {
     )
 });
 
+static RETAINED_BYTES: LazyLock<GaugeVec> = LazyLock::new(|| {
+    metrics::gauge(
+        "syncline_capture_slot_retained_bytes",
+        "Log that the source keeps for the slot",
+        &BY_SOURCE,
+    )
+});
+
+/// How much log the source keeps for us.
+pub fn retained(source: &str, bytes: i64) {
+    RETAINED_BYTES.with_label_values(&[source]).set(bytes as f64);
+}
+
 /// A row was sent.
 pub fn row(source: &str) {
     ROWS.with_label_values(&[source]).inc();

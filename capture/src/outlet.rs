@@ -5,7 +5,7 @@
 //! says is known to be durable; any other outcome is a failure and this object is at its end.
 
 use syncline_bus::{OutRecord, Producer, Registry};
-use syncline_runtime::{Outcome, failpoint};
+use syncline_runtime::{Outcome, failpoint, telemetry};
 use syncline_schemas::codec::Wire;
 use syncline_schemas::pipeline::Delivery;
 use syncline_schemas::progress::{MarkRecord, Progress};
@@ -25,6 +25,9 @@ pub struct Outlet {
     marks_topic: String,
     marks_id: u32,
     context: Vec<(&'static str, String)>,
+    /// The batch's span and the headers that carry it on; empty unless traces are exported.
+    batch: Option<tracing::Span>,
+    trace: Vec<(String, String)>,
     rows: u64,
     bytes: u64,
 }
@@ -61,6 +64,8 @@ impl Outlet {
             marks_topic,
             marks_id,
             context: context(&config.prefix),
+            batch: None,
+            trace: Vec::new(),
             rows: 0,
             bytes: 0,
         })
@@ -87,6 +92,9 @@ impl Outlet {
             self.producer.begin()?;
         }
         (self.open, self.rows, self.bytes) = (true, 0, 0);
+        let batch = tracing::info_span!("capture.batch", slot = self.slot);
+        self.trace = batch.in_scope(telemetry::inject);
+        self.batch = Some(batch);
         failpoint::check("capture.after_begin")
     }
 
@@ -103,7 +111,7 @@ impl Outlet {
                 partition: None,
                 key: records.slice(&entry.key),
                 value: records.slice(&entry.value),
-                headers: &entry.headers(&self.context, &position),
+                headers: &entry.headers(&self.context, &self.trace, &position),
                 timestamp_ms: None,
             };
             self.producer.send(&record)?;
@@ -138,6 +146,7 @@ impl Outlet {
             false => self.producer.flush()?,
         }
         (self.open, self.rows, self.bytes) = (false, 0, 0);
+        self.batch = None;
         failpoint::check("capture.after_commit")
     }
 

@@ -99,14 +99,21 @@ impl Records {
 }
 
 impl Entry {
-    /// The record's headers: Debezium's, then ours. `context` is the same for all records of a run.
-    pub fn headers<'a>(&'a self, context: &'a [(&'a str, String)], position: &'a str) -> Vec<(&'a str, &'a [u8])> {
-        let mut headers: Vec<(&str, &[u8])> = Vec::with_capacity(context.len() + 3);
+    /// The record's headers: Debezium's, then ours. `context` is the same for all records of a run, `trace` for all of
+    /// a batch.
+    pub fn headers<'a>(
+        &'a self,
+        context: &'a [(&'a str, String)],
+        trace: &'a [(String, String)],
+        position: &'a str,
+    ) -> Vec<(&'a str, &'a [u8])> {
+        let mut headers: Vec<(&str, &[u8])> = Vec::with_capacity(context.len() + trace.len() + 4);
         headers.extend(self.moved.as_ref().map(|(moved, key)| (moved.header(), key.as_bytes())));
         headers.extend(context.iter().map(|(name, value)| (*name, value.as_bytes())));
         headers.push((POSITION_HEADER, position.as_bytes()));
         headers.extend(self.mark.as_ref().map(|mark| (mark::HEADER, mark.as_bytes())));
         headers.extend(self.unsaid.as_ref().map(|columns| (UNSAID_HEADER, columns.as_bytes())));
+        headers.extend(trace.iter().map(|(name, value)| (name.as_str(), value.as_bytes())));
         headers
     }
 }

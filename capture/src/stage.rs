@@ -26,6 +26,7 @@ use crate::metrics;
 use crate::open::{self, Opened};
 use crate::outlet::Outlet;
 use crate::postgres::pgoutput::Message;
+use crate::postgres::setup;
 use crate::shapes::Shapes;
 use crate::source::{Incoming, Source};
 
@@ -41,6 +42,8 @@ const CUT_MS_MAX: u64 = 30_000;
 const IDLE_WAIT_MS: u64 = 200;
 /// How often the progress of a quiet source is written.
 const IDLE_PROGRESS_MS: u64 = 3_000;
+/// How often the slot is looked at: how much log it makes the source keep.
+const SLOT_WATCH_MS: u64 = 10_000;
 /// So many fences within so long are two writers, not one restart.
 const FENCES_MAX: usize = 3;
 const FENCES_WITHIN_MS: u64 = 300_000;
@@ -135,6 +138,7 @@ struct Streaming<'a, S> {
     target: Option<Lsn>,
     opened_at: Instant,
     written_at: Instant,
+    watched_at: Instant,
     last_commit_us: i64,
     heard_of: Lsn,
 }
@@ -159,6 +163,7 @@ impl<'a, S: Source> Streaming<'a, S> {
             target,
             opened_at: Instant::now(),
             written_at: Instant::now(),
+            watched_at: Instant::now(),
             last_commit_us: 0,
         }
     }
@@ -225,6 +230,7 @@ impl<'a, S: Source> Streaming<'a, S> {
     fn idle(&mut self, lsn: Lsn) -> Outcome<()> {
         self.heard_of = self.heard_of.max(lsn);
         self.assembler.idle(lsn);
+        self.watch_slot();
         self.quiet()
     }
 
@@ -267,7 +273,31 @@ impl<'a, S: Source> Streaming<'a, S> {
             self.source.confirm(position.lsn);
             failpoint::check("capture.after_confirm")?;
         }
+        self.watch_slot();
         Ok(())
+    }
+
+    /// A slot that is not read fast enough fills the source's disk, or is given up by the server.
+    fn watch_slot(&mut self) {
+        if self.watched_at.elapsed() < Duration::from_millis(SLOT_WATCH_MS) {
+            return;
+        }
+        self.watched_at = Instant::now();
+        let Ok(Some(slot)) = setup::slot_state(self.shapes.control(), &self.config.slot) else {
+            return;
+        };
+        metrics::retained(&self.config.name, slot.retained_bytes);
+        if let Some(safe_bytes) = slot
+            .safe_wal_bytes
+            .filter(|safe_bytes| *safe_bytes < slot.retained_bytes)
+        {
+            tracing::warn!(
+                source = self.config.name,
+                retained_bytes = slot.retained_bytes,
+                safe_bytes,
+                "more than half of max_slot_wal_keep_size is used; beyond it the server gives the slot up"
+            );
+        }
     }
 
     /// Ends in order: what is whole is committed, what is not will be read again.

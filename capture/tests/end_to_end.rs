@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use syncline_bus::{BusConfig, InRecord, PartitionReader, Registry, admin};
+use syncline_bus::{BusConfig, InRecord, PartitionReader, Producer, Registry, admin};
 use syncline_capture::postgres::control::Control;
 use syncline_capture::postgres::dsn::Dsn;
 use syncline_schemas::codec::{ParsedSchema, Wire, frame_id};
@@ -535,7 +535,7 @@ fn of_two_captures_one_works_and_the_other_waits() {
     assert!(app.changes("a").values().all(|changes| changes.len() == 1));
 }
 
-fn wait_until(what: &str, condition: impl Fn() -> bool) {
+fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(RUN_S_MAX);
     while !condition() {
         assert!(Instant::now() < deadline, "{what}: not within {RUN_S_MAX} s");
@@ -563,4 +563,98 @@ fn an_idle_source_moves_its_slot_after_kafka_knows() {
     let progress = syncline_schemas::progress::Progress::decode(&app.schema(id), datum).unwrap();
     assert!(confirmed <= progress.position.lsn, "{confirmed} {}", progress.position);
     assert!(app.dsn.contains(&app.name));
+}
+
+#[test]
+fn a_table_that_is_added_later_is_read_and_the_others_go_on() {
+    let app = App::new("public.a", "exactly_once", TABLES);
+    app.catch_up();
+    app.sql("UPDATE a SET v = 'meanwhile' WHERE id = 1; UPDATE whole SET v = 'before it is published'");
+    let file = app.directory.path().join("pipeline.yaml");
+    let pipeline = std::fs::read_to_string(&file)
+        .unwrap()
+        .replace("[public.a]", "[public.a, public.whole]");
+    std::fs::write(&file, pipeline).unwrap();
+    app.catch_up();
+    app.sql("UPDATE whole SET v = 'after'");
+    app.catch_up();
+    let whole = &app.changes("whole")[&Value::from(1)];
+    assert_eq!(ops(whole), [Some(Op::Read), Some(Op::Update)]);
+    assert_eq!(whole[0].after("v"), set("before it is published"));
+    assert!(whole[0].position < whole[1].position);
+    assert_eq!(
+        ops(&app.changes("a")[&Value::from(1)]),
+        [Some(Op::Read), Some(Op::Update)]
+    );
+}
+
+#[test]
+fn who_is_fenced_goes_on_from_kafka_and_a_second_writer_is_named() {
+    let app = App::new("public.a", "exactly_once", TABLES);
+    app.catch_up();
+    let errors = app.directory.path().join("log");
+    let log_file = std::fs::File::create(&errors).unwrap();
+    let mut capture = app.command(&[], "").stderr(log_file).spawn().unwrap();
+    app.sql("INSERT INTO a VALUES (1000, 'x', 1)");
+    wait_until("it streams", || app.changes("a").contains_key(&Value::from(1000)));
+    for number in 1..=3 {
+        let id = format!("syncline-capture-{0}-syncline_{0}_{0}", app.name);
+        let thief = Producer::transactional(&app.bus(), &id).unwrap();
+        app.sql(&format!("INSERT INTO a VALUES ({}, 'x', 1)", 1000 + number));
+        if number < 3 {
+            wait_until("it goes on", || {
+                app.changes("a").contains_key(&Value::from(1000 + number))
+            });
+        }
+        drop(thief);
+    }
+    wait_until("it stops", || capture.try_wait().unwrap().is_some());
+    let said = std::fs::read_to_string(errors).unwrap();
+    assert_eq!(capture.wait().unwrap().code(), Some(1), "{said}");
+    assert!(
+        said.contains("FENCED") && said.contains("syncline-capture-cap_"),
+        "{said}"
+    );
+    app.catch_up();
+    let a = app.changes("a");
+    assert!((1001..=1003).all(|id| a[&Value::from(id)].len() == 1), "each once");
+}
+
+#[test]
+fn unknown_types_are_text_and_a_row_that_does_not_fit_stops_the_source_by_name() {
+    let sql = "CREATE TYPE mood AS ENUM ('sad', 'ok'); CREATE TYPE pair AS (a int, b text);
+               CREATE TABLE odd (id int PRIMARY KEY, at pg_lsn, two pair, moods mood[]);
+               INSERT INTO odd VALUES (1, '16/B374D848', '(1,x)', '{sad,ok}')";
+    let app = App::new("public.odd", "exactly_once", sql);
+    let output = app.run(&["--until-current"], "");
+    let said = log(&output);
+    assert!(
+        output.status.success() && said.matches("written as text").count() == 2,
+        "{said}"
+    );
+    let odd = &app.changes("odd")[&Value::from(1)];
+    assert_eq!(
+        (odd[0].after("at"), odd[0].after("two")),
+        (set("16/B374D848"), set("(1,x)"))
+    );
+    app.sql("INSERT INTO odd VALUES (2, NULL, '(2,canary)', '{sad,NULL}')");
+    let output = app.run(&["--until-current"], "");
+    let said = log(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("UNENCODABLE_ROW") && said.contains("public.odd") && said.contains("moods"),
+        "{said}"
+    );
+    assert!(!said.contains("canary"), "{said}");
+}
+
+#[test]
+fn a_truncate_of_a_replicated_table_is_a_record() {
+    let app = App::new("public.a", "exactly_once", TABLES);
+    app.catch_up();
+    app.sql("TRUNCATE a; INSERT INTO a VALUES (5, 'after', 5)");
+    app.catch_up();
+    let a = app.changes("a");
+    assert_eq!(ops(&a[&Value::Null]), [Some(Op::Truncate)]);
+    assert!(a[&Value::Null][0].position < a[&Value::from(5)][0].position);
 }

@@ -150,7 +150,7 @@ fn decode(records: &Records, entry: &Entry) -> Seen {
         }
     });
     let position = entry.position.to_string();
-    let headers = entry.headers(&[], &position);
+    let headers = entry.headers(&[], &[], &position);
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     let headers = headers
         .into_iter()
