@@ -75,6 +75,7 @@ fn a_missing_variable_and_a_wrong_command_are_code_2() {
             .run(&Stage::Sink, &["--check"])?
             .expect_code(2)?
             .expect_log("NO_SUCH_VARIABLE")?;
+        world.set_env("NO_SUCH_VARIABLE", &world.dsn("shop")?);
         world.run(&Stage::Sink, &["--no-such-flag"])?.expect_code(2)?;
         world
             .run(&Stage::capture("nobody"), &["--check"])?

@@ -61,7 +61,7 @@ fn live(world: &World) -> anyhow::Result<()> {
             "UPDATE contacts SET tel = tel || '-{round}', limit_gbp = limit_gbp + 1, tags = 'c{round}' WHERE contact_id % 4 = 0"
         ))?;
         world.db("billing").exec(&format!(
-            "UPDATE accounts SET credit_limit = credit_limit + {round} WHERE invoice_to LIKE 'p1%'"
+            "UPDATE accounts SET credit_limit = credit_limit + 100 * {round} WHERE invoice_to LIKE 'p1%'"
         ))?;
         world.db("wms").exec(&format!(
             "UPDATE items SET on_hand = on_hand + {round} WHERE item_no % 5 = 0"
