@@ -12,7 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant, SystemTime};
 
 use syncline_bus::{BusConfig, Event, GroupConsumer, admin};
-use syncline_runtime::{Failure, Health, Outcome, Progress, RetryPolicy, Shutdown, supervise};
+use syncline_runtime::{Failure, Health, Outcome, Progress, RetryPolicy, Shutdown, supervise, telemetry};
+use tracing::Span;
 
 use crate::dead_letter::DeadLetters;
 use crate::feed::Feed;
@@ -111,13 +112,7 @@ where
         let total: i64 = ends.values().sum();
         Progress::new(parts.name.clone(), total.cast_unsigned())
     });
-    let (batch, next) = (
-        Batch {
-            deliveries: Vec::new(),
-            bytes: 0,
-        },
-        BTreeMap::new(),
-    );
+    let (batch, next) = (Batch::new(), BTreeMap::new());
     let mut stage = Stage {
         parts,
         target,
@@ -162,12 +157,29 @@ fn ends(parts: &Parts, topics: &[String]) -> Outcome<BTreeMap<(String, i32), i64
 struct Batch<C> {
     deliveries: Vec<Delivery<C>>,
     bytes: usize,
+    /// What the batch is a consequence of, as far as that is traced.
+    span: Span,
 }
 
 impl<C> Batch<C> {
-    fn take(&mut self) -> Vec<Delivery<C>> {
-        self.bytes = 0;
-        std::mem::take(&mut self.deliveries)
+    fn new() -> Self {
+        Self {
+            deliveries: Vec::new(),
+            bytes: 0,
+            span: Span::none(),
+        }
+    }
+
+    fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::new())
+    }
+
+    /// Links the batch to where its records come from: one link of each batch before, a record of which begins it here.
+    fn caused_by(&mut self, headers: &[(String, Vec<u8>)]) {
+        if self.deliveries.is_empty() {
+            self.span = tracing::info_span!("sink.batch");
+            telemetry::extract(&self.span, headers);
+        }
     }
 
     fn push(&mut self, delivery: Delivery<C>) {
@@ -211,6 +223,7 @@ impl<T: Target, F: Feed<Content = T::Content>> Stage<'_, T, F> {
                 Event::Assigned(partitions) => self.claim(partitions)?,
                 Event::Revoked(_) => self.apply()?,
                 Event::Record(record) => {
+                    self.batch.caused_by(&record.headers);
                     self.batch.push(self.feed.read(record)?);
                     if self.batch.is_full() {
                         self.apply()?;
@@ -280,7 +293,12 @@ impl<T: Target, F: Feed<Content = T::Content>> Stage<'_, T, F> {
         if self.batch.deliveries.is_empty() {
             return Ok(());
         }
-        let batch = self.batch.take();
+        let Batch {
+            deliveries: batch,
+            span,
+            ..
+        } = self.batch.take();
+        let _traced = span.entered();
         let started = Instant::now();
         let Some(report) = self.insist(&batch)? else {
             return Ok(());
