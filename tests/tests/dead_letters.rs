@@ -1,6 +1,6 @@
 //! Records that cannot be worked on, and targets that cannot be reached: the former go aside, the latter are waited for.
 
-use syncline_tests::{Gate, Stack, Stage, World, acme, in_world, until};
+use syncline_tests::{Gate, Record, Stack, Stage, World, acme, in_world, until};
 
 fn hundred_people(world: &World) -> anyhow::Result<()> {
     world.db("shop").exec(
