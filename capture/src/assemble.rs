@@ -16,13 +16,17 @@ use syncline_schemas::mark::{self, Mark, PlacedMark};
 use syncline_schemas::position::{Lsn, Position};
 use syncline_schemas::progress::MarkRecord;
 
-use crate::envelope::{self, Circumstances, Image, Misfit, Other, Registered};
+use crate::envelope::{Circumstances, Image, Misfit, Other, Registered};
 use crate::keys;
 use crate::marks::{Found, Marks};
 use crate::postgres::pgoutput::{
     Begin, Commit, Delete, Insert, LogicalMessage, Message, OldTuple, Relation, Truncate, Tuple, TupleCell, Update,
 };
 use crate::records::{Entry, MarkEntry, Moved, Records};
+
+mod parts;
+
+use parts::{Bytes, Moment, Sides, Transaction, Writer, moves, old_row, other_side, unsaid_json};
 
 /// What a message means to the stage, besides its records.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,18 +55,6 @@ pub enum AssembleError {
     /// The log is not in the order that the protocol promises.
     #[error("the log is out of order: {0}")]
     Protocol(&'static str),
-}
-
-/// The transaction that is being read.
-#[derive(Debug)]
-struct Transaction {
-    /// One byte into the commit record.
-    lsn: Lsn,
-    first_lsn: Lsn,
-    commit_us: i64,
-    xid: u32,
-    origin: Option<(String, u64)>,
-    next_ordinal: u64,
 }
 
 /// How many messages had no records, by reason.
@@ -468,133 +460,6 @@ impl Assembler {
         });
         Ok(())
     }
-}
-
-type Bytes = Option<std::ops::Range<usize>>;
-
-/// When a message was read and where it stands.
-#[derive(Clone, Copy)]
-struct Moment {
-    lsn: Lsn,
-    now_ns: i64,
-}
-
-/// Both sides of a change and the row that the key is taken from.
-struct Sides<'a> {
-    before: Image<'a>,
-    after: Image<'a>,
-    key_row: Option<(&'a [TupleCell], Other<'a>)>,
-    moved: Option<(Moved, Arc<str>)>,
-}
-
-impl<'a> Sides<'a> {
-    fn none() -> Self {
-        Self {
-            before: Image::None,
-            after: Image::None,
-            key_row: None,
-            moved: None,
-        }
-    }
-
-    fn after(row: &'a Tuple, other: Other<'a>) -> Self {
-        Self {
-            after: Image::Row(row, other),
-            key_row: Some((row, other)),
-            ..Self::none()
-        }
-    }
-
-    fn before(row: &'a Tuple, before: Image<'a>) -> Self {
-        Self {
-            before,
-            key_row: Some((row, Other::None)),
-            ..Self::none()
-        }
-    }
-}
-
-struct Writer<'a> {
-    registered: &'a Registered,
-    out: &'a mut Vec<u8>,
-    unsaid: &'a mut Vec<usize>,
-}
-
-impl Writer<'_> {
-    fn key(&mut self, row: &[TupleCell], other: Other<'_>) -> Result<Bytes, Misfit> {
-        envelope::key(self.registered, row, other, self.out)
-    }
-
-    fn value(
-        &mut self,
-        before: Image<'_>,
-        after: Image<'_>,
-        circumstances: &Circumstances<'_>,
-    ) -> Result<std::ops::Range<usize>, Misfit> {
-        envelope::value(self.registered, before, after, circumstances, self.out, self.unsaid)
-    }
-}
-
-impl Transaction {
-    fn circumstances(&self, op: char, at: Moment) -> Circumstances<'_> {
-        Circumstances {
-            op,
-            snapshot: "false",
-            commit_us: self.commit_us,
-            lsn: at.lsn.0,
-            first_lsn: Some(self.first_lsn.0),
-            xid: Some(self.xid),
-            origin: self.origin.as_ref().map(|(name, lsn)| (name.as_str(), *lsn)),
-            now_ns: at.now_ns,
-        }
-    }
-}
-
-/// The old row and how much of it may be believed.
-fn old_row(old: &OldTuple) -> Option<(&Tuple, Image<'_>)> {
-    match old {
-        OldTuple::None => None,
-        OldTuple::Key(row) => Some((row, Image::Key(row))),
-        OldTuple::Full(row) => Some((row, Image::Row(row, Other::None))),
-    }
-}
-
-/// The old row as a source of what the new one leaves out.
-fn other_side(old: &OldTuple) -> Other<'_> {
-    match old {
-        OldTuple::None => Other::None,
-        OldTuple::Key(row) => Other::Key(row),
-        OldTuple::Full(row) => Other::Full(row),
-    }
-}
-
-/// Whether the update gave the row another key. With identity full the whole old row is there, else only a key.
-fn moves(
-    registered: &Registered,
-    position: Position,
-    old: &Tuple,
-    new: &Tuple,
-    other: Other<'_>,
-) -> Result<bool, AssembleError> {
-    let mut keys = Vec::new();
-    let misfit = |misfit| AssembleError::Misfit {
-        table: registered.table.full_name(),
-        position,
-        misfit,
-    };
-    let before = envelope::key(registered, old, Other::None, &mut keys).map_err(misfit)?;
-    let after = envelope::key(registered, new, other, &mut keys).map_err(misfit)?;
-    Ok(before
-        .zip(after)
-        .is_some_and(|(before, after)| keys[before] != keys[after]))
-}
-
-fn unsaid_json(columns: &[crate::table::Column], unsaid: &[usize]) -> Option<Arc<str>> {
-    if unsaid.is_empty() {
-        return None;
-    }
-    let names: Vec<&str> = unsaid.iter().map(|&index| columns[index].field.as_str()).collect();
-    Some(serde_json::Value::from(names).to_string().into())
 }
 
 #[cfg(test)]

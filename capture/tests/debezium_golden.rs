@@ -110,6 +110,9 @@ fn the_same_database_gives_the_same_topics_as_debezium() {
     );
     let slot = format!("SELECT pg_drop_replication_slot('syncline_{prefix}_{prefix}')");
     control.rows(&slot, &[], "dropping the slot").unwrap();
+    administration
+        .execute(&format!("DROP DATABASE {prefix} WITH (FORCE)"), "dropping the database")
+        .unwrap();
 }
 
 fn pipeline(prefix: &str, server: &str) -> String {

@@ -19,7 +19,10 @@ use syncline_capture::table::{Limits, Table, relation_of};
 /// A cell: PostgreSQL's text and what Avro must make of it; `None` is NULL.
 type Cell = Option<(String, Value)>;
 
-/// A column: type name, modifier, element of an array.
+/// A column: its type, NOT NULL, default.
+type Spec = (Type, bool, Option<&'static str>);
+
+/// A type: name, modifier, whether it is an array of it.
 #[derive(Clone, Debug)]
 struct Type {
     name: &'static str,
@@ -164,7 +167,7 @@ fn types() -> Vec<Type> {
     all
 }
 
-fn row() -> impl Strategy<Value = (Vec<(Type, bool, Option<&'static str>)>, Vec<Cell>)> {
+fn row() -> impl Strategy<Value = (Vec<Spec>, Vec<Cell>)> {
     prop::collection::vec((prop::sample::select(types()), any::<bool>(), any::<bool>()), 1..12).prop_flat_map(
         |columns| {
             let cells: Vec<BoxedStrategy<Cell>> = columns
@@ -194,7 +197,7 @@ fn row() -> impl Strategy<Value = (Vec<(Type, bool, Option<&'static str>)>, Vec<
     )
 }
 
-fn info(columns: &[(Type, bool, Option<&'static str>)]) -> TableInfo {
+fn info(columns: &[Spec]) -> TableInfo {
     let columns = columns
         .iter()
         .enumerate()

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use syncline_bus::{BusConfig, InRecord, PartitionReader, Producer, Registry, admin};
@@ -85,12 +85,15 @@ impl App {
         command
     }
 
+    /// Starts capture as a service.
+    fn start(&self, log: Stdio) -> Running {
+        Running(self.command(&[], "").stderr(log).spawn().unwrap())
+    }
+
     /// Runs capture until it ends.
     fn run(&self, arguments: &[&str], failpoints: &str) -> Output {
         let mut command = self.command(arguments, failpoints);
-        command
-            .stdout(std::process::Stdio::piped())
-            .stderr(std::process::Stdio::piped());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn().unwrap();
         let id = child.id();
         let ended = std::thread::spawn(move || child.wait_with_output().unwrap());
@@ -169,13 +172,31 @@ impl App {
     }
 }
 
-/// The database goes; topics stay with the broker, which is a test's own.
+/// A capture that runs until it is told otherwise; it does not outlive its test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Slot and database go; topics stay with the broker, which is a test's own.
 impl Drop for App {
     fn drop(&mut self) {
         let slot = format!("syncline_{0}_{0}", self.name);
         let drop_slot =
             format!("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = '{slot}'");
         let _ = self.control.rows(&drop_slot, &[], "dropping the slot");
+        let administration =
+            Dsn::parse(&format!("{}/postgres", setting("PG_DSN"))).and_then(|dsn| Control::connect(&dsn));
+        if let Ok(administration) = administration {
+            let _ = administration.execute(
+                &format!("DROP DATABASE {} WITH (FORCE)", self.name),
+                "dropping the database",
+            );
+        }
     }
 }
 
@@ -501,37 +522,28 @@ fn at_least_once_loses_nothing() {
 fn of_two_captures_one_works_and_the_other_waits() {
     let app = App::new("public.a", "exactly_once", TABLES);
     app.catch_up();
-    let mut first = app
-        .command(&[], "")
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
+    let first = app.start(Stdio::null());
     app.sql("INSERT INTO a VALUES (1001, 'x', 1)");
     wait_until("the first streams", || {
         app.changes("a").contains_key(&Value::from(1001))
     });
-    let mut second = app
-        .command(&[], "")
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut second = app.start(Stdio::null());
     app.sql("INSERT INTO a VALUES (1002, 'x', 1)");
     wait_until("it still does", || app.changes("a").contains_key(&Value::from(1002)));
-    first.kill().unwrap();
-    first.wait().unwrap();
+    drop(first);
     app.sql("INSERT INTO a VALUES (1003, 'x', 1)");
     wait_until("the second takes over", || {
         app.changes("a").contains_key(&Value::from(1003))
     });
-    assert!(second.try_wait().unwrap().is_none());
+    assert!(second.0.try_wait().unwrap().is_none());
     assert!(
         Command::new("kill")
-            .arg(second.id().to_string())
+            .arg(second.0.id().to_string())
             .status()
             .unwrap()
             .success()
     );
-    assert!(second.wait().unwrap().success());
+    assert!(second.0.wait().unwrap().success());
     assert!(app.changes("a").values().all(|changes| changes.len() == 1));
 }
 
@@ -594,7 +606,7 @@ fn who_is_fenced_goes_on_from_kafka_and_a_second_writer_is_named() {
     app.catch_up();
     let errors = app.directory.path().join("log");
     let log_file = std::fs::File::create(&errors).unwrap();
-    let mut capture = app.command(&[], "").stderr(log_file).spawn().unwrap();
+    let mut capture = app.start(log_file.into());
     app.sql("INSERT INTO a VALUES (1000, 'x', 1)");
     wait_until("it streams", || app.changes("a").contains_key(&Value::from(1000)));
     for number in 1..=3 {
@@ -608,9 +620,9 @@ fn who_is_fenced_goes_on_from_kafka_and_a_second_writer_is_named() {
         }
         drop(thief);
     }
-    wait_until("it stops", || capture.try_wait().unwrap().is_some());
+    wait_until("it stops", || capture.0.try_wait().unwrap().is_some());
     let said = std::fs::read_to_string(errors).unwrap();
-    assert_eq!(capture.wait().unwrap().code(), Some(1), "{said}");
+    assert_eq!(capture.0.wait().unwrap().code(), Some(1), "{said}");
     assert!(
         said.contains("FENCED") && said.contains("syncline-capture-cap_"),
         "{said}"
@@ -657,4 +669,39 @@ fn a_truncate_of_a_replicated_table_is_a_record() {
     let a = app.changes("a");
     assert_eq!(ops(&a[&Value::Null]), [Some(Op::Truncate)]);
     assert!(a[&Value::Null][0].position < a[&Value::from(5)][0].position);
+}
+
+/// Kills of a capture that runs under load.
+const KILLS: u32 = 12;
+
+#[test]
+fn killed_at_random_moments_under_load_each_change_is_in_kafka_once() {
+    let app = App::new("public.a", "exactly_once", TABLES);
+    app.catch_up();
+    round(&app, 1);
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let rounds = std::thread::scope(|scope| {
+        let load = scope.spawn(|| {
+            let control = Control::connect(&Dsn::parse(&app.dsn).unwrap()).unwrap();
+            let mut rounds = 1;
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                control
+                    .execute("UPDATE a SET n = n + 1 WHERE id > 1000", "the load")
+                    .unwrap();
+                rounds += 1;
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            rounds
+        });
+        for _ in 0..KILLS {
+            let random = u64::from(uuid::Uuid::new_v4().as_bytes()[0]);
+            let capture = app.start(Stdio::null());
+            std::thread::sleep(Duration::from_millis(300 + random * 6));
+            drop(capture);
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        load.join().unwrap()
+    });
+    app.catch_up();
+    check_versions(&app, rounds, KEYS);
 }
