@@ -29,7 +29,7 @@ impl Default for Bounds {
         Self {
             batch_rows_max: 5_000,
             batch_bytes_max: 8 * 1024 * 1024,
-            batch_wait_ms: 5,
+            batch_wait_ms: 2,
             batch_fill_ms_max: 200,
             idle_ms: 100,
         }

@@ -1,8 +1,9 @@
 //! What both stages are given, and the topics they need.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use syncline_bus::BusConfig;
 use syncline_bus::admin::{self, TopicSpec};
@@ -32,6 +33,8 @@ pub struct Context {
     pub until_current: bool,
     /// Bounds of a batch.
     pub bounds: Bounds,
+    /// Whether the topics are known to exist.
+    ensured: Arc<AtomicBool>,
 }
 
 impl Context {
@@ -56,6 +59,7 @@ impl Context {
             instance: process.args.instance.clone(),
             until_current: process.args.until_current,
             bounds: Bounds::default(),
+            ensured: Arc::default(),
         }
     }
 
@@ -99,41 +103,56 @@ impl Context {
         Ok(ends)
     }
 
-    /// Makes the topics that are missing. Those of captures are left as they are if they exist.
+    /// Makes the topics that are missing, once per process. Those of captures are left as they are if they exist.
     pub fn ensure_topics(&self) -> Outcome<()> {
-        let pipeline = &self.pipeline;
-        let mut captured: Vec<String> = self.reading_links().map(|link| self.capture_topic(link)).collect();
-        captured.extend(self.marks_topics().into_keys());
-        captured.sort();
-        captured.dedup();
-        for name in captured {
-            if admin::partitions(&self.bus, &name)?.is_none() {
-                admin::ensure(&self.bus, &[TopicSpec::new(name, pipeline.partitions)])?;
-            }
+        if self.ensured.load(Ordering::Acquire) {
+            return Ok(());
         }
+        let captured = self.ensure_captured()?;
+        let pipeline = &self.pipeline;
+        let topics = |name: String| TopicSpec::new(name, pipeline.partitions);
         let mut specs = vec![
-            TopicSpec::new(topic::dead_letters(&pipeline.name, "map"), pipeline.partitions),
-            TopicSpec::new(topic::dead_letters(&pipeline.name, "merge"), pipeline.partitions),
+            topics(topic::dead_letters(&pipeline.name, "map")),
+            topics(topic::dead_letters(&pipeline.name, "merge")),
         ];
         for entity in &pipeline.entities {
-            let topics = |name: String| TopicSpec::new(name, pipeline.partitions);
             specs.push(topics(topic::mapped(&pipeline.name, &entity.name)));
             specs.push(topics(topic::decisions(&pipeline.name, &entity.name)));
             specs.push(topics(topic::conflicts(&pipeline.name, &entity.name)).compacted());
             specs.push(topics(topic::state(&pipeline.name, &entity.name)).compacted());
             specs.push(topics(topic::canonical(&pipeline.name, &entity.name, entity.version)).compacted());
-            let crosswalk = topic::crosswalk(&pipeline.name, &entity.name);
-            specs.push(TopicSpec::new(crosswalk, self.crosswalk_partitions(&entity.name)?).compacted());
+            // A row's crosswalk entry is in the partition of its change, so there are as many as of the widest input.
+            let links = self.reading_links().filter(|link| link.entity == entity.name);
+            let inputs = links.filter_map(|link| captured.get(&self.capture_topic(link)).copied());
+            let widest = inputs.max().unwrap_or(0).max(pipeline.partitions);
+            specs.push(TopicSpec::new(topic::crosswalk(&pipeline.name, &entity.name), widest).compacted());
         }
-        admin::ensure(&self.bus, &specs)
+        admin::ensure(&self.bus, &specs)?;
+        self.ensured.store(true, Ordering::Release);
+        Ok(())
     }
 
-    /// A row's crosswalk entry is in the partition of its change, so there are as many as of the widest input.
-    fn crosswalk_partitions(&self, entity: &str) -> Outcome<i32> {
-        let mut widest = self.pipeline.partitions;
-        for link in self.reading_links().filter(|link| link.entity == entity) {
-            widest = widest.max(admin::partitions(&self.bus, &self.capture_topic(link))?.unwrap_or(0));
+    /// After a failure, which may have been a missing topic, they are looked at again.
+    pub fn doubt_topics(&self) {
+        self.ensured.store(false, Ordering::Release);
+    }
+
+    /// The topics that captures write, with their number of partitions.
+    fn ensure_captured(&self) -> Outcome<BTreeMap<String, i32>> {
+        let mut names: BTreeSet<String> = self.marks_topics().into_keys().collect();
+        names.extend(self.reading_links().map(|link| self.capture_topic(link)));
+        let (mut captured, mut missing) = (BTreeMap::new(), Vec::new());
+        for name in names {
+            match admin::partitions(&self.bus, &name)? {
+                Some(partitions) => {
+                    captured.insert(name, partitions);
+                }
+                None => missing.push(TopicSpec::new(name, self.pipeline.partitions)),
+            }
         }
-        Ok(widest)
+        if !missing.is_empty() {
+            admin::ensure(&self.bus, &missing)?;
+        }
+        Ok(captured)
     }
 }

@@ -4,11 +4,17 @@
 
 #![warn(clippy::unwrap_used)]
 
+/// The pipeline file, read and found fit for transform.
+pub mod load;
+
 /// What both stages are given, and the topics they need.
 pub mod context;
 
 /// The map stage: the loop from capture topics to mapped records.
 pub mod map_stage;
+
+/// What the map stage does with a record.
+mod mapper;
 
 /// When everything is mapped that a table held at the start.
 mod readiness;

@@ -1,16 +1,13 @@
 //! `syncline-transform`: map and merge, one thread each.
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
-use syncline_runtime::process::{self, PIPELINE_INVALID, Part};
+use syncline_runtime::process::{self, Part};
 use syncline_runtime::{CommonArgs, Failure, Outcome, Process, RetryPolicy, supervise};
-use syncline_schemas::codec::CanonicalCodec;
-use syncline_schemas::pipeline::{self, Pipeline};
 use syncline_transform::context::Context;
 use syncline_transform::decide::{self, DecideArgs};
-use syncline_transform::{map_stage, merge_stage};
+use syncline_transform::{load, map_stage, merge_stage};
 
 /// Map what each source says to entities, and merge it into agreed records.
 #[derive(Parser)]
@@ -42,14 +39,9 @@ fn run(cli: Cli) -> Outcome<()> {
     let (args, decide) = match (cli.command, cli.common) {
         (Some(Command::Decide(decide)), _) => (decide.common(), Some(decide)),
         (None, Some(args)) => (args, None),
-        (None, None) => {
-            return Err(Failure::definite(
-                process::ARGUMENTS_INVALID,
-                "--pipeline FILE is missing",
-            ));
-        }
+        (None, None) => return Err(Failure::definite(process::ARGUMENTS_INVALID, "no --pipeline FILE")),
     };
-    let pipeline = load(&args.pipeline)?;
+    let pipeline = load::load(&args.pipeline)?;
     if args.check {
         return Ok(());
     }
@@ -58,22 +50,6 @@ fn run(cli: Cli) -> Outcome<()> {
     match decide {
         Some(decide) => decide::run(&context, &decide),
         None => work(&process, context),
-    }
-}
-
-fn load(file: &Path) -> Outcome<Pipeline> {
-    let invalid = |problems: Vec<String>| Failure::definite(PIPELINE_INVALID, problems.join("\n"));
-    let loaded = pipeline::load(file, &|name| std::env::var(name).ok());
-    let pipeline = loaded.map_err(|problems| invalid(problems.iter().map(ToString::to_string).collect()))?;
-    let unusable = |entity: &pipeline::Entity| {
-        let error = CanonicalCodec::new(&entity.schema_json).err()?;
-        Some(format!("the schema of {} cannot be used: {error}", entity.name))
-    };
-    let problems: Vec<String> = pipeline.entities.iter().filter_map(unusable).collect();
-    if problems.is_empty() {
-        Ok(pipeline)
-    } else {
-        Err(invalid(problems))
     }
 }
 

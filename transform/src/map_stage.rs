@@ -4,32 +4,17 @@
 //! of them. Whatever fails, this function returns, everything in memory is dropped, and the next attempt begins from what
 //! Kafka has committed; so there is no path on which memory and Kafka could disagree.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
 use std::time::Instant;
 
 use syncline_bus::consumer::TopicPartition;
-use syncline_bus::{GroupConsumer, InRecord, Producer, admin};
+use syncline_bus::{GroupConsumer, InRecord, Producer};
 use syncline_runtime::{Outcome, failpoint};
-use syncline_schemas::codec::{Crosswalk, Wire};
-use syncline_schemas::envelope::{self, ChangeEvent, NEW_KEY_HEADER, OLD_KEY_HEADER};
-use syncline_schemas::lens::{Cell, Row};
-use syncline_schemas::mapped::MappedRecord;
-use syncline_schemas::mark::{self, Mark};
-use syncline_schemas::pipeline::{Entity, Link};
-use syncline_schemas::progress::MarkRecord;
-use syncline_schemas::topic;
 
 use crate::batch::{Change, Failpoints, gather, next_offsets, transact};
-use crate::changelog;
 use crate::context::Context;
-use crate::mapping::{self, Address, Input, Known, Mapping, Nothing, Refusal};
+use crate::mapper::{Mapper, Work};
 use crate::metrics;
-use crate::outgoing::{Outgoing, dead_letter};
-use crate::overlay::Overlay;
 use crate::readiness::Readiness;
-use crate::schemas::Schemas;
-use crate::store::{DiskStore, Shard};
 
 const STAGE: &str = "map";
 const FAILPOINTS: Failpoints = Failpoints {
@@ -47,78 +32,36 @@ pub fn run(context: &Context) -> Outcome<()> {
     let outcome = MapStage::open(context).and_then(|mut stage| stage.work(&mut producer));
     context.health.set_ready(STAGE, false);
     if outcome.is_err() {
+        context.doubt_topics();
         producer.abort();
     }
     outcome
 }
 
-/// A link, the entity it speaks for, and where its records go.
-struct Route {
-    link: Link,
-    entity: Entity,
-    mapped: Arc<str>,
-    mapped_id: u32,
-    mapped_partitions: i32,
-    crosswalk: Arc<str>,
-    crosswalk_id: u32,
-}
-
 struct MapStage<'a> {
     context: &'a Context,
-    /// By capture topic.
-    routes: HashMap<String, Vec<Arc<Route>>>,
-    /// Systems by marks topic.
-    marks: HashMap<String, String>,
-    dead_letters: Arc<str>,
-    schemas: Schemas,
-    store: DiskStore,
+    mapper: Mapper,
     consumer: GroupConsumer,
     readiness: Readiness,
-    /// Shards of the crosswalk that are ours.
-    shards: BTreeSet<Shard>,
-    /// Changes in the store that were not read from the changelog.
-    unread: usize,
     assigned: Option<usize>,
-}
-
-/// What a batch comes to.
-#[derive(Default)]
-struct Work {
-    outputs: Vec<Outgoing>,
-    overlay: Overlay,
 }
 
 impl<'a> MapStage<'a> {
     fn open(context: &'a Context) -> Outcome<Self> {
-        let schemas = Schemas::new(&context.pipeline.registry);
-        let mut routes: HashMap<String, Vec<Arc<Route>>> = HashMap::new();
-        for link in context.reading_links() {
-            let route = Route::new(context, &schemas, link)?;
-            routes
-                .entry(context.capture_topic(link))
-                .or_default()
-                .extend(route.map(Arc::new));
-        }
-        let marks: HashMap<String, String> = context.marks_topics().into_iter().collect();
-        let topics: Vec<String> = routes.keys().chain(marks.keys()).cloned().collect();
+        let mapper = Mapper::open(context)?;
         let group = format!("syncline-{}-map", context.pipeline.name);
+        let consumer = GroupConsumer::new(&context.bus, &group, &context.instance, &mapper.topics())?;
         Ok(Self {
-            store: DiskStore::open(&context.state_dir.join(STAGE))?,
-            consumer: GroupConsumer::new(&context.bus, &group, &context.instance, &topics)?,
-            dead_letters: topic::dead_letters(&context.pipeline.name, STAGE).into(),
-            readiness: Readiness::default(),
-            shards: BTreeSet::new(),
-            unread: 0,
-            assigned: None,
             context,
-            routes,
-            marks,
-            schemas,
+            mapper,
+            consumer,
+            readiness: Readiness::default(),
+            assigned: None,
         })
     }
 
     fn work(&mut self, producer: &mut Producer) -> Outcome<()> {
-        let topics: Vec<String> = self.routes.keys().chain(self.marks.keys()).cloned().collect();
+        let topics = self.mapper.topics();
         let ends = self
             .context
             .until_current
@@ -129,7 +72,7 @@ impl<'a> MapStage<'a> {
             metrics::lag(STAGE, &batch.records);
             let heard = self
                 .readiness
-                .listen(&self.context.bus, &self.context.pipeline, &mut self.schemas)?;
+                .listen(&self.context.bus, &self.context.pipeline, self.mapper.schemas())?;
             let loaded = self.readiness.reached(&mut self.consumer)?;
             if !batch.records.is_empty() || !loaded.is_empty() {
                 self.commit(producer, &batch.records, &loaded)?;
@@ -138,12 +81,12 @@ impl<'a> MapStage<'a> {
                 Some(Change::Assigned(partitions)) => self.assigned(partitions)?,
                 Some(Change::Revoked) => {
                     self.readiness.forget();
-                    self.shards.clear();
+                    self.mapper.revoke();
                 }
                 None => {}
             }
-            if batch.records.is_empty() && self.unread >= changelog::READ_BACK_FROM_ROWS {
-                self.restore()?;
+            if batch.records.is_empty() {
+                self.mapper.pause(self.context)?;
             }
             let quiet = batch.records.is_empty() && batch.change.is_none() && heard && !self.readiness.nearly();
             if let Some(ends) = &ends
@@ -159,15 +102,10 @@ impl<'a> MapStage<'a> {
     /// Brings the crosswalk of these partitions up to date before the first of their records is read.
     fn assigned(&mut self, partitions: &[TopicPartition]) -> Outcome<()> {
         tracing::info!(partitions = partitions.len(), "map: partitions assigned");
-        let mut shards = BTreeSet::new();
-        for (topic, partition) in partitions {
-            shards.extend(self.routes_of(topic).iter().map(|route| route.shard(*partition)));
-        }
-        self.shards = shards;
-        self.restore()?;
+        self.mapper.assign(partitions, self.context)?;
         let mut waiting = Vec::new();
         for (topic, partition) in partitions {
-            if !self.is_loaded(topic, *partition)? {
+            if !self.mapper.is_loaded(topic, *partition)? {
                 waiting.push((topic.clone(), *partition));
             }
         }
@@ -178,38 +116,15 @@ impl<'a> MapStage<'a> {
         Ok(())
     }
 
-    fn restore(&mut self) -> Outcome<()> {
-        for shard in &self.shards {
-            changelog::restore(&self.context.bus, &mut self.store, shard, &self.context.shutdown)?;
-        }
-        self.unread = 0;
-        Ok(())
-    }
-
-    fn routes_of(&self, topic: &str) -> Vec<Arc<Route>> {
-        self.routes.get(topic).cloned().unwrap_or_default()
-    }
-
-    /// Whether every link of the topic has said so for this partition before.
-    fn is_loaded(&self, topic: &str, partition: i32) -> Outcome<bool> {
-        for route in self.routes_of(topic) {
-            let said = Overlay::default().get(&self.store, &route.shard(partition), &route.loaded_key())?;
-            if said.is_none() {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
     fn commit(&mut self, producer: &mut Producer, records: &[InRecord], loaded: &[TopicPartition]) -> Outcome<()> {
         failpoint::hit("map.after_poll");
         let started = Instant::now();
         let mut work = Work::default();
         for record in records {
-            self.map(record, &mut work)?;
+            self.mapper.map(record, &mut work)?;
         }
         for (topic, partition) in loaded {
-            self.say_loaded(topic, *partition, &mut work)?;
+            self.mapper.say_loaded(self.context, topic, *partition, &mut work)?;
         }
         transact(
             producer,
@@ -218,7 +133,7 @@ impl<'a> MapStage<'a> {
             &next_offsets(records),
             &FAILPOINTS,
         )?;
-        self.unread += work.overlay.settle(&mut self.store)?;
+        self.mapper.settle(&mut work)?;
         self.readiness.settle(loaded);
         metrics::RECORDS_IN
             .with_label_values(&[STAGE])
@@ -229,284 +144,4 @@ impl<'a> MapStage<'a> {
         metrics::sent(STAGE, &work.outputs);
         Ok(())
     }
-
-    /// One record of the input, to none, one or several of the output.
-    fn map(&mut self, record: &InRecord, work: &mut Work) -> Outcome<()> {
-        let Some(value) = &record.value else {
-            skipped("tombstone");
-            return Ok(());
-        };
-        let mapped = match self.marks.get(&record.topic).cloned() {
-            Some(system) => self.map_mark(&system, record, value, work)?,
-            None => self.map_change(record, value, work)?,
-        };
-        if let Err(Refusal(reason)) = mapped {
-            tracing::warn!(
-                topic = record.topic,
-                partition = record.partition,
-                offset = record.offset,
-                reason,
-                "dead letter"
-            );
-            metrics::DEAD_LETTERS.with_label_values(&[STAGE]).inc();
-            work.outputs
-                .push(dead_letter(&self.dead_letters, STAGE, &reason, record));
-        }
-        Ok(())
-    }
-
-    fn map_mark(
-        &mut self,
-        system: &str,
-        record: &InRecord,
-        value: &[u8],
-        work: &mut Work,
-    ) -> Outcome<Result<(), Refusal>> {
-        let placed = match self.schemas.read(value, MarkRecord::decode)? {
-            Ok(MarkRecord::Placed(placed)) => placed,
-            Ok(MarkRecord::Loaded { .. }) => return Ok(Ok(())),
-            Err(reason) => return Ok(Err(Refusal(reason))),
-        };
-        let Ok(mark) = Mark::from_text(&placed.mark) else {
-            return Ok(Err(Refusal("the mark is none".to_owned())));
-        };
-        let routes: Vec<Arc<Route>> = self.routes.values().flatten().cloned().collect();
-        let route = routes
-            .iter()
-            .find(|route| route.link.system == system && route.is_of(&mark));
-        match route.filter(|_| mark.pipeline == self.context.pipeline.name) {
-            Some(route) => self.put(route, mapping::seen(system, &placed, mark), record, work)?,
-            None => skipped("mark of another pipeline"),
-        }
-        Ok(Ok(()))
-    }
-
-    fn map_change(&mut self, record: &InRecord, value: &[u8], work: &mut Work) -> Outcome<Result<(), Refusal>> {
-        let event = match self.schemas.read(value, envelope::decode)? {
-            Ok(Some(event)) => event,
-            Ok(None) => {
-                skipped("no change");
-                return Ok(Ok(()));
-            }
-            Err(reason) => return Ok(Err(Refusal(reason))),
-        };
-        let key = match &record.key {
-            // A key that cannot be read is not needed but for a delete, and there the before-image may do.
-            Some(key) => self.schemas.read(key, envelope::decode_key)?.ok(),
-            None => None,
-        };
-        let position = match envelope::position(&record.headers, &event, record.offset) {
-            Ok(position) => position,
-            Err(error) => return Ok(Err(Refusal(error.to_string()))),
-        };
-        let mark = record
-            .header(mark::HEADER)
-            .and_then(|text| Mark::from_text(std::str::from_utf8(text).ok()?).ok());
-        let mark = mark.filter(|mark| mark.pipeline == self.context.pipeline.name);
-        let old_key = record.header(OLD_KEY_HEADER).and_then(header_row);
-        let mut refused = Ok(());
-        for route in self.routes_of(&record.topic) {
-            let input = Input {
-                event: &event,
-                key: key.as_ref(),
-                position,
-                commit_us: clamped(&event, record.timestamp_ms, self.context.pipeline.max_clock_skew_ms),
-                old_key: old_key.as_ref(),
-                moves_away: record.header(NEW_KEY_HEADER).is_some(),
-                mark: mark.as_ref().filter(|mark| route.is_of(mark)),
-            };
-            match self.map_row(&route, &input, record.partition, work)? {
-                Ok(mapping) => self.put(&route, mapping, record, work)?,
-                Err(refusal) => refused = Err(refusal),
-            }
-        }
-        Ok(refused)
-    }
-
-    fn map_row(
-        &mut self,
-        route: &Route,
-        input: &Input<'_>,
-        partition: i32,
-        work: &mut Work,
-    ) -> Outcome<Result<Mapping, Refusal>> {
-        let address = match mapping::address(&route.link, input) {
-            Ok(Ok(address)) => address,
-            Ok(Err(nothing)) => return Ok(Ok(Mapping::Nothing(nothing))),
-            Err(refusal) => return Ok(Err(refusal)),
-        };
-        let known = match self.known(route, &address, partition, work)? {
-            Ok(known) => known,
-            Err(reason) => return Ok(Err(Refusal(reason))),
-        };
-        Ok(mapping::apply(&route.link, &route.entity, input, address, &known))
-    }
-
-    /// What the crosswalk has. The old key of a row that moved may lie in another partition than its change.
-    fn known(
-        &mut self,
-        route: &Route,
-        address: &Address,
-        partition: i32,
-        work: &Work,
-    ) -> Outcome<Result<Known, String>> {
-        let row = match self.entry(
-            &route.shard(partition),
-            &mapping::crosswalk_key(&route.link, &address.row),
-            work,
-        )? {
-            Ok(row) => row,
-            Err(reason) => return Ok(Err(reason)),
-        };
-        let mut was = None;
-        if let Some(key) = address.was.as_ref().map(|was| mapping::crosswalk_key(&route.link, was)) {
-            for shard in self
-                .shards
-                .iter()
-                .filter(|shard| *shard.topic == *route.crosswalk)
-                .cloned()
-                .collect::<Vec<_>>()
-            {
-                match self.entry(&shard, &key, work)? {
-                    Ok(Some(entry)) => was = Some(entry),
-                    Ok(None) => {}
-                    Err(reason) => return Ok(Err(reason)),
-                }
-            }
-        }
-        Ok(Ok(Known { row, was }))
-    }
-
-    fn entry(&mut self, shard: &Shard, key: &str, work: &Work) -> Outcome<Result<Option<Crosswalk>, String>> {
-        match work.overlay.get(&self.store, shard, key)? {
-            Some(bytes) => Ok(self.schemas.read(&bytes, Crosswalk::decode)?.map(Some)),
-            None => Ok(Ok(None)),
-        }
-    }
-
-    /// The shard that has the key, else that of the change.
-    fn shard_of(&self, route: &Route, key: &str, partition: i32, work: &Work) -> Outcome<i32> {
-        for shard in self.shards.iter().filter(|shard| *shard.topic == *route.crosswalk) {
-            if work.overlay.get(&self.store, shard, key)?.is_some() {
-                return Ok(shard.partition);
-            }
-        }
-        Ok(partition)
-    }
-
-    fn put(&self, route: &Route, mapping: Mapping, cause: &InRecord, work: &mut Work) -> Outcome<()> {
-        let (mapped, crosswalk) = match mapping {
-            Mapping::Nothing(Nothing(why)) => {
-                skipped(why);
-                return Ok(());
-            }
-            Mapping::Said { mapped, crosswalk } => (mapped, crosswalk),
-        };
-        for (key, entry) in crosswalk {
-            let partition = match entry.left_at {
-                Some(_) => self.shard_of(route, &key, cause.partition, work)?,
-                None => cause.partition,
-            };
-            route.put_crosswalk(key, &entry, partition, work);
-        }
-        let cid = mapped.cid.clone();
-        let value = MappedRecord::Said(*mapped).encode(route.mapped_id);
-        work.outputs
-            .push(Outgoing::keyed(&route.mapped, &cid, value).caused_by(cause));
-        Ok(())
-    }
-
-    /// Tells every partition of merge, and our own crosswalk.
-    fn say_loaded(&mut self, topic: &str, partition: i32, work: &mut Work) -> Outcome<()> {
-        let partitions = admin::partitions(&self.context.bus, topic)?.unwrap_or(1);
-        for route in self.routes_of(topic) {
-            tracing::info!(link = route.link.name(), partition, "map: loaded");
-            let loaded = MappedRecord::Loaded {
-                link: route.link.name(),
-                partition,
-                partitions,
-            };
-            let value = loaded.encode(route.mapped_id);
-            let key = format!("{}/{partition}", route.loaded_key());
-            for mapped_partition in 0..route.mapped_partitions {
-                let record = Outgoing::keyed(&route.mapped, &key, value.clone());
-                work.outputs.push(record.in_partition(mapped_partition));
-            }
-            let said = Crosswalk {
-                cid: String::new(),
-                left_at: None,
-            };
-            route.put_crosswalk(route.loaded_key(), &said, partition, work);
-        }
-        Ok(())
-    }
-}
-
-impl Route {
-    /// None if the link's entity does not exist, which a checked pipeline does not have.
-    fn new(context: &Context, schemas: &Schemas, link: &Link) -> Outcome<Option<Self>> {
-        let pipeline = &context.pipeline;
-        let Some(entity) = pipeline.entity(&link.entity) else {
-            return Ok(None);
-        };
-        let mapped = topic::mapped(&pipeline.name, &link.entity);
-        let crosswalk = topic::crosswalk(&pipeline.name, &link.entity);
-        Ok(Some(Self {
-            link: link.clone(),
-            entity: entity.clone(),
-            mapped_id: schemas.register(&mapped, MappedRecord::schema_json())?,
-            mapped_partitions: admin::partitions(&context.bus, &mapped)?.unwrap_or(pipeline.partitions),
-            mapped: mapped.into(),
-            crosswalk_id: schemas.register(&crosswalk, Crosswalk::schema_json())?,
-            crosswalk: crosswalk.into(),
-        }))
-    }
-
-    fn shard(&self, partition: i32) -> Shard {
-        Shard {
-            topic: self.crosswalk.to_string(),
-            partition,
-        }
-    }
-
-    /// Rows' keys begin with the name of a system, which has no tilde.
-    fn loaded_key(&self) -> String {
-        format!("~loaded/{}", self.link.name())
-    }
-
-    fn is_of(&self, mark: &Mark) -> bool {
-        mark.entity == self.link.entity && mark.table == self.link.qualified_table()
-    }
-
-    fn put_crosswalk(&self, key: String, entry: &Crosswalk, partition: i32, work: &mut Work) {
-        let value = entry.encode(self.crosswalk_id);
-        work.outputs
-            .push(Outgoing::keyed(&self.crosswalk, &key, value.clone()).in_partition(partition));
-        work.overlay.put(&self.shard(partition), key, value);
-    }
-}
-
-fn skipped(why: &'static str) {
-    metrics::RECORDS_SKIPPED.with_label_values(&[STAGE, why]).inc();
-}
-
-/// A clock that runs ahead of Kafka's by more than is allowed would win every conflict; both times are in the topic, so
-/// a replay clamps the same.
-fn clamped(event: &ChangeEvent, kafka_ms: i64, skew_ms: i64) -> i64 {
-    if kafka_ms < 0 {
-        return event.source.ts_us;
-    }
-    event
-        .source
-        .ts_us
-        .min(kafka_ms.saturating_add(skew_ms).saturating_mul(1000))
-}
-
-/// The columns in a header of Debezium: a JSON object.
-fn header_row(json: &[u8]) -> Option<Row> {
-    let columns: HashMap<String, serde_json::Value> = serde_json::from_slice(json).ok()?;
-    columns
-        .into_iter()
-        .map(|(name, value)| Some((name, Cell::Set(value.to_string().parse().ok()?))))
-        .collect()
 }

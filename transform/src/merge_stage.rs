@@ -41,6 +41,7 @@ pub fn run(context: &Context) -> Outcome<()> {
     let outcome = MergeStage::open(context).and_then(|mut stage| stage.work(&mut producer));
     context.health.set_ready(STAGE, false);
     if outcome.is_err() {
+        context.doubt_topics();
         producer.abort();
     }
     outcome
