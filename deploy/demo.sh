@@ -14,13 +14,30 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 STACK=$ROOT/deploy/stack.sh
 export SYNCLINE_DEMO_DIR=${SYNCLINE_DEMO_DIR:-${TMPDIR:-/tmp}/syncline-demo}
 export SYNCLINE_STACK_DIR=$SYNCLINE_DEMO_DIR/stack
-export PG_PORT=${PG_PORT:-27432} KAFKA_PORT=${KAFKA_PORT:-27192} REGISTRY_PORT=${REGISTRY_PORT:-27181}
 DEMO_SECONDS_MAX=${DEMO_SECONDS_MAX:-600}
 KEEP=0
 
 say() { echo "demo.sh: $*" >&2; }
 
 usage() { sed -n '2,/^# in a directory/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
+
+answers() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+
+# Four free neighbours (PostgreSQL, Kafka, its controller, the registry), unless the environment says which.
+choose_ports() {
+  local base port taken
+  if [ -n "${PG_PORT:-}${KAFKA_PORT:-}${REGISTRY_PORT:-}" ]; then return; fi
+  for base in $(seq 27400 10 27900); do
+    taken=0
+    for port in "$base" $((base + 1)) $((base + 2)) $((base + 3)); do if answers "$port"; then taken=1; fi; done
+    if [ "$taken" = 0 ]; then
+      export PG_PORT=$base KAFKA_PORT=$((base + 1)) REGISTRY_PORT=$((base + 3))
+      return
+    fi
+  done
+  say "no four free ports in a row between 27400 and 27900; set PG_PORT, KAFKA_PORT, REGISTRY_PORT"
+  return 1
+}
 
 # A demo that was left running, or was killed, is ended by the ids that it wrote down itself.
 end_services() {
@@ -67,6 +84,7 @@ main() {
   end_all
   mkdir -p "$SYNCLINE_DEMO_DIR"
   trap clean_up EXIT
+  choose_ports
   "$STACK" up
   eval "$("$STACK" env)"
   if [ "$KEEP" = 1 ]; then export SYNCLINE_DEMO_KEEP=1; fi
