@@ -3,15 +3,12 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use syncline_schemas::envelope::{NEW_KEY_HEADER, OLD_KEY_HEADER, POSITION_HEADER};
+use syncline_schemas::envelope::{NEW_KEY_HEADER, OLD_KEY_HEADER, POSITION_HEADER, UNCHANGED_HEADER};
 use syncline_schemas::mark;
 use syncline_schemas::position::Position;
 use syncline_schemas::progress::MarkRecord;
 
 use crate::envelope::Registered;
-
-/// Header that names, as a JSON array, the columns whose value the log does not hold and whose type has no placeholder.
-pub const UNSAID_HEADER: &str = "syncline.unchanged";
 
 /// Which of the two halves of a key change a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,7 +109,11 @@ impl Entry {
         headers.extend(context.iter().map(|(name, value)| (*name, value.as_bytes())));
         headers.push((POSITION_HEADER, position.as_bytes()));
         headers.extend(self.mark.as_ref().map(|mark| (mark::HEADER, mark.as_bytes())));
-        headers.extend(self.unsaid.as_ref().map(|columns| (UNSAID_HEADER, columns.as_bytes())));
+        headers.extend(
+            self.unsaid
+                .as_ref()
+                .map(|columns| (UNCHANGED_HEADER, columns.as_bytes())),
+        );
         headers.extend(trace.iter().map(|(name, value)| (name.as_str(), value.as_bytes())));
         headers
     }

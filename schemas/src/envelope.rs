@@ -13,6 +13,10 @@ use crate::value::Value;
 /// Name of the Kafka header with the position of a row change: [`Position`] as text.
 pub const POSITION_HEADER: &str = "syncline.position";
 
+/// Header that names, as a JSON array, the columns whose value the log does not hold and whose type has no placeholder:
+/// what stands in the record is not their value.
+pub const UNCHANGED_HEADER: &str = "syncline.unchanged";
+
 /// Debezium's header on the create of a row whose key changed: the old key as JSON.
 pub const OLD_KEY_HEADER: &str = "__debezium.oldkey";
 
@@ -113,6 +117,20 @@ pub fn decode(writer: &ParsedSchema, datum: &[u8]) -> Result<Option<ChangeEvent>
         source: source_info(&Fields::of(source)?)?,
         ts_ms: envelope.optional_long("ts_ms")?.unwrap_or_default(),
     }))
+}
+
+/// Takes out of the new row what the record's header says is not known.
+pub fn forget_unchanged(headers: &[(String, Vec<u8>)], event: &mut ChangeEvent) {
+    let header = headers.iter().find(|(name, _)| name == UNCHANGED_HEADER);
+    let names = header.and_then(|(_, json)| serde_json::from_slice::<Vec<String>>(json).ok());
+    if let Some(row) = &mut event.after {
+        row.extend(
+            names
+                .unwrap_or_default()
+                .into_iter()
+                .map(|name| (name, Cell::Unchanged)),
+        );
+    }
 }
 
 /// Reads the key of a row change.

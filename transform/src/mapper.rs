@@ -205,7 +205,7 @@ impl Mapper {
     }
 
     fn map_change(&mut self, record: &InRecord, value: &[u8], work: &mut Work) -> Outcome<Result<(), Refusal>> {
-        let event = match self.schemas.read(value, envelope::decode)? {
+        let mut event = match self.schemas.read(value, envelope::decode)? {
             Ok(Some(event)) => event,
             Ok(None) => {
                 skipped("no change");
@@ -213,6 +213,7 @@ impl Mapper {
             }
             Err(reason) => return Ok(Err(Refusal(reason))),
         };
+        envelope::forget_unchanged(&record.headers, &mut event);
         let key = match &record.key {
             // A key that cannot be read is not needed but for a delete, and there the before-image may do.
             Some(key) => self.schemas.read(key, envelope::decode_key)?.ok(),

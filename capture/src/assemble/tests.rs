@@ -278,7 +278,10 @@ fn a_large_value_without_placeholder_is_named_in_a_header() {
         vec![update(OldTuple::None, vec![text("1"), TupleCell::Unchanged])],
     );
     assert_eq!(all[0].after("n"), Cell::Set(Value::Null));
-    assert_eq!(all[0].header(crate::records::UNSAID_HEADER), Some(r#"["n"]"#));
+    assert_eq!(
+        all[0].header(syncline_schemas::envelope::UNCHANGED_HEADER),
+        Some(r#"["n"]"#)
+    );
 }
 
 #[test]

@@ -21,9 +21,6 @@ use super::shape::{self, Shape};
 use crate::feed::{Feed, Schemas, delivery, unexpected};
 use crate::target::Delivery;
 
-/// Capture's header with the columns that are not known and whose type has no way of saying so.
-const UNCHANGED_HEADER: &str = "syncline.unchanged";
-
 /// The changes of the tables that one system has and another copies.
 pub struct ReplicaFeed {
     bus: BusConfig,
@@ -196,15 +193,14 @@ fn change(
     shape: Arc<Shape>,
 ) -> Result<Option<Change>, String> {
     let said = |error: syncline_schemas::codec::CodecError| error.to_string();
-    let Some(event) = envelope::decode(value_schema, frames.value.1).map_err(said)? else {
+    let Some(mut event) = envelope::decode(value_schema, frames.value.1).map_err(said)? else {
         return Ok(None);
     };
+    envelope::forget_unchanged(&record.headers, &mut event);
     let position = position(record, &event)?;
     let key = key_of(&shape, &envelope::decode_key(key_schema, frames.key.1).map_err(said)?)?;
     let act = match event.op {
-        Op::Create | Op::Read | Op::Update => {
-            Act::Put(key, known(record, event.after.ok_or("a change without a row")?))
-        }
+        Op::Create | Op::Read | Op::Update => Act::Put(key, event.after.ok_or("a change without a row")?),
         Op::Delete => match record.header(NEW_KEY_HEADER).and_then(|json| moved_to(&shape, json)) {
             Some(new) => Act::Move(key, new),
             None => Act::Remove(key),
@@ -245,15 +241,4 @@ fn moved_to(shape: &Shape, json: &[u8]) -> Option<RowKey> {
         .map(|name| Some((name.as_str(), columns.get(name)?)))
         .collect();
     Some(RowKey::new(values?))
-}
-
-/// The row without what the record's header says is not known.
-fn known(record: &InRecord, mut row: Row) -> Row {
-    let names = record
-        .header(UNCHANGED_HEADER)
-        .and_then(|json| serde_json::from_slice::<Vec<String>>(json).ok());
-    for name in names.unwrap_or_default() {
-        row.insert(name, Cell::Unchanged);
-    }
-    row
 }
