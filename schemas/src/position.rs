@@ -43,7 +43,9 @@ impl FromStr for Lsn {
 pub struct Position {
     /// Which log: rises when a slot is made anew or the source changes its timeline.
     pub epoch: u64,
-    /// End LSN of the commit (of the consistent point, for a row of the snapshot).
+    /// Of a row of the log: the byte after the start of its commit record, which is all that pgoutput's BEGIN tells; of
+    /// progress at rest: the end of that record. No other commit lies between the two. Of a row of the snapshot: the
+    /// consistent point.
     pub lsn: Lsn,
     /// Index of the change within its transaction, from 0 (of the row within the snapshot).
     pub ordinal: u64,
