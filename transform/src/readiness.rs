@@ -6,7 +6,7 @@
 //! topic written by Debezium says nothing of the kind; there it is the end it had when map first saw it.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use syncline_bus::consumer::TopicPartition;
 use syncline_bus::{BusConfig, GroupConsumer, PartitionReader, admin};
@@ -19,6 +19,8 @@ use syncline_schemas::topic;
 use crate::schemas::Schemas;
 
 const READ_TIMEOUT_MS: u64 = 20;
+/// Between two looks at the marks; records are mapped in between.
+const LISTEN_EVERY_MS: u64 = 200;
 /// How many marks are looked through before records are mapped again.
 const MARKS_MAX: usize = 10_000;
 
@@ -35,11 +37,14 @@ enum Awaits {
 pub struct Readiness {
     waiting: BTreeMap<TopicPartition, Awaits>,
     marks: BTreeMap<String, Vec<PartitionReader>>,
+    /// When all that was said by then had been heard.
+    heard_at: Option<Instant>,
 }
 
 impl Readiness {
     /// Begins to wait for these partitions.
     pub fn expect(&mut self, bus: &BusConfig, pipeline: &Pipeline, partitions: &[TopicPartition]) -> Outcome<()> {
+        self.heard_at = None;
         for (topic, partition) in partitions {
             let debezium = pipeline.links.iter().any(|link| {
                 let system = pipeline.system(&link.system);
@@ -62,10 +67,17 @@ impl Readiness {
     pub fn forget(&mut self) {
         self.waiting.clear();
         self.marks.clear();
+        self.heard_at = None;
     }
 
     /// Listens to capture, as long as somebody waits for its word. True if all that was said has been heard.
     pub fn listen(&mut self, bus: &BusConfig, pipeline: &Pipeline, schemas: &mut Schemas) -> Outcome<bool> {
+        if self
+            .heard_at
+            .is_some_and(|at| at.elapsed() < Duration::from_millis(LISTEN_EVERY_MS))
+        {
+            return Ok(true);
+        }
         let mut heard_all = true;
         for system in &pipeline.systems {
             if !self.waits_for(&system.topic_prefix) {
@@ -82,6 +94,7 @@ impl Readiness {
                 self.loaded(bus, &system.topic_prefix, &table)?;
             }
         }
+        self.heard_at = heard_all.then(Instant::now);
         Ok(heard_all)
     }
 

@@ -14,6 +14,10 @@ use super::schema::{Kind, Meaning, Named, ParsedSchema, RecordType, Type, Unit};
 use super::time;
 use crate::value::{Number, Value};
 
+/// PostgreSQL's numeric has up to 131,072 digits before and 16,383 after the point.
+const UNSCALED_BYTES_MAX: usize = 65_536;
+const SCALE_MAX: i64 = 150_000;
+
 /// What the node says. The error is a reason without the value.
 pub(crate) fn to_value(node: &Node<'_>) -> Result<Value, &'static str> {
     Ok(match &node.datum {
@@ -25,7 +29,7 @@ pub(crate) fn to_value(node: &Node<'_>) -> Result<Value, &'static str> {
         Datum::Double(number) => float(&number.to_string(), number.is_finite())?,
         Datum::Text(text) if node.meaning == Meaning::ZonedText => Value::Text(time::zoned_text(text)),
         Datum::Text(text) => Value::text(*text),
-        Datum::Bytes(bytes) => bytes_value(bytes, node.meaning),
+        Datum::Bytes(bytes) => bytes_value(bytes, node.meaning)?,
         Datum::Array(items) => Value::List(items.iter().map(to_value).collect::<Result<_, _>>()?),
         Datum::Record(record, fields) if record.name == "io.debezium.data.VariableScaleDecimal" => {
             variable_decimal(record, fields)?
@@ -56,25 +60,27 @@ fn float(text: &str, finite: bool) -> Result<Value, &'static str> {
     }))
 }
 
-fn bytes_value(bytes: &[u8], meaning: Meaning) -> Value {
-    match meaning {
-        Meaning::Decimal { scale, .. } => decimal(bytes, i64::from(scale)),
+fn bytes_value(bytes: &[u8], meaning: Meaning) -> Result<Value, &'static str> {
+    Ok(match meaning {
+        Meaning::Decimal { scale, .. } => decimal(bytes, i64::from(scale))?,
         Meaning::Bits(length) => Value::Text(bits_text(bytes, length)),
         _ => Value::Text(hex_text(bytes)),
-    }
+    })
 }
 
-fn decimal(unscaled: &[u8], scale: i64) -> Value {
-    Value::Number(Number::from(BigDecimal::new(
-        BigInt::from_signed_bytes_be(unscaled),
-        scale,
-    )))
+/// Larger than any `numeric`, and small enough that its text is soon written.
+fn decimal(unscaled: &[u8], scale: i64) -> Result<Value, &'static str> {
+    if unscaled.len() > UNSCALED_BYTES_MAX || scale.abs() > SCALE_MAX {
+        return Err("a decimal beyond what any database holds");
+    }
+    let decimal = BigDecimal::new(BigInt::from_signed_bytes_be(unscaled), scale);
+    Ok(Value::Number(Number::from(decimal)))
 }
 
 fn variable_decimal(record: &RecordType, fields: &[Node<'_>]) -> Result<Value, &'static str> {
     let field = |name| record.index(name).map(|index| &fields[index].datum);
     match (field("scale"), field("value")) {
-        (Some(Datum::Int(scale)), Some(Datum::Bytes(unscaled))) => Ok(decimal(unscaled, i64::from(*scale))),
+        (Some(Datum::Int(scale)), Some(Datum::Bytes(unscaled))) => decimal(unscaled, i64::from(*scale)),
         _ => Err("a VariableScaleDecimal without scale and value"),
     }
 }
@@ -379,6 +385,24 @@ mod tests {
         ] {
             assert!(round_trip(schema, &value.parse().unwrap()).is_err(), "{schema} {value}");
         }
+    }
+
+    #[test]
+    fn a_number_beyond_all_databases_is_refused_before_its_digits_are_written() {
+        let variable = ParsedSchema::parse(
+            r#"{"type":"record","name":"VariableScaleDecimal","namespace":"io.debezium.data","fields":[
+                {"name":"scale","type":"int"},{"name":"value","type":"bytes"}]}"#,
+        )
+        .unwrap();
+        let value = |scale: i64| {
+            let mut bytes = Vec::new();
+            Out(&mut bytes).long(scale);
+            Out(&mut bytes).bytes(&[1]);
+            to_value(&variable.read(&bytes).unwrap()).ok()
+        };
+        assert_eq!(value(-2), Some(Value::from(100)));
+        assert_eq!(value(-2_000_000_000), None);
+        assert!(decimal(&vec![1; UNSCALED_BYTES_MAX + 1], 0).is_err());
     }
 
     #[test]
