@@ -1,6 +1,7 @@
 //! What one source is captured by: the pipeline file and the command line, brought together and checked.
 
 use syncline_bus::BusConfig;
+use syncline_runtime::process::ARGUMENTS_INVALID;
 use syncline_runtime::{CommonArgs, Failure, Outcome};
 use syncline_schemas::pipeline::{CapturedBy, Delivery, Pipeline, System};
 
@@ -119,7 +120,7 @@ fn nothing_to_capture(pipeline: &Pipeline, args: &Args) -> Failure {
         Some(name) => format!("{name:?} is no PostgreSQL system that a link or a replica of this file reads"),
         None => "no link and no replica of this file reads a PostgreSQL system".to_owned(),
     };
-    Failure::definite("NO_SOURCE", text).hint(format!("the file has the systems {}", names.join(", ")))
+    Failure::definite(ARGUMENTS_INVALID, text).hint(format!("the file has the systems {}", names.join(", ")))
 }
 
 fn source(pipeline: &Pipeline, system: &System, args: &Args) -> Outcome<SourceConfig> {

@@ -26,14 +26,18 @@ fn serves_and_ends(world: &World, stage: &Stage) -> anyhow::Result<()> {
         Ok(get(port, "/readyz").is_ok_and(|answer| answer.contains(" 200 ")))
     })?;
     assert!(get(port, "/healthz")?.contains(" 200 "), "{stage}");
-    world.db("shop").exec("INSERT INTO customers (full_name, email) SELECT 'P', gen_random_uuid() || '@x.org'")?;
+    world
+        .db("shop")
+        .exec("INSERT INTO customers (full_name, email) SELECT 'P', gen_random_uuid() || '@x.org'")?;
     let upstream: &[Stage] = match stage {
         Stage::Capture => &[],
         Stage::Transform => &[Stage::Capture],
         _ => &[Stage::Capture, Stage::Transform],
     };
     world.work_off(upstream)?;
-    until("metrics of the record", 40, || Ok(get(port, "/metrics")?.contains("# TYPE syncline_")))?;
+    until("metrics of the record", 40, || {
+        Ok(get(port, "/metrics")?.contains("# TYPE syncline_"))
+    })?;
     service.stop()
 }
 

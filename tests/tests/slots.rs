@@ -132,6 +132,11 @@ fn f08_a_slot_without_our_progress_is_refused() {
 #[test]
 fn f08_a_slot_can_be_adopted() {
     in_world("f08c", &[("shop", TABLES)], &[("pipeline.yaml", PIPELINE)], |world| {
+        // Decoding looks for the publication as it was when a row was written, so it must be older than the slot.
+        let publication = world.slot("shop");
+        world
+            .db("shop")
+            .exec(&format!("CREATE PUBLICATION {publication} FOR TABLE accounts"))?;
         insert(world, "before the slot")?;
         make_slot(world)?;
         world.db("shop").exec("SELECT pg_switch_wal()")?;
