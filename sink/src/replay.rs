@@ -16,40 +16,37 @@ use crate::stage::Parts;
 use crate::target::{Delivery, Partition};
 
 const READ_MS_MAX: u64 = 10_000;
-const BATCH_ROWS_MAX: usize = 1_000;
 
 /// Applies what is parked; fails if something stays parked.
 pub fn run(parts: &Parts, mut feed: CanonicalFeed, target: &mut PostgresTarget) -> Outcome<()> {
-    let parked = target.parked()?;
-    let batch = latest_records(parts, &parked)?
-        .into_iter()
-        .map(|record| feed.read(record));
-    let batch: Vec<Delivery> = batch.collect::<Outcome<_>>()?;
-    for part in batch.chunks(BATCH_ROWS_MAX) {
-        target.replay(part)?;
+    let mut applied = 0;
+    let mut parked = target.parked()?;
+    while !parked.is_empty() {
+        let batch = latest_records(parts, &parked)?
+            .into_iter()
+            .map(|record| feed.read(record));
+        let batch: Vec<Delivery> = batch.collect::<Outcome<_>>()?;
+        applied += target.replay(&batch)?.healed;
+        let left = target.parked()?;
+        if left == parked {
+            return Err(still_parked(applied, &left));
+        }
+        parked = left;
     }
-    let left = target.parked()?;
-    tracing::info!(
-        target_name = parts.target,
-        parked = parked.len(),
-        left = left.len(),
-        "replayed what was parked"
+    tracing::info!(target_name = parts.target, applied, "nothing is parked");
+    Ok(())
+}
+
+fn still_parked(applied: u64, left: &[Parked]) -> Failure {
+    let first = left
+        .first()
+        .map(|parked| format!("{} {}: {}", parked.entity, parked.cid, parked.reason));
+    let message = format!(
+        "{applied} applied, {} are refused still, the first {}",
+        left.len(),
+        first.unwrap_or_default()
     );
-    match left.first() {
-        None => Ok(()),
-        Some(first) => Err(Failure::definite(
-            "STILL_PARKED",
-            format!(
-                "{} of {} are refused still, the first {} {}: {}",
-                left.len(),
-                parked.len(),
-                first.entity,
-                first.cid,
-                first.reason
-            ),
-        )
-        .hint("remove the cause and give the same command again")),
-    }
+    Failure::definite("STILL_PARKED", message).hint("remove the cause and give the same command again")
 }
 
 /// The last record of each parked key.

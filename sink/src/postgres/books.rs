@@ -217,7 +217,7 @@ impl Owner {
             .collect())
     }
 
-    /// Everything that is parked, by partition and offset.
+    /// What is parked, by partition and offset: the first so many.
     pub async fn parked(&self, session: &Session, letters_only: bool) -> Outcome<Vec<Parked>> {
         let sql = format!(
             "SELECT {PARKED} FROM syncline.parked AS p \
@@ -285,7 +285,7 @@ fn unreadable() -> Failure {
 }
 
 /// No list of parked keys is longer than this; what is beyond comes with the next.
-const PARKED_ROWS_MAX: usize = 10_000;
+const PARKED_ROWS_MAX: usize = 1_000;
 
 const PARKED: &str = "p.entity, p.cid, p.topic, p.partition::text, p.\"offset\"::text, p.refused_offset::text, \
     p.row_known::text, p.reason, p.letter_key::text, p.letter_value::text";

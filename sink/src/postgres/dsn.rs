@@ -14,7 +14,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use syncline_runtime::{Failure, Outcome};
 use tokio_postgres::Config;
-use tokio_postgres::config::SslMode;
+use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// Settings that are read here and are unknown to `tokio-postgres`.
@@ -57,7 +57,10 @@ impl Dsn {
         let mut config: Config = rest.parse().map_err(|_| wrong("cannot be read".to_owned()))?;
         let mode = ours.get("sslmode").map_or("prefer", String::as_str);
         let (ssl_mode, verify) = mode_of(mode).ok_or_else(|| wrong(format!("unknown sslmode {mode}")))?;
-        config.ssl_mode(ssl_mode);
+        // libpq: nobody listens on a socket of this machine, and it has no name that a certificate could hold.
+        let local = |host: &Host| matches!(host, Host::Unix(_));
+        let all_local = !config.get_hosts().is_empty() && config.get_hosts().iter().all(local);
+        config.ssl_mode(if all_local { SslMode::Disable } else { ssl_mode });
         let root_file = ours.get("sslrootcert").filter(|file| *file != "system").cloned();
         // libpq: with a root certificate at hand, `require` looks at the authority as well.
         let verify = if mode == "require" && root_file.is_some() {
@@ -105,13 +108,40 @@ fn split_url(text: &str) -> (String, BTreeMap<String, String>) {
     (rest, ours)
 }
 
+/// `name = value` settings; a value may be quoted and then hold blanks and escaped quotes.
 fn split_words(text: &str) -> (String, BTreeMap<String, String>) {
-    let (ours, others) = divide(text.split_whitespace());
-    let unquoted = |value: String| value.trim_matches('\'').to_owned();
-    (
-        others.join(" "),
-        ours.into_iter().map(|(name, value)| (name, unquoted(value))).collect(),
-    )
+    let (mut ours, mut others) = (BTreeMap::new(), Vec::new());
+    let mut rest = text.trim_start();
+    while let Some((name, after)) = rest.split_once('=') {
+        let (value, after) = word(after.trim_start());
+        let name = name.trim();
+        if OURS.contains(&name) {
+            ours.insert(name.to_owned(), value);
+        } else {
+            let escaped = value.replace('\\', "\\\\").replace('\'', "\\'");
+            others.push(format!("{name}='{escaped}'"));
+        }
+        rest = after.trim_start();
+    }
+    // What is left is no setting, and for `tokio-postgres` to refuse.
+    others.push(rest.to_owned());
+    (others.join(" ").trim().to_owned(), ours)
+}
+
+/// The value at the start of `text`, unquoted, and what follows it.
+fn word(text: &str) -> (String, &str) {
+    let quoted = text.starts_with('\'');
+    let mut value = String::new();
+    let mut chars = text.char_indices().skip(usize::from(quoted));
+    while let Some((at, char)) = chars.next() {
+        match char {
+            '\\' => value.extend(chars.next().map(|(_, escaped)| escaped)),
+            '\'' if quoted => return (value, &text[at + 1..]),
+            blank if !quoted && blank.is_whitespace() => return (value, &text[at..]),
+            other => value.push(other),
+        }
+    }
+    (value, "")
 }
 
 fn divide<'a>(settings: impl Iterator<Item = &'a str>) -> (BTreeMap<String, String>, Vec<&'a str>) {
@@ -298,6 +328,18 @@ mod tests {
             Dsn::parse(require_with_root).unwrap().tls.root_file.as_deref(),
             Some("/a b.pem")
         );
+    }
+
+    #[test]
+    fn quoted_settings_keep_blanks_and_quotes() {
+        let dsn = Dsn::parse(r"host=h password='a b\'c\\d' sslmode = require user=u").unwrap();
+        assert_eq!(dsn.config.get_password(), Some(&br"a b'c\d"[..]));
+        assert_eq!(
+            (dsn.config.get_user(), dsn.config.get_ssl_mode()),
+            (Some("u"), SslMode::Require)
+        );
+        assert_eq!(modes("host=/run/pg sslmode=verify-full").0, SslMode::Disable);
+        assert!(Dsn::parse("host=h what").is_err());
     }
 
     #[test]

@@ -154,16 +154,18 @@ impl Target for PostgresTarget {
     }
 
     fn dead_letters(&mut self, send: &mut dyn FnMut(&[DeadLetter]) -> Outcome<()>) -> Outcome<()> {
-        let parked = self.transact(async |session, owner| owner.parked(session, true).await)?;
-        let letters: Vec<DeadLetter> = parked
-            .iter()
-            .filter_map(|parked| parked.letter(&self.owner.target))
-            .collect();
-        if letters.is_empty() {
-            return Ok(());
+        loop {
+            let parked = self.transact(async |session, owner| owner.parked(session, true).await)?;
+            let letters: Vec<DeadLetter> = parked
+                .iter()
+                .filter_map(|parked| parked.letter(&self.owner.target))
+                .collect();
+            if letters.is_empty() {
+                return Ok(());
+            }
+            send(&letters)?;
+            let keys: Vec<(String, String)> = parked.into_iter().map(|parked| (parked.entity, parked.cid)).collect();
+            self.transact(async |session, owner| owner.letters_sent(session, &keys).await)?;
         }
-        send(&letters)?;
-        let keys: Vec<(String, String)> = parked.into_iter().map(|parked| (parked.entity, parked.cid)).collect();
-        self.transact(async |session, owner| owner.letters_sent(session, &keys).await)
     }
 }
