@@ -11,6 +11,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use syncline_schemas::position::{Lsn, Position};
+use syncline_schemas::topic;
 
 use crate::dice::Dice;
 use crate::postgres::Db;
@@ -305,6 +307,29 @@ impl Teller {
     }
 }
 
+/// F04, at any moment: a slot is never confirmed beyond what is in Kafka, or a crash would lose what lies between.
+pub fn assert_confirmed_is_in_kafka(world: &World) -> anyhow::Result<()> {
+    for shape in &SHAPES {
+        let slot = world.slot(shape.app);
+        let confirmed = world.db(shape.app).number(&format!(
+            "SELECT (confirmed_flush_lsn - '0/0')::bigint FROM pg_replication_slots WHERE slot_name = '{slot}'"
+        ))?;
+        // Asked after the slot, so it can only be further.
+        let latest = world.latest(&topic::progress(&world.prefix(shape.app)))?;
+        let record = latest.get(&slot).with_context(|| format!("the progress of {slot}"))?;
+        let progress = world.topics.json(record.value.as_deref().unwrap_or_default())?;
+        let position: Position = crate::agreed::show(&progress["position"]).parse()?;
+        if u64::try_from(confirmed)? > position.lsn.0 {
+            bail!(
+                "{slot} is confirmed up to {}, and Kafka has {}",
+                Lsn(u64::try_from(confirmed)?),
+                position.lsn
+            );
+        }
+    }
+    Ok(())
+}
+
 /// Whether all apps hold the same; the first differing account if not.
 pub fn difference(world: &World) -> anyhow::Result<Option<String>> {
     let [first, rest @ ..] = SHAPES.each_ref().map(|shape| shape.rows(world));
@@ -358,8 +383,17 @@ pub fn assert_balances(world: &World) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Whether a capture topic may have a change twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeats {
+    /// Exactly once.
+    Never,
+    /// At least once: what followed the last progress may come again, in the same order.
+    AfterACrash,
+}
+
 /// Per key the versions in the capture topic rise by one, from the first to what the database has now.
-pub fn assert_versions(world: &World) -> anyhow::Result<usize> {
+pub fn assert_versions(world: &World, repeats: Repeats) -> anyhow::Result<usize> {
     let mut checked = 0;
     for shape in &SHAPES {
         let key = shape.columns[0];
@@ -370,7 +404,7 @@ pub fn assert_versions(world: &World) -> anyhow::Result<usize> {
             let version = after["ver"].as_i64().context("a version")?;
             let account = crate::agreed::show(&after[key]);
             match versions.insert(account.clone(), version) {
-                Some(before) if version != before + 1 => {
+                Some(before) if version > before + 1 || version <= before && repeats == Repeats::Never => {
                     bail!(
                         "{}: version {version} of {account} follows {before}, offset {}",
                         shape.app,

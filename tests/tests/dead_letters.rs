@@ -84,12 +84,10 @@ fn a_record_that_cannot_be_mapped_goes_aside_and_its_neighbours_flow() {
         assert_eq!(letters[0].header("syncline.topic"), Some(topic.as_str()));
         let reason = letters[0].header("syncline.reason").unwrap_or_default();
         assert!(reason.contains("phone"), "the reason names the field: {reason}");
-        let offset: i64 = letters[0].header("syncline.offset").unwrap_or_default().parse()?;
-        let original = world
-            .topics
-            .read(&topic)?
-            .into_iter()
-            .find(|record| record.offset == offset);
+        let number = |name: &str| letters[0].header(name).unwrap_or_default().parse::<i64>();
+        let (partition, offset) = (number("syncline.partition")?, number("syncline.offset")?);
+        let here = |record: &Record| i64::from(record.partition) == partition && record.offset == offset;
+        let original = world.topics.read(&topic)?.into_iter().find(here);
         assert_eq!(
             original.and_then(|record| record.value),
             letters[0].value,

@@ -36,7 +36,7 @@ fn killed_at_each(name: &str, stage: &Stage) {
         world.settle()?;
         assert_eq!(bank::difference(world)?, None);
         bank::assert_balances(world)?;
-        bank::assert_versions(world)?;
+        bank::assert_versions(world, bank::Repeats::Never)?;
         Ok(())
     });
 }
