@@ -14,6 +14,16 @@ use syncline_schemas::topic;
 
 use crate::batch::Bounds;
 
+/// How long what sources said is kept: longer than merge may ever stand still.
+const MAPPED_KEPT_DAYS: i64 = 90;
+/// How long one can look up why.
+const CONFLICTS_KEPT_DAYS: i64 = 365;
+/// How long somebody has to look after a dead letter.
+const DEAD_LETTERS_KEPT_DAYS: i64 = 14;
+/// What people decided nobody can say again.
+const FOR_EVER: i64 = -1;
+const DAY_MS: i64 = 86_400_000;
+
 /// What both stages are given.
 #[derive(Clone)]
 pub struct Context {
@@ -112,13 +122,25 @@ impl Context {
         let pipeline = &self.pipeline;
         let topics = |name: String| TopicSpec::new(name, pipeline.partitions);
         let mut specs = vec![
-            topics(topic::dead_letters(&pipeline.name, "map")),
-            topics(topic::dead_letters(&pipeline.name, "merge")),
+            kept(
+                topics(topic::dead_letters(&pipeline.name, "map")),
+                DEAD_LETTERS_KEPT_DAYS,
+            ),
+            kept(
+                topics(topic::dead_letters(&pipeline.name, "merge")),
+                DEAD_LETTERS_KEPT_DAYS,
+            ),
         ];
         for entity in &pipeline.entities {
-            specs.push(topics(topic::mapped(&pipeline.name, &entity.name)));
-            specs.push(topics(topic::decisions(&pipeline.name, &entity.name)));
-            specs.push(topics(topic::conflicts(&pipeline.name, &entity.name)).compacted());
+            specs.push(kept(
+                topics(topic::mapped(&pipeline.name, &entity.name)),
+                MAPPED_KEPT_DAYS,
+            ));
+            specs.push(kept(topics(topic::decisions(&pipeline.name, &entity.name)), FOR_EVER));
+            specs.push(kept(
+                topics(topic::conflicts(&pipeline.name, &entity.name)),
+                CONFLICTS_KEPT_DAYS,
+            ));
             specs.push(topics(topic::state(&pipeline.name, &entity.name)).compacted());
             specs.push(topics(topic::canonical(&pipeline.name, &entity.name, entity.version)).compacted());
             // A row's crosswalk entry is in the partition of its change, so there are as many as of the widest input.
@@ -155,4 +177,11 @@ impl Context {
         }
         Ok(captured)
     }
+}
+
+/// A topic whose records are kept for so many days; all of them if that is negative.
+fn kept(mut spec: TopicSpec, days: i64) -> TopicSpec {
+    let retention_ms = if days < 0 { FOR_EVER } else { days * DAY_MS };
+    spec.config.push(("retention.ms".to_owned(), retention_ms.to_string()));
+    spec
 }

@@ -40,7 +40,8 @@ pub(crate) fn to_value(node: &Node<'_>) -> Result<Value, &'static str> {
 
 fn whole(count: i64, meaning: Meaning) -> Value {
     match meaning {
-        Meaning::Date => Value::Text(time::date_text(count)),
+        // Days beyond what an int counts are no date that anybody wrote.
+        Meaning::Date if i32::try_from(count).is_ok() => Value::Text(time::date_text(count)),
         Meaning::Time(unit) => Value::Text(time::time_text(count, unit)),
         Meaning::Timestamp(unit) => Value::Text(time::timestamp_text(count, unit, "")),
         Meaning::Instant(unit) => Value::Text(time::timestamp_text(count, unit, "Z")),
@@ -403,6 +404,20 @@ mod tests {
         assert_eq!(value(-2), Some(Value::from(100)));
         assert_eq!(value(-2_000_000_000), None);
         assert!(decimal(&vec![1; UNSCALED_BYTES_MAX + 1], 0).is_err());
+    }
+
+    #[test]
+    fn counts_beyond_all_calendars_are_read_too() {
+        for count in [i64::MIN, i64::MAX] {
+            for meaning in [
+                Meaning::Date,
+                Meaning::Time(Unit::Milli),
+                Meaning::Timestamp(Unit::Milli),
+                Meaning::Instant(Unit::Nano),
+            ] {
+                assert!(!whole(count, meaning).is_null(), "{meaning:?}");
+            }
+        }
     }
 
     #[test]
