@@ -341,7 +341,7 @@ impl<'a> View<'a> {
         let mut words: Vec<Said<'_>> = self
             .speakers
             .iter()
-            .filter(|speaker| speaker.speaks() && counts(speaker.source))
+            .filter(|speaker| self.is_heard(speaker) && counts(speaker.source))
             .filter_map(|speaker| {
                 let lane = speaker.lane.fields.get(&field.name)?;
                 let word = lane.word.as_ref()?;
@@ -373,7 +373,7 @@ impl<'a> View<'a> {
         let lanes: Vec<(&str, &FieldLane)> = self
             .speakers
             .iter()
-            .filter(|speaker| speaker.speaks())
+            .filter(|speaker| self.is_heard(speaker))
             .filter_map(|speaker| Some((speaker.source, speaker.lane.fields.get(&field.name)?)))
             .collect();
         let firsts = lanes.iter().filter_map(|(source, lane)| match &lane.first {
@@ -389,7 +389,7 @@ impl<'a> View<'a> {
         let sides: Vec<Side<'_>> = self
             .speakers
             .iter()
-            .filter(|speaker| speaker.speaks())
+            .filter(|speaker| self.is_heard(speaker))
             .filter_map(|speaker| {
                 let lane = speaker.lane.fields.get(&field.name)?;
                 Some(Side {
@@ -467,11 +467,19 @@ impl<'a> View<'a> {
         fate
     }
 
+    /// Whether an app's words count: not those of a row that went, where somebody who knew has made the entity anew.
+    fn is_heard(&self, speaker: &Speaker<'_>) -> bool {
+        match speaker.lane.presence {
+            Presence::Deleted { position, .. } => !self.came_back(speaker.source, position),
+            _ => speaker.speaks(),
+        }
+    }
+
     /// Whether an app made a row anew after it had received this deletion.
     fn came_back(&self, source: &str, position: Position) -> bool {
         self.speakers
             .iter()
-            .filter(|speaker| speaker.lane.presence == Presence::Here)
+            .filter(|speaker| speaker.lane.presence == Presence::Here && !speaker.lane.ours)
             .any(|speaker| {
                 let removals = self.state.lanes[speaker.source]
                     .values()

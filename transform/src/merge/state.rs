@@ -88,7 +88,11 @@ impl EntityState {
     pub fn join(&mut self, said: &Mapped) {
         let mark = said.mark.as_ref().filter(|mark| mark.cid == said.cid);
         let lanes = self.lanes.entry(said.source.clone()).or_default();
-        if let Some(moved) = said.was.as_ref().and_then(|was| lanes.remove(was)) {
+        let moved = said
+            .was
+            .as_ref()
+            .filter(|was| lanes.get(was).is_some_and(|lane| lane.at < said.position));
+        if let Some(moved) = moved.and_then(|was| lanes.remove(was)) {
             lanes.entry(said.row.clone()).or_default().take_place_of(moved);
         }
         let lane = lanes.entry(said.row.clone()).or_default();
@@ -201,7 +205,17 @@ impl Lane {
                 lane.delivered = None;
             }
         } else {
-            self.fields.clear();
+            for lane in self.fields.values_mut() {
+                let ahead = lane
+                    .ahead
+                    .drain(..)
+                    .filter(|notice| notice.position > position)
+                    .collect();
+                *lane = FieldLane {
+                    ahead,
+                    ..FieldLane::default()
+                };
+            }
         }
         self.presence = Presence::Here;
         self.made = position;
@@ -247,6 +261,9 @@ impl Lane {
     /// A mark without a row: the app had the agreed values already.
     fn notice(&mut self, mark: &Mark, position: Position) {
         let at = self.at;
+        if !self.is_new() && position < self.made {
+            return; // of a row that was here before this one
+        }
         for field in &mark.fields {
             let lane = self.fields.entry(field.name.clone()).or_default();
             let notice = notice(mark, position);
