@@ -25,8 +25,6 @@ use syncline_schemas::value::{Number, Value};
 /// A row that is there.
 mod update;
 
-use update::Weight;
-
 /// What we wrote last for an entity, as kept in the target.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Applied {
@@ -199,11 +197,18 @@ impl Given<'_> {
         match (self.record.deleted, self.found) {
             (true, Found::Row(key, row)) => self.delete(key, row),
             (true, _) => Ok(self.nothing(Verdict::Nothing)),
+            (false, Found::Row(..)) if self.is_unheard_of() => Ok(self.nothing(Verdict::Stale)),
             (false, Found::Row(key, row)) => self.update(key, row),
             (false, Found::Unknown) => self.insert(None),
             (false, Found::Missing(key)) if self.remakes() => self.insert(Some(key)),
             (false, Found::Missing(_)) => Ok(self.nothing(Verdict::Stale)),
         }
+    }
+
+    /// Whether the row that is there is none we know: we deleted ours, and the app has made one under the same key since.
+    fn is_unheard_of(&self) -> bool {
+        let removed = self.applied.is_some_and(|applied| applied.removed);
+        removed && self.words().is_none_or(|words| words.made.is_none())
     }
 
     /// What is left of the books if the app has made another row since: the fence, and nothing of fields and counters.
@@ -294,7 +299,7 @@ impl<'a> Given<'a> {
 }
 
 /// New rows.
-impl Given<'_> {
+impl<'a> Given<'a> {
     fn insert(&self, key: Option<&RowKey>) -> Result<Plan, Refusal> {
         let mut values = BTreeMap::new();
         let mut marked = Vec::new();
@@ -304,10 +309,13 @@ impl Given<'_> {
                 .iter()
                 .any(|(column, value)| value.is_null() && self.limits.never_null.contains(column))
             {
-                continue; // the app's default, which will come to us as its own word
+                continue; // the app's default stands for it
             }
             values.extend(columns);
             marked.push(self.marked(field, value)?);
+        }
+        for (field, own) in self.held_here() {
+            values.extend(self.put(field, own)?);
         }
         if let Some(key) = key {
             values.extend(
@@ -328,6 +336,14 @@ impl Given<'_> {
             applied,
             stale: Vec::new(),
         })
+    }
+
+    /// What the app itself said of held fields: a row that is made anew keeps it, nobody having decided.
+    fn held_here(&self) -> impl Iterator<Item = (&'a LinkField, &'a Value)> {
+        let given = *self;
+        let held = given.link.fields.iter().filter(|field| field.writes());
+        let held = held.filter(move |field| given.record.held.contains(&field.field));
+        held.filter_map(move |field| Some((field, &given.word(&field.field)?.value)))
     }
 
     /// The key, where all its columns are agreed fields.
@@ -361,9 +377,17 @@ impl Given<'_> {
     /// A row that its app edited meanwhile is left alone: the edit may bring the entity back to life.
     fn delete(&self, key: &RowKey, row: &Row) -> Result<Plan, Refusal> {
         let current = lens::current(self.link, row)?;
-        let due = self.due().filter(|(field, _)| !self.is_counter(field));
-        let stale = due.filter(|(field, agreed)| matches!(self.weigh(field, agreed, &current), Weight::Stale));
-        let stale: Vec<String> = stale.map(|(field, _)| field.field.clone()).collect();
+        let edited = |field: &&LinkField| {
+            let now = current.get(&field.field).and_then(Option::as_ref);
+            now.is_some_and(|now| !self.is_untouched(field, now))
+        };
+        let fields = self
+            .link
+            .fields
+            .iter()
+            .filter(|field| self.is_read(field))
+            .filter(edited);
+        let stale: Vec<String> = fields.map(|field| field.field.clone()).collect();
         if !stale.is_empty() {
             return Ok(Plan {
                 stale,
@@ -380,6 +404,23 @@ impl Given<'_> {
             applied,
             stale,
         })
+    }
+
+    /// Whether nobody edited the field since what the record knows.
+    fn is_untouched(&self, field: &LinkField, now: &Value) -> bool {
+        if !self.is_counter(field) {
+            return self.is_expected(field, now);
+        }
+        let own = self.word(&field.field).and_then(|word| word.own.clone());
+        let delivered = self.applied.and_then(|applied| applied.counters.get(&field.field));
+        let both = own
+            .iter()
+            .chain(delivered)
+            .fold(Number::zero(), |sum, part| &sum + part);
+        match now {
+            Value::Number(now) => *now == both,
+            _ => own.is_none() && delivered.is_none(),
+        }
     }
 
     fn mark(&self, act: Act, row: Option<&RowKey>, fields: &[MarkedField]) -> Mark {
@@ -404,7 +445,8 @@ impl Given<'_> {
         applied.made = self.words().and_then(|words| words.made).or(applied.made);
         // A row that is there is not removed, whoever made it; one that we removed stays so until it is made anew.
         let there = matches!(self.found, Found::Row(..));
-        applied.removed = verdict == Verdict::Deleted || (applied.removed && !there);
+        let ours = there && verdict != Verdict::Stale;
+        applied.removed = verdict == Verdict::Deleted || (applied.removed && !ours);
         applied.vector = self.record.vector.clone();
         for field in marked {
             if let Some(delivered) = &field.delivered {

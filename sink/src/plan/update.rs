@@ -12,7 +12,7 @@ use syncline_schemas::value::{Number, Value};
 use super::{Given, Plan, Refusal, Verdict, Write, hash};
 
 /// How a field of the row compares with the agreed value.
-pub(super) enum Weight {
+enum Weight {
     /// It is as agreed.
     Same,
     /// It is as we believe it to be, and is written.
@@ -98,9 +98,18 @@ impl Given<'_> {
         Ok(())
     }
 
-    pub(super) fn weigh(&self, field: &LinkField, agreed: &Value, current: &Fields) -> Weight {
+    /// Whether the app has no room for a null here; a blank value is all that it can hold of one.
+    fn never_null(&self, field: &LinkField) -> bool {
+        field
+            .put
+            .iter()
+            .any(|(column, _)| self.limits.never_null.contains(column))
+    }
+
+    fn weigh(&self, field: &LinkField, agreed: &Value, current: &Fields) -> Weight {
         match current.get(&field.field) {
             Some(Some(now)) if same(field, now, agreed) => Weight::Same,
+            Some(Some(now)) if agreed.is_null() && is_blank(now) && self.never_null(field) => Weight::Same,
             Some(Some(now)) if self.is_expected(field, now) => Weight::Write,
             Some(Some(_)) => Weight::Stale,
             // A field that can be written and not read: what we wrote last is all there is to compare with.
@@ -118,7 +127,7 @@ impl Given<'_> {
     ///
     /// What we wrote last counts even when a later word is known: that word may stand before our write in the app's log
     /// (an edit and its undoing that we overtook), and then nothing further would ever come from the app.
-    fn is_expected(&self, field: &LinkField, now: &Value) -> bool {
+    pub(super) fn is_expected(&self, field: &LinkField, now: &Value) -> bool {
         let last = self.remembered(&field.field);
         let word = self
             .word(&field.field)
@@ -155,9 +164,10 @@ impl Given<'_> {
         if delta == Number::zero() {
             return Ok(());
         }
-        let now = match current.get(&field.field) {
-            Some(Some(Value::Number(now))) => now.clone(),
-            Some(Some(Value::Null)) => Number::zero(),
+        let sum = match current.get(&field.field) {
+            Some(Some(Value::Number(now))) => now + &delta,
+            // Somebody emptied it: as merge has it, the row then holds what was delivered and nothing else.
+            Some(Some(Value::Null)) => due.clone(),
             _ => {
                 return Err(Refusal(format!(
                     "{}: a counter can only be added to where it can be read",
@@ -167,7 +177,7 @@ impl Given<'_> {
         };
         draft
             .values
-            .extend(differing(self.put(field, &Value::Number(&now + &delta))?, row));
+            .extend(differing(self.put(field, &Value::Number(sum))?, row));
         draft.marked.push(MarkedField {
             name: field.field.clone(),
             value: None,
@@ -186,6 +196,14 @@ impl Given<'_> {
             Value::Null => Ok(None),
             _ => Err(Refusal(format!("{field}: a counter must be a number"))),
         }
+    }
+}
+
+fn is_blank(value: &Value) -> bool {
+    match value {
+        Value::Text(text) => text.trim().is_empty(),
+        Value::List(members) => members.is_empty(),
+        other => other.is_null(),
     }
 }
 

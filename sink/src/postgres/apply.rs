@@ -147,6 +147,7 @@ impl Books {
                 parked,
             };
             match &work.parked {
+                Some(parked) if work.is_overtaken(parked) => behind.push(parked.clone()),
                 Some(parked) if !work.heals(parked, open, turn) => {
                     behind.push(Parked {
                         offset: delivery.offset,
@@ -170,6 +171,11 @@ impl Work<'_> {
     /// become known. An insert that met that very row would now be an update.
     fn heals(&self, parked: &Parked, open: Open<'_>, turn: Turn<'_>) -> bool {
         matches!(turn, Turn::Replay) || (!parked.row_known && self.address(open).is_some())
+    }
+
+    /// Whether a newer record of the key was parked while this one was being read again: that one is what is left to do.
+    fn is_overtaken(&self, parked: &Parked) -> bool {
+        parked.from == self.delivery.from && parked.offset > self.delivery.offset
     }
 
     fn plan(&self, open: Open<'_>, pipeline: &str, found: &Found) -> Fate {

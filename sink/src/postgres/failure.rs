@@ -37,19 +37,23 @@ fn of_server(error: &DbError) -> Failure {
     }
 }
 
-/// Whether the data is refused, or the state of the server passes.
+/// Whether the record is refused, or the state of the server passes. What passes is listed: a trigger of the app may raise
+/// any code of its own, and a record that it refuses must not hold up its neighbours for ever.
 pub fn class(state: &str) -> Class {
-    let refused = ["21", "22", "23", "44", "54", "P0"];
-    if refused.iter().any(|class| state.starts_with(class)) {
-        Class::Poison
-    } else {
+    let passes = [
+        "08", "0L", "25", "26", "28", "3D", "3F", "40", "42", "53", "55", "57", "58", "72", "F0", "HV", "XX",
+    ];
+    if passes.iter().any(|class| state.starts_with(class)) {
         Class::Transient
+    } else {
+        Class::Poison
     }
 }
 
 fn describe(error: &DbError) -> String {
     let state = error.code().code();
-    let quotes_values = state.starts_with('P') || (state.starts_with("22") && !SAFE_REFUSALS.contains(&state));
+    let quotes_values = !state.starts_with("23") && class(state) == Class::Poison && !SAFE_REFUSALS.contains(&state)
+        || (state.starts_with("22") && !SAFE_REFUSALS.contains(&state));
     let what = if quotes_values {
         "the target refuses a value"
     } else {
@@ -85,7 +89,9 @@ mod tests {
 
     #[test]
     fn data_is_refused_and_everything_else_passes() {
-        for state in ["23505", "23514", "22001", "22P02", "P0001", "44000", "21000", "54000"] {
+        for state in [
+            "23505", "23514", "22001", "22P02", "P0001", "44000", "21000", "54000", "45000", "AP001", "38000",
+        ] {
             assert_eq!(class(state), Class::Poison, "{state}");
         }
         let passing = [

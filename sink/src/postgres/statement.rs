@@ -140,25 +140,31 @@ pub fn update(table: &TableName, key: &[&Column], columns: &[&Column], cells: Ve
 
 /// Makes rows in the order given and gives their keys back in that order.
 pub fn insert(table: &TableName, key: &[&Column], columns: &[&Column], cells: Vec<Cells>) -> Statement {
-    let overriding = if columns.iter().any(|column| column.identity_always) {
-        " OVERRIDING SYSTEM VALUE"
-    } else {
-        ""
-    };
     let sql = format!(
-        "INSERT INTO {table} AS t ({}){overriding} SELECT {} FROM {} ORDER BY v.ord RETURNING ROW({})::text",
-        list(columns, |_, column| column.name.to_string()),
-        list(columns, |at, column| format!("v.c{at}::{}", column.sql_type)),
-        unnest_ordered("v", columns.len()),
+        "{} RETURNING ROW({})::text",
+        insert_body(table, columns),
         list(key, |_, column| format!("t.{}", column.name)),
     );
     Statement { sql, arrays: cells }
 }
 
+fn insert_body(table: &TableName, columns: &[&Column]) -> String {
+    let overriding = if columns.iter().any(|column| column.identity_always) {
+        " OVERRIDING SYSTEM VALUE"
+    } else {
+        ""
+    };
+    format!(
+        "INSERT INTO {table} AS t ({}){overriding} SELECT {} FROM {} ORDER BY v.ord",
+        list(columns, |_, column| column.name.to_string()),
+        list(columns, |at, column| format!("v.c{at}::{}", column.sql_type)),
+        unnest_ordered("v", columns.len()),
+    )
+}
+
 /// Makes rows or, where the key is taken, writes them.
 pub fn upsert(table: &TableName, key: &[&Column], columns: &[&Column], cells: Vec<Cells>) -> Statement {
-    let Statement { sql, arrays } = insert(table, key, columns, cells);
-    let insert = sql.split(" RETURNING ").next().unwrap_or_default().to_owned();
+    let insert = insert_body(table, columns);
     let others: Vec<&Column> = columns.iter().filter(|column| !key.contains(column)).copied().collect();
     let action = if others.is_empty() {
         "NOTHING".to_owned()
@@ -172,7 +178,7 @@ pub fn upsert(table: &TableName, key: &[&Column], columns: &[&Column], cells: Ve
         "{insert} ON CONFLICT ({}) DO {action}",
         list(key, |_, column| column.name.to_string())
     );
-    Statement { sql, arrays }
+    Statement { sql, arrays: cells }
 }
 
 /// Deletes the rows with these keys.
@@ -263,6 +269,22 @@ mod tests {
             r#"DELETE FROM "public"."odd ""table" AS t WHERE t."id"" OR 1=1 --" = ANY($1::text[]::bigint[])"#
         );
         assert!(Ident::new("").is_err() && Ident::new("a\0b").is_err() && Ident::new(&"x".repeat(64)).is_err());
+    }
+
+    #[test]
+    fn a_name_that_looks_like_sql_stays_whole_in_an_upsert() {
+        let (id, odd) = (column("id", "bigint"), column("a RETURNING b", "text"));
+        let statement = upsert(&table(), &[&id], &[&id, &odd], vec![vec![], vec![]]);
+        assert!(
+            statement
+                .sql
+                .ends_with("ON CONFLICT (\"id\") DO UPDATE SET \"a RETURNING b\" = EXCLUDED.\"a RETURNING b\"")
+        );
+        assert!(
+            statement.sql.contains("(\"id\", \"a RETURNING b\") OVERRIDING"),
+            "{}",
+            statement.sql
+        );
     }
 
     #[test]
