@@ -9,7 +9,7 @@ use std::fmt;
 use rdkafka::ClientConfig;
 
 /// How long a transaction may stay open before the broker aborts it. The broker's own maximum is 900,000 by default.
-pub const TRANSACTION_TIMEOUT_MS: u64 = 600_000;
+pub const TRANSACTION_TIMEOUT_MS: u64 = 120_000;
 /// How long a record may be on its way before its transaction is given up.
 pub const DELIVERY_TIMEOUT_MS: u64 = 60_000;
 /// How long a request waits for its answer before the call fails.
@@ -143,7 +143,7 @@ mod tests {
         let client = config.for_producer(Some("id"));
         assert_eq!(client.get("linger.ms"), Some("50"));
         assert_eq!(client.get("acks"), Some("all"));
-        assert_eq!(client.get("transaction.timeout.ms"), Some("600000"));
+        assert_eq!(client.get("transaction.timeout.ms"), Some("120000"));
         assert_eq!(client.get("bootstrap.servers"), Some("kafka:9092"));
     }
 

@@ -29,6 +29,9 @@ pub mod registry;
 /// Which partition a key lives in.
 pub mod partitioner;
 
+/// Fenced once is a restart, fenced again and again is a second writer.
+pub mod fences;
+
 mod ends;
 mod error;
 mod queues;
@@ -36,6 +39,7 @@ mod rebalance;
 
 pub use config::BusConfig;
 pub use consumer::{Event, GroupConsumer};
+pub use fences::Fences;
 pub use partitioner::murmur2_partition;
 pub use producer::Producer;
 pub use reader::PartitionReader;

@@ -19,7 +19,7 @@ const POLL_MS: u64 = 500;
 pub fn read(config: &SourceConfig, registry: &Registry) -> Outcome<Option<Progress>> {
     failpoint::check("capture.reading_progress")?;
     let topic = topic::progress(&config.prefix);
-    let mut reader = PartitionReader::open(&config.bus, &topic, 0, 0)?;
+    let mut reader = PartitionReader::open_decided(&config.bus, &topic, 0, 0)?;
     let deadline = Instant::now() + Duration::from_millis(READ_MS_MAX);
     let mut last = None;
     while !reader.at_end() {

@@ -15,8 +15,8 @@
 use std::cell::RefCell;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use syncline_bus::Registry;
-use syncline_runtime::{Class, Failure, Health, Outcome, RetryPolicy, Shutdown, failpoint, supervise};
+use syncline_bus::{Fences, Registry};
+use syncline_runtime::{Failure, Health, Outcome, RetryPolicy, Shutdown, failpoint, supervise};
 use syncline_schemas::position::Lsn;
 use syncline_schemas::progress::Progress;
 
@@ -44,10 +44,6 @@ const IDLE_WAIT_MS: u64 = 200;
 const IDLE_PROGRESS_MS: u64 = 3_000;
 /// How often the slot is looked at: how much log it makes the source keep.
 const SLOT_WATCH_MS: u64 = 10_000;
-/// So many fences within so long are two writers, not one restart.
-const FENCES_MAX: usize = 3;
-const FENCES_WITHIN_MS: u64 = 300_000;
-
 const RETRY: RetryPolicy = RetryPolicy {
     initial_ms: 200,
     max_ms: 5_000,
@@ -65,7 +61,7 @@ pub fn run(config: &SourceConfig, registry: &Registry, shutdown: &Shutdown, heal
         health.set_ready(&part, false);
         outcome.map_err(|failure| {
             health.set_status(&part, failure.to_string());
-            fences.judge(failure, config)
+            fences.judge(failure, &format!("the transactional id {}", config.transactional_id()))
         })
     })
 }
@@ -95,36 +91,6 @@ fn attempt(
     let outcome = streaming.run(shutdown);
     streaming.outlet.abandon();
     outcome
-}
-
-/// Remembers when somebody else took over.
-#[derive(Debug, Default)]
-struct Fences {
-    seen: Vec<Instant>,
-}
-
-impl Fences {
-    /// Being fenced is waited for like a restart, unless it happens again and again.
-    fn judge(&mut self, failure: Failure, config: &SourceConfig) -> Failure {
-        if failure.code != "FENCED" {
-            return failure;
-        }
-        let within = Duration::from_millis(FENCES_WITHIN_MS);
-        self.seen.retain(|seen| seen.elapsed() < within);
-        self.seen.push(Instant::now());
-        if self.seen.len() < FENCES_MAX {
-            return Failure {
-                class: Class::Transient,
-                ..failure
-            };
-        }
-        let text = format!(
-            "the transactional id {} is used by another process: taken over {FENCES_MAX} times within {} s",
-            config.transactional_id(),
-            FENCES_WITHIN_MS / 1000
-        );
-        Failure::definite("FENCED", text).hint("stop one of the two, or give one pipeline another slot name")
-    }
 }
 
 /// One source being streamed.
@@ -237,7 +203,9 @@ impl<'a, S: Source> Streaming<'a, S> {
     /// Nothing waits to be read.
     fn quiet(&mut self) -> Outcome<()> {
         if self.assembler.in_transaction() {
-            return Ok(());
+            // What goes on in tables that nobody wants must not keep a Kafka transaction open past its time.
+            let full = self.is_full(CUT_ROWS_MAX, CUT_BYTES_MAX, CUT_MS_MAX);
+            return if full { self.commit() } else { Ok(()) };
         }
         if self.outlet.is_open() {
             return self.commit();
@@ -323,26 +291,5 @@ pub fn misfit(error: &AssembleError) -> Failure {
         AssembleError::Misfit { .. } => Failure::poison("UNENCODABLE_ROW", error)
             .hint("mend the row or its column's type, or take the table out of the pipeline; nothing after it is read"),
         AssembleError::Protocol(_) => Failure::transient("SOURCE_PROTOCOL", error),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::start::tests::config;
-
-    #[test]
-    fn three_fences_within_minutes_are_two_writers() {
-        let mut fences = Fences::default();
-        let fenced = || Failure::definite("FENCED", "fenced");
-        assert_eq!(fences.judge(fenced(), &config()).class, Class::Transient);
-        assert_eq!(
-            fences.judge(Failure::definite("OTHER", "x"), &config()).class,
-            Class::Definite
-        );
-        assert_eq!(fences.judge(fenced(), &config()).class, Class::Transient);
-        let last = fences.judge(fenced(), &config());
-        assert_eq!(last.class, Class::Definite);
-        assert!(last.message.contains("syncline-capture-shop-s"), "{last}");
     }
 }

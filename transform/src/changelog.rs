@@ -16,6 +16,7 @@ use crate::store::{Change, EntityStore, Shard};
 /// After so many changes of our own, the next pause is used to read them back: a restart then has less to read.
 pub const READ_BACK_FROM_ROWS: usize = 20_000;
 const CHUNK_ROWS_MAX: usize = 5_000;
+const CHUNK_BYTES_MAX: usize = 8 << 20;
 const READ_TIMEOUT_MS: u64 = 500;
 /// How long a read may bring nothing before it counts as failed.
 const SILENCE_MS_MAX: u64 = 60_000;
@@ -94,11 +95,12 @@ fn drain(
 }
 
 fn chunk(reader: &mut PartitionReader) -> Outcome<Vec<Change>> {
-    let mut changes = Vec::new();
-    while changes.len() < CHUNK_ROWS_MAX {
+    let (mut changes, mut bytes) = (Vec::new(), 0);
+    while changes.len() < CHUNK_ROWS_MAX && bytes < CHUNK_BYTES_MAX {
         let Some(record) = reader.next(Duration::from_millis(READ_TIMEOUT_MS))? else {
             break;
         };
+        bytes += record.value.as_ref().map_or(0, Vec::len);
         let key = record.key.and_then(|key| String::from_utf8(key).ok());
         // Whatever has no readable key was not written by us and can never be asked for.
         changes.extend(key.map(|key| (key, record.value)));

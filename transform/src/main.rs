@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use syncline_bus::Fences;
 use syncline_runtime::process::{self, Part};
 use syncline_runtime::{CommonArgs, Failure, Outcome, Process, RetryPolicy, supervise};
 use syncline_transform::context::Context;
@@ -72,5 +73,9 @@ fn work(process: &Process, context: Context) -> Outcome<()> {
 }
 
 fn supervised(name: &str, context: &Context, stage: fn(&Context) -> Outcome<()>) -> Outcome<()> {
-    supervise(name, &context.shutdown, &RetryPolicy::default(), || stage(context))
+    let mut fences = Fences::default();
+    let who = format!("instance {} of {name}", context.instance);
+    supervise(name, &context.shutdown, &RetryPolicy::default(), || {
+        stage(context).map_err(|failure| fences.judge(failure, &who))
+    })
 }

@@ -192,8 +192,11 @@ fn present(
         .mark
         .filter(|mark| mark.act == Act::Insert)
         .map(|mark| mark.cid.as_str());
-    let moved = known.was.as_ref().map(|entry| entry.cid.as_str());
-    let cid = match inserted.or(sticky).or(moved) {
+    // A row that moves onto a key takes its entity along, whoever had the key before.
+    let moved = known.was.as_ref();
+    let moving = moved.filter(|entry| entry.left_at.is_none_or(|left_at| left_at == input.position));
+    let moving = moving.map(|entry| entry.cid.as_str());
+    let cid = match inserted.or(moving).or(sticky).or(moved.map(|entry| entry.cid.as_str())) {
         Some(cid) => cid.to_owned(),
         None => identity::cid(entity, link, &address.row, &fields),
     };
