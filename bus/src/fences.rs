@@ -21,7 +21,7 @@ impl Fences {
     /// The failure as it is to be taken: being fenced is transient, and definite when it goes on. `who`: the
     /// transactional id and what else would have to be changed.
     pub fn judge(&mut self, failure: Failure, who: &str) -> Failure {
-        if failure.code != "FENCED" {
+        if failure.code != "FENCED" || failure.class != Class::Definite {
             return failure;
         }
         let within = Duration::from_millis(FENCES_WITHIN_MS);

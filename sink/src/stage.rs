@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant, SystemTime};
 
-use syncline_bus::{BusConfig, Event, GroupConsumer, admin};
+use syncline_bus::{BusConfig, Event, Fences, GroupConsumer, admin};
 use syncline_runtime::{Failure, Health, Outcome, Progress, RetryPolicy, Shutdown, supervise, telemetry};
 use tracing::Span;
 
@@ -80,9 +80,13 @@ where
     F: Feed<Content = T::Content>,
 {
     parts.health.set_ready(&parts.name, false);
+    let mut fences = Fences::default();
+    let who = format!("instance {} of {}", parts.instance, parts.name);
     supervise(&parts.name, &parts.shutdown, &RetryPolicy::default(), || {
         loop {
-            let ended = attempt(parts, &connect, &feed).inspect_err(|failure| parts.report(failure))?;
+            let ended = attempt(parts, &connect, &feed)
+                .map_err(|failure| fences.judge(failure, &who))
+                .inspect_err(|failure| parts.report(failure))?;
             if ended == Ended::Done {
                 return Ok(());
             }
