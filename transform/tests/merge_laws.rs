@@ -137,6 +137,35 @@ fn any_history_comes_to_rest_in_agreement_and_any_order_of_reading_gives_the_sam
 }
 
 #[test]
+fn every_order_of_reading_a_short_history_gives_the_same_record() {
+    let (mut histories, mut orders) = (0, 0);
+    for seed in 0.. {
+        if histories == 150 {
+            break;
+        }
+        let mut dice = Dice::new(seed);
+        let policy = if seed % 2 == 0 {
+            DeletePolicy::UpdateWins
+        } else {
+            DeletePolicy::DeleteWins
+        };
+        let mut world = random_world(&mut dice, policy);
+        (0..4 + dice.below(8)).for_each(|_| step(&mut world, &mut dice, true));
+        assert!(world.settle(), "seed {seed} never comes to rest");
+        let lengths: Vec<usize> = world.apps.iter().map(|app| app.log.len()).collect();
+        if lengths.iter().sum::<usize>() > 8 || lengths.contains(&0) {
+            continue;
+        }
+        histories += 1;
+        world.in_every_order(&mut |canonical| {
+            orders += 1;
+            assert_eq!(canonical, world.canonical, "seed {seed}");
+        });
+    }
+    assert!(orders > 10_000, "{orders} orders are not many");
+}
+
+#[test]
 fn deletes_obey_the_same_laws_under_every_policy() {
     let policies = [
         DeletePolicy::DeleteWins,

@@ -238,6 +238,27 @@ impl World {
         false
     }
 
+    /// The agreed record of every order in which the logs can be read.
+    pub fn in_every_order(&self, check: &mut impl FnMut(Option<Canonical>)) {
+        self.orders(&EntityState::default(), &mut vec![0; self.apps.len()], check);
+    }
+
+    fn orders(&self, state: &EntityState, next: &mut Vec<usize>, check: &mut impl FnMut(Option<Canonical>)) {
+        let open: Vec<usize> = (0..self.apps.len())
+            .filter(|&app| next[app] < self.apps[app].log.len())
+            .collect();
+        if open.is_empty() {
+            check(resolve(CID, state, &self.entity, &self.authority).canonical);
+        }
+        for app in open {
+            let mut state = state.clone();
+            state.join(&self.apps[app].log[next[app]]);
+            next[app] += 1;
+            self.orders(&state, next, check);
+            next[app] -= 1;
+        }
+    }
+
     /// The agreed record made from all logs read in another order, with repetitions.
     pub fn replayed(&self, dice: &mut Dice) -> Option<Canonical> {
         let mut state = EntityState::default();
