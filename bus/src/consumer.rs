@@ -80,6 +80,12 @@ struct Awaited {
     asked_since: bool,
 }
 
+fn subscribe(consumer: &BaseConsumer<Rebalances>, group: &str, topics: &[String]) -> Outcome<()> {
+    let names: Vec<&str> = topics.iter().map(String::as_str).collect();
+    let subscribed = consumer.subscribe(&names);
+    subscribed.map_err(|error| failure(&format!("subscribe {group}"), error))
+}
+
 impl GroupConsumer {
     /// Joins a group. `instance` names this member within it, and has to be the same after a restart.
     pub fn new(config: &BusConfig, group: &str, instance: &str, topics: &[String]) -> Outcome<Self> {
@@ -90,10 +96,7 @@ impl GroupConsumer {
         let bell = Arc::new(Bell::default());
         let ringer = Arc::clone(&bell);
         consumer.set_nonempty_callback(move || ringer.ring());
-        let names: Vec<&str> = topics.iter().map(String::as_str).collect();
-        consumer
-            .subscribe(&names)
-            .map_err(|error| failure(&format!("subscribe {group}"), error))?;
+        subscribe(&consumer, group, topics)?;
         let consumer = Arc::new(consumer);
         let queues = Queues::new(Arc::clone(&consumer), Arc::clone(&bell));
         Ok(Self {
@@ -104,6 +107,14 @@ impl GroupConsumer {
             due: None,
             partitions: BTreeMap::new(),
         })
+    }
+
+    /// Reads these topics from now on, by way of a `Revoked` and an `Assigned`.
+    ///
+    /// The member that is in the group has to ask for more. One that is made anew under the same instance is given what
+    /// its predecessor had, without a look at its topics: that is what static membership is.
+    pub fn subscribe(&mut self, topics: &[String]) -> Outcome<()> {
+        subscribe(&self.consumer, &self.group, topics)
     }
 
     /// The next event. `Assigned` comes before any record of the partitions it names.

@@ -64,15 +64,6 @@ impl Parts {
     }
 }
 
-/// Why a run of the loop ended well.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ended {
-    /// It was told to stop, or has caught up.
-    Done,
-    /// There are topics that it does not read yet.
-    NewTopics,
-}
-
 /// Runs the stage until it is told to stop, has caught up, or meets a failure that will not heal.
 pub fn run<T, F>(parts: &Parts, connect: impl Fn() -> Outcome<T>, feed: impl Fn() -> Outcome<F>) -> Outcome<()>
 where
@@ -83,19 +74,14 @@ where
     let mut fences = Fences::default();
     let who = format!("instance {} of {}", parts.instance, parts.name);
     supervise(&parts.name, &parts.shutdown, &RetryPolicy::default(), || {
-        loop {
-            let ended = attempt(parts, &connect, &feed)
-                .map_err(|failure| fences.judge(failure, &who))
-                .inspect_err(|failure| parts.report(failure))?;
-            if ended == Ended::Done {
-                return Ok(());
-            }
-        }
+        attempt(parts, &connect, &feed)
+            .map_err(|failure| fences.judge(failure, &who))
+            .inspect_err(|failure| parts.report(failure))
     })
 }
 
 /// The target is connected first: while it is away this instance holds no partitions.
-fn attempt<T, F>(parts: &Parts, connect: &impl Fn() -> Outcome<T>, feed: &impl Fn() -> Outcome<F>) -> Outcome<Ended>
+fn attempt<T, F>(parts: &Parts, connect: &impl Fn() -> Outcome<T>, feed: &impl Fn() -> Outcome<F>) -> Outcome<()>
 where
     T: Target,
     F: Feed<Content = T::Content>,
@@ -107,7 +93,7 @@ where
     let ends = ends(parts, &feed.topics()?)?;
     let existing: BTreeSet<String> = ends.keys().map(|(topic, _)| topic.clone()).collect();
     if existing.is_empty() {
-        return Ok(Ended::Done);
+        return Ok(());
     }
     let names: Vec<String> = existing.iter().cloned().collect();
     let instance = format!("{}-{}", parts.name, parts.instance);
@@ -221,7 +207,7 @@ struct Stage<'a, T: Target, F> {
 }
 
 impl<T: Target, F: Feed<Content = T::Content>> Stage<'_, T, F> {
-    fn run(&mut self, ends: &BTreeMap<(String, i32), i64>) -> Outcome<Ended> {
+    fn run(&mut self, ends: &BTreeMap<(String, i32), i64>) -> Outcome<()> {
         while !self.parts.shutdown.requested() {
             match self.consumer.poll(self.batch.wait())? {
                 Event::Assigned(partitions) => self.claim(partitions)?,
@@ -236,33 +222,32 @@ impl<T: Target, F: Feed<Content = T::Content>> Stage<'_, T, F> {
                 Event::Idle => {
                     self.apply()?;
                     if self.parts.until_current && self.consumer.caught_up(ends)? {
-                        return Ok(Ended::Done);
+                        return Ok(());
                     }
-                    if self.has_new_topics()? {
-                        return Ok(Ended::NewTopics);
-                    }
+                    self.take_new_topics()?;
                 }
             }
         }
-        Ok(Ended::Done)
+        Ok(())
     }
 
-    fn has_new_topics(&mut self) -> Outcome<bool> {
+    /// Topics that were missing and have been made meanwhile.
+    fn take_new_topics(&mut self) -> Outcome<()> {
         if self.parts.until_current || self.looked.elapsed() < Duration::from_millis(NEW_TOPICS_MS) {
-            return Ok(false);
+            return Ok(());
         }
         self.looked = Instant::now();
-        for topic in self
-            .feed
-            .topics()?
-            .iter()
-            .filter(|topic| !self.existing.contains(*topic))
-        {
-            if admin::partitions(&self.parts.bus, topic)?.is_some() {
-                return Ok(true);
+        let before = self.existing.len();
+        for topic in self.feed.topics()? {
+            if !self.existing.contains(&topic) && admin::partitions(&self.parts.bus, &topic)?.is_some() {
+                self.existing.insert(topic);
             }
         }
-        Ok(false)
+        if self.existing.len() == before {
+            return Ok(());
+        }
+        let topics: Vec<String> = self.existing.iter().cloned().collect();
+        self.consumer.subscribe(&topics)
     }
 
     /// Whoever had these partitions before can write no more; the offsets in the target say where to go on.

@@ -108,11 +108,19 @@ impl Topics {
 
     /// Makes a topic.
     pub fn create(&self, topic: &str, partitions: i32) -> anyhow::Result<()> {
+        self.create_new(&NewTopic::new(topic, partitions, TopicReplication::Fixed(1)))
+    }
+
+    /// Makes a compacted topic.
+    pub fn create_compacted(&self, topic: &str, partitions: i32) -> anyhow::Result<()> {
         let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
-        let results = block_on(self.admin()?.create_topics([&new], &AdminOptions::new()))??;
-        results
-            .into_iter()
-            .try_for_each(|result| result.map(|_| ()).map_err(|(name, code)| anyhow!("{name}: {code}")))
+        self.create_new(&new.set("cleanup.policy", "compact"))
+    }
+
+    fn create_new(&self, new: &NewTopic<'_>) -> anyhow::Result<()> {
+        let results = block_on(self.admin()?.create_topics([new], &AdminOptions::new()))??;
+        let first = results.into_iter().next().context("an answer for the topic")?;
+        first.map(|_| ()).map_err(|(name, code)| anyhow!("{name}: {code}"))
     }
 
     /// Deletes topics.

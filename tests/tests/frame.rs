@@ -52,3 +52,24 @@ fn each_service_answers_and_ends_on_sigterm_within_ten_seconds() {
         Ok(())
     });
 }
+
+/// A sink that started when only one of its topics was there reads the others when they come.
+#[test]
+fn a_topic_made_after_the_sink_started_is_read() {
+    let pipeline = acme::pipeline();
+    in_world("late", &acme::APPS, &acme::files(&pipeline), |world| {
+        let first = syncline_schemas::topic::canonical(&world.name, "customer", 1);
+        world.topics.create_compacted(&first, 2)?;
+        let sink = world.start(&Stage::sink("shop"))?;
+        until("the sink to have its first topic", 40, || {
+            Ok(sink.log()?.contains("took partitions over"))
+        })?;
+        world
+            .db("wms")
+            .exec("INSERT INTO items (sku, on_hand) SELECT 'S' || i, i FROM generate_series(1, 20) i")?;
+        world.agree()?;
+        let products = || world.db("shop").number("SELECT count(*) FROM products");
+        until("the products in the shop", 40, || Ok(products()? == 20))?;
+        sink.stop()
+    });
+}

@@ -199,7 +199,9 @@ impl Show {
     pub fn failed(&mut self, error: &anyhow::Error) {
         let text = self.look(Look::Bad, format!("\n  The demo could not go on: {error:#}"));
         self.line(&text);
-        let _ = self.verdict();
+        for wrong in std::mem::take(&mut self.wrong) {
+            self.line(&format!("    {wrong}"));
+        }
     }
 }
 
