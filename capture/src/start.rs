@@ -149,7 +149,7 @@ fn unknown(config: &SourceConfig, slot: &SlotState) -> Failure {
         config.slot
     );
     let hint = format!(
-        "read all tables again: {}; or, if everything before {confirmed} is in Kafka: {} --adopt-slot",
+        "read all tables again (rows deleted meanwhile leave no trace): {}; or, if everything before {confirmed} is in Kafka: {} --adopt-slot",
         resnapshot(config),
         config.command
     );
@@ -161,7 +161,10 @@ fn gone(config: &SourceConfig, stored: &Progress) -> Failure {
         "slot {} is gone; Kafka has its changes up to {}, and what came after cannot be read from the log",
         config.slot, stored.position.lsn
     );
-    Failure::definite("SLOT_GONE", text).hint(format!("read all tables again: {}", resnapshot(config)))
+    Failure::definite("SLOT_GONE", text).hint(format!(
+        "read all tables again (rows deleted meanwhile leave no trace): {}",
+        resnapshot(config)
+    ))
 }
 
 fn ahead(config: &SourceConfig, stored: &Progress, confirmed: Lsn) -> Failure {
@@ -170,7 +173,7 @@ fn ahead(config: &SourceConfig, stored: &Progress, confirmed: Lsn) -> Failure {
         config.slot, stored.position.lsn
     );
     let hint = format!(
-        "read all tables again: {}; or, if you know that nothing was lost: {} --adopt-slot",
+        "read all tables again (rows deleted meanwhile leave no trace): {}; or, if you know that nothing was lost: {} --adopt-slot",
         resnapshot(config),
         config.command
     );
@@ -183,7 +186,7 @@ fn another_system(config: &SourceConfig, stored: &Progress, identity: &SystemIde
         config.name, identity.system_identifier, identity.lsn, stored.system_identifier, stored.position.lsn
     );
     Failure::definite("SYSTEM_CHANGED", text).hint(format!(
-        "point the pipeline at the former server, or read all tables again: {}",
+        "point the pipeline at the former server, or read all tables again (rows deleted meanwhile leave no trace): {}",
         resnapshot(config)
     ))
 }
@@ -194,7 +197,7 @@ fn another_history(config: &SourceConfig, stored: &Progress, identity: &SystemId
         config.name, identity.timeline, identity.lsn, stored.timeline, stored.position.lsn
     );
     let hint = format!(
-        "read all tables again: {}; or, after a planned promotion with a synchronised slot: {} --adopt-slot",
+        "read all tables again (rows deleted meanwhile leave no trace): {}; or, after a planned promotion with a synchronised slot: {} --adopt-slot",
         resnapshot(config),
         config.command
     );
