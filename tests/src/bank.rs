@@ -62,6 +62,9 @@ pub const SHAPES: [Shape; 3] = [
     },
 ];
 
+/// How far back the last committed progress may lie: behind it is at most one transaction, open or aborted, for each kill.
+const PROGRESS_TAIL_OFFSETS: i64 = 400;
+
 /// What every account holds at the start, in pence.
 pub const OPENING_PENCE: i64 = 10_000;
 
@@ -315,8 +318,14 @@ pub fn assert_confirmed_is_in_kafka(world: &World) -> anyhow::Result<()> {
             "SELECT (confirmed_flush_lsn - '0/0')::bigint FROM pg_replication_slots WHERE slot_name = '{slot}'"
         ))?;
         // Asked after the slot, so it can only be further.
-        let latest = world.latest(&topic::progress(&world.prefix(shape.app)))?;
-        let record = latest.get(&slot).with_context(|| format!("the progress of {slot}"))?;
+        let tail = world
+            .topics
+            .read_tail(&topic::progress(&world.prefix(shape.app)), PROGRESS_TAIL_OFFSETS)?;
+        let of_slot = |record: &&crate::kafka::Record| record.key_text() == slot;
+        let record = tail
+            .iter()
+            .rfind(of_slot)
+            .with_context(|| format!("the progress of {slot}"))?;
         let progress = world.topics.json(record.value.as_deref().unwrap_or_default())?;
         let position: Position = crate::agreed::show(&progress["position"]).parse()?;
         if u64::try_from(confirmed)? > position.lsn.0 {

@@ -172,25 +172,48 @@ impl Topics {
 
     /// All committed records of a topic, partition by partition; nothing if there is no such topic.
     pub fn read(&self, topic: &str) -> anyhow::Result<Vec<Record>> {
+        self.read_from(topic, Offset::Beginning)
+    }
+
+    /// The committed records among the last `offsets` offsets of each partition.
+    pub fn read_tail(&self, topic: &str, offsets: i64) -> anyhow::Result<Vec<Record>> {
+        self.read_from(topic, Offset::OffsetTail(offsets))
+    }
+
+    /// Reads up to where the topic ends now, or up to its first open transaction: who writes without a pause would never
+    /// let a reader see an end.
+    fn read_from(&self, topic: &str, from: Offset) -> anyhow::Result<Vec<Record>> {
         let consumer = self.consumer()?;
-        let partitions = self.partitions(&consumer, topic)?;
         let mut list = TopicPartitionList::new();
-        for partition in &partitions {
-            list.add_partition_offset(topic, *partition, Offset::Beginning)?;
+        let mut unfinished = BTreeMap::new();
+        for partition in self.partitions(&consumer, topic)? {
+            let (start, end) = consumer.fetch_watermarks(topic, partition, CALL_TIMEOUT)?;
+            if end > start {
+                list.add_partition_offset(topic, partition, from)?;
+                unfinished.insert(partition, end);
+            }
         }
         consumer.assign(&list)?;
-        let (mut records, mut ended) = (Vec::new(), 0);
+        let mut records = Vec::new();
         let deadline = Instant::now() + READ_MAX;
-        while ended < partitions.len() {
+        while !unfinished.is_empty() {
             match consumer.poll(Duration::from_millis(500)) {
-                Some(Ok(message)) => records.push(Record {
-                    partition: message.partition(),
-                    offset: message.offset(),
-                    key: message.key().map(<[u8]>::to_vec),
-                    value: message.payload().map(<[u8]>::to_vec),
-                    headers: message.headers().map(headers_of).unwrap_or_default(),
-                }),
-                Some(Err(KafkaError::PartitionEOF(_))) => ended += 1,
+                Some(Ok(message)) => {
+                    let end = unfinished.get(&message.partition());
+                    if end.is_some_and(|end| message.offset() + 1 >= *end) {
+                        unfinished.remove(&message.partition());
+                    }
+                    records.push(Record {
+                        partition: message.partition(),
+                        offset: message.offset(),
+                        key: message.key().map(<[u8]>::to_vec),
+                        value: message.payload().map(<[u8]>::to_vec),
+                        headers: message.headers().map(headers_of).unwrap_or_default(),
+                    });
+                }
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    unfinished.remove(&partition);
+                }
                 Some(Err(error)) => return Err(error).with_context(|| format!("reading {topic}")),
                 None if Instant::now() > deadline => bail!("{topic} could not be read within {READ_MAX:?}"),
                 None => {}

@@ -15,7 +15,7 @@ const ACCOUNTS: u64 = 1000;
 const CHANGES_PER_APP_PER_S: u64 = 220;
 const CHANGES_PER_S_MIN: u64 = 500;
 const KILL_EVERY: Duration = Duration::from_millis(1900);
-const KILLING_MAX_S: u64 = 280;
+const KILLING_MAX_S: u64 = 900;
 const DRAIN_MAX_S: u64 = 180;
 const SIGKILL: i32 = 9;
 
