@@ -5,11 +5,9 @@ use syncline_runtime::process::ARGUMENTS_INVALID;
 use syncline_runtime::{CommonArgs, Failure, Outcome};
 use syncline_schemas::pipeline::{CapturedBy, Delivery, Pipeline, System};
 
+use crate::form::{DEBEZIUM_VERSION, Emulated, Form, Operation};
 use crate::postgres::dsn::Dsn;
 use crate::postgres::quote::TableName;
-
-/// The version of Debezium whose output ours is equal to.
-const DEBEZIUM_VERSION: &str = "3.6.3.Final";
 
 /// The command line of `syncline-capture`.
 #[derive(Clone, Debug, clap::Parser)]
@@ -63,8 +61,8 @@ pub struct SourceConfig {
     pub publication: String,
     /// The tables to capture; none: every table of the database.
     pub tables: Option<Vec<TableName>>,
-    /// Whether TRUNCATE becomes records.
-    pub truncates: bool,
+    /// What records look like.
+    pub form: Form,
     /// Kafka.
     pub bus: BusConfig,
     /// The registry.
@@ -73,8 +71,6 @@ pub struct SourceConfig {
     pub partitions: i32,
     /// How to write to Kafka.
     pub delivery: Delivery,
-    /// The version of Debezium to name.
-    pub debezium_version: String,
     /// What a person has decided about the slot.
     pub repair: Repair,
     /// The repairing command without its flag, for hints.
@@ -139,7 +135,7 @@ fn source(pipeline: &Pipeline, system: &System, args: &Args) -> Outcome<SourceCo
         slot: system.slot.clone(),
         publication: system.publication.clone(),
         tables: (!all).then_some(tables),
-        truncates: args.truncates || is_replicated(pipeline, system),
+        form: form(pipeline, system, args),
         bus: BusConfig {
             bootstrap: pipeline.kafka.clone(),
             properties: pipeline.kafka_properties.clone(),
@@ -148,7 +144,6 @@ fn source(pipeline: &Pipeline, system: &System, args: &Args) -> Outcome<SourceCo
         registry: pipeline.registry.clone(),
         partitions: pipeline.partitions,
         delivery: pipeline.delivery,
-        debezium_version: args.debezium_version.clone(),
         repair: Repair {
             adopt_slot: args.adopt_slot,
             resnapshot: args.resnapshot,
@@ -160,6 +155,19 @@ fn source(pipeline: &Pipeline, system: &System, args: &Args) -> Outcome<SourceCo
         ),
         until_current: common.until_current,
     })
+}
+
+fn form(pipeline: &Pipeline, system: &System, args: &Args) -> Form {
+    let mut form = Form {
+        emulated: Emulated {
+            version: args.debezium_version.clone(),
+        },
+        ..Form::default()
+    };
+    if args.truncates || is_replicated(pipeline, system) {
+        form.skipped.remove(&Operation::Truncate);
+    }
+    form
 }
 
 /// `schema.table`; a schema has no point in it, a table may.

@@ -8,6 +8,9 @@ pub mod postgres;
 /// What the stage reads from.
 pub mod source;
 
+/// What records look like: Debezium's settings.
+pub mod form;
+
 /// PostgreSQL's types and the Avro form of each.
 pub mod types;
 

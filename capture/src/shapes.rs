@@ -105,7 +105,13 @@ impl<'a> Shapes<'a> {
         self.warn(&table);
         self.watch_for_rewrites(relation.oid, &table);
         let config = self.config;
-        let registered = Registered::new(table, ids, &config.debezium_version, &config.prefix, &self.database);
+        let registered = Registered::new(
+            table,
+            ids,
+            &config.form.emulated.version,
+            &config.prefix,
+            &self.database,
+        );
         let registered = Arc::new(registered);
         self.known.insert(relation.oid, registered.clone());
         Ok(registered)

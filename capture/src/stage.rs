@@ -22,6 +22,7 @@ use syncline_schemas::progress::Progress;
 
 use crate::assemble::{AssembleError, Assembler, Step};
 use crate::config::SourceConfig;
+use crate::form::Operation;
 use crate::metrics;
 use crate::open::{self, Opened};
 use crate::outlet::Outlet;
@@ -119,7 +120,7 @@ impl<'a, S: Source> Streaming<'a, S> {
         target: Option<Lsn>,
     ) -> Self {
         Self {
-            assembler: Assembler::new(progress.position, config.truncates),
+            assembler: Assembler::new(progress.position, !config.form.skipped.contains(&Operation::Truncate)),
             heard_of: progress.position.lsn,
             config,
             source,
