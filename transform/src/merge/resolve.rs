@@ -4,21 +4,27 @@
 //! or every delivery would lead to another record. So the vector is made from own words alone, and the record of a deleted
 //! entity says the same of a row whether or not we have deleted it yet.
 
-use std::collections::BTreeMap;
+/// Who speaks for an app.
+mod speaker;
+
+/// What deletions come to.
+mod fate;
 
 use sha2::{Digest, Sha256};
 use syncline_schemas::canonical::{AppWords, Canonical, SaidWord};
 use syncline_schemas::conflict::{Candidate, Conflict, Status};
 use syncline_schemas::decision::OPERATOR;
 use syncline_schemas::mapped::RowKey;
-use syncline_schemas::pipeline::{DeletePolicy, Entity, Field, Strategy};
+use syncline_schemas::pipeline::{Entity, Field, Strategy};
 use syncline_schemas::position::{Position, Vector};
 use syncline_schemas::value::{Number, Value};
 
 use super::causality::{Said, Sight};
 use super::elements::{Side, unite};
 use super::rule::{Verdict, decide, rank};
-use super::state::{EntityState, FieldLane, Lane, Presence};
+use super::state::{EntityState, FieldLane, Presence};
+use fate::Fate;
+use speaker::{Speaker, speakers};
 
 /// The agreed record and the conflicts in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,58 +50,6 @@ pub fn resolve(cid: &str, state: &EntityState, entity: &Entity, authority: &[Str
         speakers,
     };
     view.resolve()
-}
-
-/// The row through which an app speaks: the one that is there, and of several the one made first.
-struct Speaker<'a> {
-    source: &'a str,
-    row: &'a RowKey,
-    lane: &'a Lane,
-    /// Other rows of the same app that claim to be the same entity.
-    doubles: Vec<(&'a RowKey, &'a Lane)>,
-}
-
-impl Speaker<'_> {
-    /// Whether its words count: those of a row that we deleted went with it.
-    fn speaks(&self) -> bool {
-        self.lane.presence != Presence::Removed
-    }
-
-    /// Whether the app deleted the row. If it is made anew, nothing will have been added to the new one.
-    fn deleted_itself(&self) -> bool {
-        matches!(self.lane.presence, Presence::Deleted { .. })
-    }
-}
-
-fn speakers(state: &EntityState) -> Vec<Speaker<'_>> {
-    state
-        .lanes
-        .iter()
-        .filter_map(|(source, lanes)| speaker(source, lanes))
-        .collect()
-}
-
-fn speaker<'a>(source: &'a str, lanes: &'a BTreeMap<RowKey, Lane>) -> Option<Speaker<'a>> {
-    let mut known: Vec<(&RowKey, &Lane)> = lanes.iter().filter(|(_, lane)| !lane.is_new()).collect();
-    known.sort_by_key(|(row, lane)| match &lane.presence {
-        Presence::Here => (0, lane.made, *row),
-        Presence::Deleted { .. } => (1, lane.made, *row),
-        Presence::Removed => (2, lane.made, *row),
-    });
-    let mut known = known.into_iter();
-    let (row, lane) = known.next()?;
-    let here = |lane: &Lane| lane.presence == Presence::Here;
-    let doubles = if here(lane) {
-        known.filter(|(_, lane)| here(lane)).collect()
-    } else {
-        Vec::new()
-    };
-    Some(Speaker {
-        source,
-        row,
-        lane,
-        doubles,
-    })
 }
 
 /// Up to where each source's own words go.
@@ -129,16 +83,6 @@ struct Decided<'a> {
     conflict: Option<Conflict>,
     words: Vec<Said<'a>>,
     sight: Sight,
-}
-
-/// What became of the entity when some app deleted it.
-#[derive(Default)]
-struct Fate {
-    deleted: bool,
-    deleted_us: Option<i64>,
-    /// Apps whose row is made anew.
-    remade: Vec<String>,
-    conflict: Option<Conflict>,
 }
 
 impl<'a> View<'a> {
@@ -434,59 +378,12 @@ impl<'a> View<'a> {
         }
     }
 
-    /// What the deletions among the speakers come to.
-    fn fate(&self, decided: &[(&Field, Decided<'_>)]) -> Fate {
-        let mut fate = Fate::default();
-        for speaker in &self.speakers {
-            let Presence::Deleted { position, stamp_us } = speaker.lane.presence else {
-                continue;
-            };
-            if self.came_back(speaker.source, position) {
-                fate.remade.push(speaker.source.to_owned());
-                continue;
-            }
-            let unseen = unseen_by(speaker, decided);
-            match self.entity.delete_policy(speaker.source) {
-                DeletePolicy::Ignore => {}
-                DeletePolicy::Soft => fate.deleted_us = fate.deleted_us.max(Some(stamp_us)),
-                DeletePolicy::UpdateWins if !unseen.is_empty() => {
-                    fate.remade.push(speaker.source.to_owned());
-                    fate.conflict = Some(self.deletion(speaker, position, stamp_us, &unseen, false));
-                }
-                DeletePolicy::UpdateWins | DeletePolicy::DeleteWins => {
-                    fate.deleted = true;
-                    if !unseen.is_empty() {
-                        fate.conflict = Some(self.deletion(speaker, position, stamp_us, &unseen, true));
-                    }
-                }
-            }
-        }
-        if fate.deleted {
-            fate.remade.clear();
-        }
-        fate
-    }
-
     /// Whether an app's words count: not those of a row that went, where somebody who knew has made the entity anew.
     fn is_heard(&self, speaker: &Speaker<'_>) -> bool {
         match speaker.lane.presence {
             Presence::Deleted { position, .. } => !self.came_back(speaker.source, position),
             _ => speaker.speaks(),
         }
-    }
-
-    /// Whether an app made a row anew after it had received this deletion.
-    fn came_back(&self, source: &str, position: Position) -> bool {
-        self.speakers
-            .iter()
-            .filter(|speaker| speaker.lane.presence == Presence::Here && !speaker.lane.ours)
-            .any(|speaker| {
-                let removals = self.state.lanes[speaker.source]
-                    .values()
-                    .filter_map(|lane| lane.removal.as_ref());
-                let mut seen = removals.filter(|removal| removal.vector.covers(source, position));
-                seen.any(|removal| speaker.lane.made > removal.position)
-            })
     }
 
     /// The pipeline file, where no line of it decides.
@@ -496,44 +393,6 @@ impl<'a> View<'a> {
             .first()
             .map(|field| field.rule.file.clone())
             .unwrap_or_default()
-    }
-
-    fn deletion(
-        &self,
-        speaker: &Speaker<'_>,
-        position: Position,
-        stamp_us: i64,
-        unseen: &[Said<'_>],
-        deleted: bool,
-    ) -> Conflict {
-        let mut candidates = vec![candidate_row(speaker.source, speaker.row, position)];
-        candidates[0].stamp_us = stamp_us;
-        candidates.extend(unseen.iter().map(|said| candidate(said)));
-        let note = if deleted {
-            format!(
-                "{} deleted it; edits it had not seen are refused and kept here",
-                speaker.source
-            )
-        } else {
-            format!(
-                "{} deleted it without having seen later edits; the record lives",
-                speaker.source
-            )
-        };
-        Conflict {
-            id: self.conflict_id("*", &candidates),
-            cid: self.cid.to_owned(),
-            field: "*".to_owned(),
-            status: Status::Settled,
-            base: None,
-            candidates,
-            strategy: self.entity.delete_policy(speaker.source).to_string(),
-            rule: self.file(),
-            outcome: Value::Bool(!deleted),
-            winner: deleted.then(|| speaker.source.to_owned()),
-            vector: self.vector.clone(),
-            note,
-        }
     }
 }
 
@@ -571,30 +430,6 @@ fn says_nothing(said: &Said<'_>) -> bool {
             Value::List(members) => members.is_empty(),
             _ => false,
         }
-}
-
-/// The edits left standing that a deletion had not seen, on fields that the deleted row had.
-fn unseen_by<'a>(speaker: &Speaker<'_>, decided: &'a [(&Field, Decided<'a>)]) -> Vec<Said<'a>> {
-    let unseen = |field: &Field, said: &Said<'_>| {
-        let Some(lane) = speaker.lane.fields.get(&field.name) else {
-            return false;
-        };
-        said.source != speaker.source
-            && !said.word.initial
-            && !lane.knowledge.covers(said.source, said.word.position)
-            && lane.shadow.as_ref() != Some(&said.word.value)
-    };
-    decided
-        .iter()
-        .flat_map(|(field, one)| {
-            one.sight
-                .standing()
-                .into_iter()
-                .map(move |index| (*field, one.words[index]))
-        })
-        .filter(|(field, said)| unseen(field, said))
-        .map(|(_, said)| said)
-        .collect()
 }
 
 fn candidate(said: &Said<'_>) -> Candidate {
