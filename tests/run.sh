@@ -92,7 +92,7 @@ main() {
   trap 'exit 130' INT TERM
   stack_up "$SYNCLINE_STACK_DIR"
 
-  # The whole-system tests start the three binaries, which cargo test alone does not build. With --tests the
+  # The whole-system tests start the binaries, which cargo test alone does not build. With --tests the
   # dependencies get the features they have in cargo test; without it they would be built twice.
   cargo build --workspace --bins --tests --locked 8<&-
   CARGO_TERM_COLOR=never bounded cargo test --workspace --locked --no-fail-fast "$@" 8<&- 2>&1 | tee "$LOG" || status=$?
