@@ -1,0 +1,232 @@
+#!/usr/bin/env bash
+# A real Debezium beside the stack: one Kafka Connect worker (distributed mode, alone in its group) with Debezium's
+# PostgreSQL connector, its JDBC sink and an Avro converter that writes Confluent's wire format.
+#
+#   debezium.sh start DIR          start a worker whose files are in DIR and wait until it answers; prints its URL
+#   debezium.sh stop DIR           stop it in order (SIGTERM); what it has committed stays in its topics
+#   debezium.sh kill DIR           stop it without warning (SIGKILL)
+#   debezium.sh status DIR         exit code 0 if it runs
+#   debezium.sh fetch              download what it needs and print the directory; start does it too
+#   debezium.sh python             make a Python with confluent-kafka, and print its path
+#
+# Connectors come and go by its REST interface: curl -H 'Content-Type: application/json' URL/connectors -d @connector.json
+# They need topic.creation.default.partitions and .replication.factor: the stack's broker makes no topics by itself.
+#
+# Settings, from the environment:
+#   BOOTSTRAP, REGISTRY  the stack, by eval "$(deploy/stack.sh env)"
+#   CONNECT_PORT         of the REST interface, else a free one
+#   CONNECT_GROUP        also the beginning of the names of its three topics; for a worker that goes on after another one,
+#                        else a new one for each DIR
+#   CONNECT_HEAP_MB      512
+#   SYNCLINE_CACHE_DIR, JAVA_HOME    as for stack.sh
+set -euo pipefail
+shopt -s inherit_errexit
+
+HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=deploy/find.sh
+. "$HERE/find.sh"
+CACHE=${SYNCLINE_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/syncline}
+
+START_SECONDS_MAX=120
+STOP_SECONDS_MAX=30
+FETCH_SECONDS_MAX=900
+LOCK_SECONDS_MAX=1200
+
+say() { echo "debezium.sh: $*" >&2; }
+die() { say "$*"; exit 1; }
+
+# ---- downloads ----------------------------------------------------------------------------------------------------
+
+# Makes the directory NAME of the cache once, whoever asks: COMMAND fills a new one, which is moved into place whole.
+once() { # NAME COMMAND...
+  local target=$CACHE/$1 new=$CACHE/$1.new
+  shift
+  if ! [ -d "$target" ]; then
+    mkdir -p "$CACHE"
+    (
+      flock -w "$LOCK_SECONDS_MAX" 8 || die "another download into $CACHE has been at work for too long"
+      if [ -d "$target" ]; then exit 0; fi
+      rm -rf "$new"
+      "$@" "$new" >&2 8>&-
+      mv "$new" "$target"
+    ) 8>"$CACHE/debezium.lock" || exit 1
+  fi
+  echo "$target"
+}
+
+fingerprint() { sha256sum "$1" | cut -c 1-12; }
+
+maven() { # POM PROPERTY DIRECTORY
+  command -v mvn >/dev/null || die "no Maven (mvn); install it with: deploy/install.sh"
+  timeout "$FETCH_SECONDS_MAX" mvn --batch-mode --quiet --strict-checksums -Dstyle.color=never -f "$1" "-D$2=$3" package ||
+    die "Maven could not resolve $1; it needs its repository, or a mirror in ~/.m2/settings.xml"
+}
+fill_plugins() { say "downloading Debezium into $CACHE (85 MB, once)"; maven "$HERE/debezium.pom.xml" debezium.jars "$1"; }
+fill_kafka() { say "downloading Kafka into $CACHE (170 MB, once)"; maven "$HERE/pom.xml" stack.jars "$1"; }
+
+# Connect itself comes with Kafka's command-line tools, which the stack has.
+kafka_jars() { once "stack-$(fingerprint "$HERE/pom.xml")" fill_kafka; }
+plugins() { once "debezium-$(fingerprint "$HERE/debezium.pom.xml")" fill_plugins; }
+
+# A virtual environment cannot be moved: its scripts name it. So this one is made in its place, and marked when whole.
+python() {
+  local target
+  target=$CACHE/python-$(fingerprint "$HERE/debezium.requirements.txt")
+  mkdir -p "$CACHE"
+  (
+    flock -w "$LOCK_SECONDS_MAX" 8 || die "another download into $CACHE has been at work for too long"
+    if [ -e "$target/complete" ]; then exit 0; fi
+    say "downloading confluent-kafka for Python into $CACHE (40 MB, once)"
+    rm -rf "$target"
+    python3 -m venv "$target" || die "no Python with venv; install python3-venv"
+    timeout "$FETCH_SECONDS_MAX" "$target/bin/pip" install --quiet --disable-pip-version-check \
+      --requirement "$HERE/debezium.requirements.txt" || die "pip could not install confluent-kafka; it needs PyPI or a mirror of it"
+    touch "$target/complete"
+  ) 8>"$CACHE/python.lock" >&2 || exit 1
+  echo "$target/bin/python"
+}
+
+# ---- the worker ---------------------------------------------------------------------------------------------------
+
+pid_of() { cat "$DIR/connect.pid" 2>/dev/null || true; }
+
+# A process id may have been given to another process since: ours names our directory.
+alive() {
+  local pid command
+  pid=$(pid_of)
+  [ -n "$pid" ] || return 1
+  command=$(tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline") || return 1
+  [[ $command == *"$DIR/worker.properties"* ]]
+}
+
+answers() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+
+free_port() {
+  local port
+  for _ in $(seq 50); do
+    port=$((25500 + RANDOM % 4000))
+    if ! answers "$port"; then echo "$port"; return; fi
+  done
+  die "found no free port between 25500 and 29500; choose one with CONNECT_PORT"
+}
+
+# Apicurio's converter, told to write what Confluent's writes: five bytes before the record, the id of the content, no
+# headers, and the schema whole (else nested records become references to further schemas).
+converter() { # key|value
+  cat <<CONF
+$1.converter=io.apicurio.registry.utils.converter.AvroConverter
+$1.converter.apicurio.registry.url=${REGISTRY%/apis/*}/apis/registry/v2
+$1.converter.apicurio.registry.as-confluent=true
+$1.converter.apicurio.registry.use-id=contentId
+$1.converter.apicurio.registry.headers.enabled=false
+$1.converter.apicurio.registry.auto-register=true
+$1.converter.apicurio.registry.auto-register.if-exists=RETURN_OR_UPDATE
+$1.converter.apicurio.registry.find-latest=false
+$1.converter.apicurio.registry.check-period-ms=3600000
+$1.converter.apicurio.registry.artifact-resolver-strategy=io.apicurio.registry.serde.strategy.TopicIdStrategy
+$1.converter.apicurio.registry.dereference-schema=true
+$1.converter.apicurio.registry.serializer.dereference-schema=true
+$1.converter.apicurio.registry.deserializer.dereference-schema=true
+CONF
+}
+
+configure() { # PORT PLUGINS
+  local group=${CONNECT_GROUP:-connect-$(head -c 6 /dev/urandom | od -An -tx1 | tr -d ' \n')}
+  {
+    cat <<CONF
+bootstrap.servers=$BOOTSTRAP
+group.id=$group
+config.storage.topic=$group.configs
+offset.storage.topic=$group.offsets
+status.storage.topic=$group.status
+config.storage.replication.factor=1
+offset.storage.replication.factor=1
+status.storage.replication.factor=1
+offset.storage.partitions=1
+status.storage.partitions=1
+offset.flush.interval.ms=1000
+scheduled.rebalance.max.delay.ms=0
+session.timeout.ms=6000
+heartbeat.interval.ms=1000
+connector.client.config.override.policy=All
+plugin.path=$2
+plugin.discovery=only_scan
+listeners=http://127.0.0.1:$1
+CONF
+    converter key
+    converter value
+  } >"$DIR/worker.properties"
+  cat >"$DIR/log4j2.properties" <<'CONF'
+rootLogger.level=WARN
+rootLogger.appenderRef.out.ref=OUT
+appender.out.type=Console
+appender.out.name=OUT
+appender.out.layout.type=PatternLayout
+appender.out.layout.pattern=%d %p %c{1} %m%n
+CONF
+}
+
+# Before it has joined its group it answers, but knows no connectors.
+ready() { curl --silent --fail --max-time 5 --output /dev/null "$1/connectors"; }
+
+start() {
+  local java kafka plugins port url deadline
+  if alive; then die "a worker runs in $DIR already"; fi
+  : "${BOOTSTRAP:?run: eval "$(deploy/stack.sh env)"}" "${REGISTRY:?run: eval "$(deploy/stack.sh env)"}"
+  java=$(find_java) || die "no Java 17 or later; install it with: deploy/install.sh"
+  kafka=$(kafka_jars)
+  plugins=$(plugins)
+  port=${CONNECT_PORT:-$(free_port)} url=http://127.0.0.1:$port
+  configure "$port" "$plugins"
+  setsid "$java" "-Xmx${CONNECT_HEAP_MB:-512}m" -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData \
+    -Djava.io.tmpdir="$DIR" -cp "$kafka/kafka/*" -Dlog4j2.configurationFile="$DIR/log4j2.properties" \
+    org.apache.kafka.connect.cli.ConnectDistributed "$DIR/worker.properties" >"$DIR/connect.log" 2>&1 </dev/null &
+  echo $! >"$DIR/connect.pid"
+  deadline=$((SECONDS + START_SECONDS_MAX))
+  until ready "$url"; do
+    if ! alive || ((SECONDS >= deadline)); then
+      tail -n 25 "$DIR/connect.log" >&2
+      die "Kafka Connect did not answer on $url; all of its log: $DIR/connect.log"
+    fi
+    sleep 0.2
+  done
+  echo "$url"
+}
+
+# Ended, though nobody may have reaped it yet.
+gone() { ! [ -d "/proc/$1" ] || grep -qs '^State:[[:space:]]*[ZX]' "/proc/$1/status"; }
+
+end() { # SIGNAL
+  local pid deadline=$((SECONDS + STOP_SECONDS_MAX))
+  alive || return 0
+  pid=$(pid_of)
+  kill "-$1" "$pid" 2>/dev/null || true
+  until gone "$pid"; do
+    if ((SECONDS >= deadline)); then kill -KILL "$pid" 2>/dev/null || true; fi
+    sleep 0.1
+  done
+  rm -f "$DIR/connect.pid"
+}
+
+usage() { sed -n '2,/^set /{/^set /d; s/^# \{0,1\}//; p}' "${BASH_SOURCE[0]}"; }
+
+in_directory() { # DIR
+  [ -n "${1:-}" ] || die "which directory? see: debezium.sh help"
+  mkdir -p "$1"
+  DIR=$(realpath "$1")
+}
+
+main() {
+  case ${1:-} in
+    fetch) kafka_jars >/dev/null; plugins ;;
+    python) python ;;
+    start) in_directory "${2:-}"; start ;;
+    stop) in_directory "${2:-}"; end TERM ;;
+    kill) in_directory "${2:-}"; end KILL ;;
+    status) in_directory "${2:-}"; alive ;;
+    help | -h | --help) usage ;;
+    *) usage >&2; exit 2 ;;
+  esac
+}
+
+main "$@"
