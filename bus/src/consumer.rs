@@ -13,6 +13,7 @@
 //! transactions or records of an aborted one, which no reader ever sees. See `reached`.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -86,10 +87,22 @@ fn subscribe(consumer: &BaseConsumer<Rebalances>, group: &str, topics: &[String]
     subscribed.map_err(|error| failure(&format!("subscribe {group}"), error))
 }
 
+/// The name under which `instance` is a static member while it reads these topics.
+///
+/// A static member that comes back is given what its predecessor had, without a look at its topics. So one that comes back
+/// with others is another member, and gets its share when the session of the first has run out.
+fn member(instance: &str, topics: &[String]) -> String {
+    let mut sorted: Vec<&String> = topics.iter().collect();
+    sorted.sort();
+    let mut hasher = DefaultHasher::new();
+    sorted.hash(&mut hasher);
+    format!("{instance}-{:08x}", hasher.finish() >> 32)
+}
+
 impl GroupConsumer {
     /// Joins a group. `instance` names this member within it, and has to be the same after a restart.
     pub fn new(config: &BusConfig, group: &str, instance: &str, topics: &[String]) -> Outcome<Self> {
-        let client = config.for_consumer(group, Some(instance));
+        let client = config.for_consumer(group, Some(&member(instance, topics)));
         let mut consumer: BaseConsumer<Rebalances> = client
             .create_with_context(Rebalances::default())
             .map_err(|error| failure("create a consumer", error))?;
@@ -111,8 +124,7 @@ impl GroupConsumer {
 
     /// Reads these topics from now on, by way of a `Revoked` and an `Assigned`.
     ///
-    /// The member that is in the group has to ask for more. One that is made anew under the same instance is given what
-    /// its predecessor had, without a look at its topics: that is what static membership is.
+    /// The member that is in the group has to ask for more: see [`member`] for why making it anew would not do.
     pub fn subscribe(&mut self, topics: &[String]) -> Outcome<()> {
         subscribe(&self.consumer, &self.group, topics)
     }

@@ -111,6 +111,21 @@ fn a_static_member_that_restarts_has_its_partitions_at_once() {
     assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
 }
 
+/// The session of the member that it was with fewer topics has to run out first.
+#[test]
+fn a_static_member_that_restarts_with_more_topics_gets_them_all() {
+    let (first, second) = (Topic::new("static", 2), Topic::new("static", 1));
+    let group = unique("group");
+    let mut consumer = join(&group, "a", &[&first]);
+    assert_eq!(until_assigned(&mut consumer).len(), 2);
+    drop(consumer);
+    let mut consumer = join(&group, "a", &[&first, &second]);
+    until(&mut consumer, |_, event| match event {
+        Event::Assigned(all) if all.len() == 3 => Some(()),
+        _ => None,
+    });
+}
+
 #[test]
 fn a_member_whose_name_another_takes_is_fenced() {
     let topic = Topic::new("names", 1);
