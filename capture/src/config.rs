@@ -8,6 +8,7 @@ use syncline_schemas::pipeline::{CapturedBy, Delivery, Pipeline, System};
 use crate::form::{DEBEZIUM_VERSION, Emulated, Form, Operation};
 use crate::postgres::dsn::Dsn;
 use crate::postgres::quote::TableName;
+use crate::snapshots::Snapshots;
 
 /// The command line of `syncline-capture`.
 #[derive(Clone, Debug, clap::Parser)]
@@ -63,6 +64,8 @@ pub struct SourceConfig {
     pub tables: Option<Vec<TableName>>,
     /// What records look like.
     pub form: Form,
+    /// When and how the rows that are there are read, signals and notifications.
+    pub snapshots: Snapshots,
     /// Kafka.
     pub bus: BusConfig,
     /// The registry.
@@ -136,6 +139,7 @@ fn source(pipeline: &Pipeline, system: &System, args: &Args) -> Outcome<SourceCo
         publication: system.publication.clone(),
         tables: (!all).then_some(tables),
         form: form(pipeline, system, args),
+        snapshots: Snapshots::default(),
         bus: BusConfig {
             bootstrap: pipeline.kafka.clone(),
             properties: pipeline.kafka_properties.clone(),

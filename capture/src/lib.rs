@@ -11,6 +11,12 @@ pub mod source;
 /// What records look like: Debezium's settings.
 pub mod form;
 
+/// Debezium's lists of regular expressions.
+pub mod patterns;
+
+/// When and how the rows that are there are read: Debezium's settings.
+pub mod snapshots;
+
 /// PostgreSQL's types and the Avro form of each.
 pub mod types;
 

@@ -226,6 +226,7 @@ pub(crate) mod tests {
             partitions: 1,
             delivery: Delivery::ExactlyOnce,
             form: crate::form::Form::default(),
+            snapshots: crate::snapshots::Snapshots::default(),
             repair: Repair::default(),
             command: "syncline-capture --pipeline acme.yaml --source shop".to_owned(),
             until_current: false,

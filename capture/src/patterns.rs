@@ -1,0 +1,107 @@
+//! Debezium's lists of regular expressions: `table.include.list` and its like, `data-collections` of a signal.
+//!
+//! Separated by commas (`\,` is a comma), each matching the whole name whatever the case. Java's dialect and ours agree
+//! on what such lists hold; what ours does not know (look-around, back-references) is refused by name.
+
+use regex::{Regex, RegexBuilder};
+
+/// How large one compiled expression may become.
+const COMPILED_BYTES_MAX: usize = 1 << 20;
+
+/// Some expressions; a name matches if one of them does.
+#[derive(Clone, Debug, Default)]
+pub struct Patterns(Vec<Regex>);
+
+/// Equal by text.
+impl PartialEq for Patterns {
+    fn eq(&self, other: &Self) -> bool {
+        let texts = |patterns: &Self| -> Vec<String> { patterns.0.iter().map(Regex::to_string).collect() };
+        texts(self) == texts(other)
+    }
+}
+
+impl Eq for Patterns {}
+
+impl Patterns {
+    /// A list as a property has it. The error says which expression is wrong, and why.
+    pub fn parse(list: &str) -> Result<Self, String> {
+        Self::of(split(list))
+    }
+
+    /// Several expressions.
+    pub fn of(expressions: impl IntoIterator<Item = String>) -> Result<Self, String> {
+        let compiled = expressions.into_iter().map(|expression| {
+            RegexBuilder::new(&format!("^(?:{expression})$"))
+                .case_insensitive(true)
+                .size_limit(COMPILED_BYTES_MAX)
+                .build()
+                .map_err(|error| format!("{expression:?} is no regular expression that can be used here: {error}"))
+        });
+        compiled.collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Whether one of them matches the whole name.
+    pub fn matches(&self, name: &str) -> bool {
+        self.0.iter().any(|pattern| pattern.is_match(name))
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// The parts between commas that no backslash precedes, without surrounding blanks; empty ones are left out.
+pub fn split(list: &str) -> Vec<String> {
+    let mut parts = vec![String::new()];
+    let mut rest = list.chars().peekable();
+    while let Some(character) = rest.next() {
+        match (character, rest.peek()) {
+            ('\\', Some(',')) => {
+                rest.next();
+                push(&mut parts, ',');
+            }
+            (',', _) => parts.push(String::new()),
+            _ => push(&mut parts, character),
+        }
+    }
+    parts
+        .iter()
+        .map(|part| part.trim().to_owned())
+        .filter(|part| !part.is_empty())
+        .collect()
+}
+
+fn push(parts: &mut [String], character: char) {
+    if let Some(last) = parts.last_mut() {
+        last.push(character);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expression_matches_whole_names_whatever_the_case() {
+        let patterns = Patterns::parse(r"public\.orders, inventory\.c.*").unwrap();
+        for name in ["public.orders", "PUBLIC.ORDERS", "inventory.customers"] {
+            assert!(patterns.matches(name), "{name}");
+        }
+        for name in ["public.orders_old", "xpublic.orders", "publicXorders"] {
+            assert!(!patterns.matches(name), "{name}");
+        }
+        assert!(Patterns::parse("").unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_comma_with_a_backslash_is_a_comma() {
+        assert_eq!(split(r"a\,b , c,,"), ["a,b", "c"]);
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_named() {
+        let refused = Patterns::parse(r"public\.a,(?!b)c").unwrap_err();
+        assert!(refused.contains("(?!b)c"), "{refused}");
+    }
+}
