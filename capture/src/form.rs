@@ -5,6 +5,8 @@
 
 use std::collections::BTreeSet;
 
+use crate::selection::Selection;
+
 /// Which of two right answers to give where Debezium's own loses something.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Fidelity {
@@ -157,6 +159,8 @@ pub struct Form {
     pub extended_headers: bool,
     /// `topic.delimiter`.
     pub topic_delimiter: String,
+    /// Which tables, columns and messages become records, and what is masked.
+    pub selection: Selection,
 }
 
 impl Default for Form {
@@ -180,6 +184,7 @@ impl Default for Form {
             skipped: BTreeSet::from([Operation::Truncate]),
             extended_headers: true,
             topic_delimiter: ".".to_owned(),
+            selection: Selection::default(),
         }
     }
 }

@@ -16,6 +16,11 @@ pub mod patterns;
 
 /// When and how the rows that are there are read: Debezium's settings.
 pub mod snapshots;
+/// Which tables, columns and messages become records.
+pub mod selection;
+
+/// What becomes of a value that must not be seen.
+pub mod mask;
 
 /// PostgreSQL's types and the Avro form of each.
 pub mod types;
