@@ -14,10 +14,10 @@ pub mod form;
 /// Debezium's lists of regular expressions.
 pub mod patterns;
 
-/// When and how the rows that are there are read: Debezium's settings.
-pub mod snapshots;
 /// Which tables, columns and messages become records.
 pub mod selection;
+/// When and how the rows that are there are read: Debezium's settings.
+pub mod snapshots;
 
 /// What becomes of a value that must not be seen.
 pub mod mask;

@@ -1,9 +1,10 @@
 //! Debezium's lists of regular expressions: `table.include.list` and its like, `data-collections` of a signal.
 //!
-//! Separated by commas (`\,` is a comma), each matching the whole name whatever the case. Java's dialect and ours agree
-//! on what such lists hold; what ours does not know (look-around, back-references) is refused by name.
+//! Separated by commas (`\,` is a comma), each matching the whole name whatever the case. Java's expressions look ahead and
+//! behind, and lists of what to leave out live by it, so the engine is one that can. Such an engine may give up on an
+//! expression; whoever asks says what that shall mean.
 
-use regex::{Regex, RegexBuilder};
+use fancy_regex::{Regex, RegexBuilder};
 
 /// How large one compiled expression may become.
 const COMPILED_BYTES_MAX: usize = 1 << 20;
@@ -31,9 +32,8 @@ impl Patterns {
     /// Several expressions.
     pub fn of(expressions: impl IntoIterator<Item = String>) -> Result<Self, String> {
         let compiled = expressions.into_iter().map(|expression| {
-            RegexBuilder::new(&format!("^(?:{expression})$"))
-                .case_insensitive(true)
-                .size_limit(COMPILED_BYTES_MAX)
+            RegexBuilder::new(&format!(r"(?i)\A(?:{expression})\z"))
+                .delegate_size_limit(COMPILED_BYTES_MAX)
                 .build()
                 .map_err(|error| format!("{expression:?} is no regular expression that can be used here: {error}"))
         });
@@ -42,7 +42,12 @@ impl Patterns {
 
     /// Whether one of them matches the whole name.
     pub fn matches(&self, name: &str) -> bool {
-        self.0.iter().any(|pattern| pattern.is_match(name))
+        self.matches_or(name, false)
+    }
+
+    /// The same; `unsure` is the answer of an expression on which the engine gives up.
+    pub fn matches_or(&self, name: &str, unsure: bool) -> bool {
+        self.0.iter().any(|pattern| pattern.is_match(name).unwrap_or(unsure))
     }
 
     /// Whether there is none.
@@ -51,31 +56,27 @@ impl Patterns {
     }
 }
 
-/// The parts between commas that no backslash precedes, without surrounding blanks; empty ones are left out.
+/// The parts between commas, without surrounding blanks; empty ones are left out. A backslash takes the next character along.
 pub fn split(list: &str) -> Vec<String> {
-    let mut parts = vec![String::new()];
-    let mut rest = list.chars().peekable();
+    let mut parts = Vec::new();
+    let mut part = String::new();
+    let mut rest = list.chars();
     while let Some(character) = rest.next() {
-        match (character, rest.peek()) {
-            ('\\', Some(',')) => {
-                rest.next();
-                push(&mut parts, ',');
-            }
-            (',', _) => parts.push(String::new()),
-            _ => push(&mut parts, character),
+        match character {
+            ',' => parts.push(std::mem::take(&mut part)),
+            '\\' => match rest.next() {
+                Some(',') => part.push(','),
+                next => part.extend(std::iter::once('\\').chain(next)),
+            },
+            _ => part.push(character),
         }
     }
+    parts.push(part);
     parts
         .iter()
         .map(|part| part.trim().to_owned())
         .filter(|part| !part.is_empty())
         .collect()
-}
-
-fn push(parts: &mut [String], character: char) {
-    if let Some(last) = parts.last_mut() {
-        last.push(character);
-    }
 }
 
 #[cfg(test)]
@@ -100,8 +101,14 @@ mod tests {
     }
 
     #[test]
+    fn an_expression_may_look_ahead() {
+        let patterns = Patterns::parse(r"shop\.(?!tmp_).*").unwrap();
+        assert!(patterns.matches("shop.a.b") && !patterns.matches("shop.tmp_a"));
+    }
+
+    #[test]
     fn what_cannot_be_used_is_named() {
-        let refused = Patterns::parse(r"public\.a,(?!b)c").unwrap_err();
-        assert!(refused.contains("(?!b)c"), "{refused}");
+        let refused = Patterns::parse(r"public\.a,public.(").unwrap_err();
+        assert!(refused.contains("public.("), "{refused}");
     }
 }

@@ -1,15 +1,12 @@
 //! Pure: which tables, columns and messages become records, by Debezium's lists of regular expressions.
 //!
-//! They match as Debezium's do: the whole of `schema.table` or `schema.table.column`, in any case, separated by commas
-//! (`\,` is a comma within an expression). Java's expressions look ahead, and lists of what to leave out live by it, so the
-//! engine is one that can. Such an engine may give up on an expression; then whatever protects a value counts as matched
-//! and whatever lets one out does not.
+//! They name `schema.table` and `schema.table.column` ([`crate::patterns`]). Where the engine gives up on an expression,
+//! whatever protects a value counts as matched and whatever lets one out does not.
 //!
 //! Columns of the key cannot be left out of the key: what is left out or masked is so in before and after alone.
 
-use fancy_regex::Regex;
-
 use crate::mask::{self, Mask};
+use crate::patterns::Patterns;
 
 /// A property that cannot be understood.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,18 +40,11 @@ enum Filter {
     Exclude(Patterns),
 }
 
-/// Any of some regular expressions.
-#[derive(Clone, Debug)]
-struct Patterns {
-    text: String,
-    regexes: Vec<Regex>,
-}
-
 impl Selection {
     /// Takes a property in. Gives false for one that is not about selection.
     pub fn set(&mut self, property: &str, value: &str) -> Result<bool, SelectionError> {
         if let Some(mask) = mask::of_property(property)? {
-            self.masks.push((Patterns::parse(&mask::shown(property), value)?, mask));
+            self.masks.push((parse(&mask::shown(property), value)?, mask));
             // Of a column that is both masked and cut the whole must not come out.
             self.masks.sort_by_key(|(_, mask)| matches!(mask, Mask::Truncate(_)));
             return Ok(true);
@@ -99,7 +89,7 @@ impl Selection {
         let name = || format!("{schema}.{table}.{column}");
         let mut masks = self.masks.iter();
         masks
-            .find(|(patterns, _)| patterns.matches(&name(), true))
+            .find(|(patterns, _)| patterns.matches_or(&name(), true))
             .map(|(_, mask)| mask)
     }
 
@@ -108,7 +98,7 @@ impl Selection {
         let mut key = Vec::new();
         for patterns in &self.keys {
             for (index, column) in columns.iter().enumerate() {
-                if !key.contains(&index) && patterns.matches(&format!("{schema}.{table}.{column}"), false) {
+                if !key.contains(&index) && patterns.matches_or(&format!("{schema}.{table}.{column}"), false) {
                     key.push(index);
                 }
             }
@@ -122,7 +112,7 @@ impl Filter {
         if value.trim().is_empty() {
             return Ok(());
         }
-        let patterns = Patterns::parse(property, value)?;
+        let patterns = parse(property, value)?;
         *self = match (&self, property.ends_with("include.list")) {
             (Filter::Include(_), false) | (Filter::Exclude(_), true) => {
                 let cause = "its include.list and its exclude.list are both set".to_owned();
@@ -137,62 +127,17 @@ impl Filter {
     fn lets(&self, name: &str) -> bool {
         match self {
             Filter::All => true,
-            Filter::Include(patterns) => patterns.matches(name, false),
-            Filter::Exclude(patterns) => !patterns.matches(name, true),
+            Filter::Include(patterns) => patterns.matches_or(name, false),
+            Filter::Exclude(patterns) => !patterns.matches_or(name, true),
         }
     }
 }
 
-impl Patterns {
-    fn parse(property: &str, value: &str) -> Result<Self, SelectionError> {
-        let regexes = split(value).map(|part| {
-            Regex::new(&format!(r"(?i)\A(?:{part})\z")).map_err(|cause| {
-                let cause = format!("{part:?} is no regular expression: {cause}");
-                error(
-                    property,
-                    cause,
-                    "see the README for what Java's expressions have that is not known here",
-                )
-            })
-        });
-        Ok(Self {
-            regexes: regexes.collect::<Result<_, _>>()?,
-            text: value.to_owned(),
-        })
-    }
-
-    /// `unsure`: the answer where the engine gives up.
-    fn matches(&self, name: &str, unsure: bool) -> bool {
-        self.regexes.iter().any(|regex| regex.is_match(name).unwrap_or(unsure))
-    }
-}
-
-/// Two lists are the same if they read the same.
-impl PartialEq for Patterns {
-    fn eq(&self, other: &Self) -> bool {
-        self.text == other.text
-    }
-}
-
-impl Eq for Patterns {}
-
-/// The expressions of a list. A backslash takes the next character along, and `\,` is a comma.
-fn split(list: &str) -> impl Iterator<Item = String> {
-    let mut parts = vec![String::new()];
-    let mut characters = list.chars();
-    while let Some(character) = characters.next() {
-        match (character, parts.last_mut()) {
-            (',', _) => parts.push(String::new()),
-            ('\\', Some(part)) => match characters.next() {
-                Some(',') => part.push(','),
-                next => part.extend(std::iter::once('\\').chain(next)),
-            },
-            (_, Some(part)) => part.push(character),
-            (_, None) => (),
-        }
-    }
-    let trimmed = parts.into_iter().map(|part| part.trim().to_owned());
-    trimmed.filter(|part| !part.is_empty())
+fn parse(property: &str, list: &str) -> Result<Patterns, SelectionError> {
+    Patterns::parse(list).map_err(|cause| {
+        let remedy = "mend the expression; a comma within one is written \\,";
+        error(property, cause, remedy)
+    })
 }
 
 /// `schema.table:column,column;..`: one set of patterns for each column, in their order.
@@ -208,7 +153,7 @@ fn keys(property: &str, value: &str) -> Result<Vec<Patterns>, SelectionError> {
             )
         })?;
         for column in columns.split(',') {
-            keys.push(Patterns::parse(property, &format!("{table}.{}", column.trim()))?);
+            keys.push(parse(property, &format!("{table}.{}", column.trim()))?);
         }
     }
     Ok(keys)
