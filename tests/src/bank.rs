@@ -11,8 +11,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use syncline_schemas::position::{Lsn, Position};
-use syncline_schemas::topic;
 
 use crate::dice::Dice;
 use crate::postgres::Db;
@@ -61,9 +59,6 @@ pub const SHAPES: [Shape; 3] = [
         penny: "0.01",
     },
 ];
-
-/// How far back the last committed progress may lie: behind it is at most one transaction, open or aborted, for each kill.
-const PROGRESS_TAIL_OFFSETS: i64 = 400;
 
 /// What every account holds at the start, in pence.
 pub const OPENING_PENCE: i64 = 10_000;
@@ -310,33 +305,11 @@ impl Teller {
     }
 }
 
-/// F04, at any moment: a slot is never confirmed beyond what is in Kafka, or a crash would lose what lies between.
+/// F04, at any moment, in every app.
 pub fn assert_confirmed_is_in_kafka(world: &World) -> anyhow::Result<()> {
-    for shape in &SHAPES {
-        let slot = world.slot(shape.app);
-        let confirmed = world.db(shape.app).number(&format!(
-            "SELECT (confirmed_flush_lsn - '0/0')::bigint FROM pg_replication_slots WHERE slot_name = '{slot}'"
-        ))?;
-        // Asked after the slot, so it can only be further.
-        let tail = world
-            .topics
-            .read_tail(&topic::progress(&world.prefix(shape.app)), PROGRESS_TAIL_OFFSETS)?;
-        let of_slot = |record: &&crate::kafka::Record| record.key_text() == slot;
-        let record = tail
-            .iter()
-            .rfind(of_slot)
-            .with_context(|| format!("the progress of {slot}"))?;
-        let progress = world.topics.json(record.value.as_deref().unwrap_or_default())?;
-        let position: Position = crate::agreed::show(&progress["position"]).parse()?;
-        if u64::try_from(confirmed)? > position.lsn.0 {
-            bail!(
-                "{slot} is confirmed up to {}, and Kafka has {}",
-                Lsn(u64::try_from(confirmed)?),
-                position.lsn
-            );
-        }
-    }
-    Ok(())
+    SHAPES
+        .iter()
+        .try_for_each(|shape| crate::oracle::assert_confirmed_is_in_kafka(world, shape.app))
 }
 
 /// Whether all apps hold the same; the first differing account if not.

@@ -29,8 +29,17 @@ pub mod acme;
 /// Transfers between accounts in three apps: a workload that tells on every lost, doubled or reordered change.
 pub mod bank;
 
+/// A workload for capture alone, and the judgement of what arrived.
+pub mod oracle;
+
+/// Capture between two lines that can be made bad.
+pub mod rig;
+
 /// Records that Debezium wrote, as bytes again.
 pub mod debezium;
+
+/// A network as bad as one likes, between a process and PostgreSQL or Kafka.
+pub mod proxy;
 
 /// A port that can be closed and opened: a target that is down for a while.
 pub mod gate;
@@ -47,6 +56,7 @@ pub use gate::Gate;
 pub use kafka::{Record, Topics};
 pub use postgres::Db;
 pub use process::{Finished, Service, Stage};
+pub use proxy::Proxy;
 pub use stack::Stack;
 pub use wait::{until, until_some};
 pub use world::{App, World, in_world};

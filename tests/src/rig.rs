@@ -1,0 +1,102 @@
+//! Capture between two lines that can be made bad: one to PostgreSQL, one to Kafka; with a load on the source, and the
+//! oracle at the end.
+
+use crate::dice::Dice;
+use crate::oracle::{self, Load};
+use crate::process::{Service, Stage};
+use crate::proxy::{Fault, Proxy, Trap, When};
+use crate::stack::Stack;
+use crate::world::{World, in_world};
+
+/// Accounts of a rig.
+pub const ACCOUNTS: u64 = 60;
+const COMMITS_PER_SESSION_PER_S: u64 = 60;
+/// Promise P5: progress so soon after all is well again.
+pub const HEAL_MAX_S: u64 = 30;
+
+/// A world whose capture goes through two proxies. The load and the judge go to the services themselves.
+pub struct Rig<'a> {
+    /// The world.
+    pub world: &'a World,
+    /// Before PostgreSQL.
+    pub postgres: Proxy,
+    /// Before Kafka.
+    pub kafka: Proxy,
+    /// Chance.
+    pub dice: Dice,
+}
+
+/// Runs a test with a rig of its own.
+///
+/// # Panics
+/// When the test fails.
+pub fn in_rig(name: &str, test: impl FnOnce(&mut Rig<'_>) -> anyhow::Result<()>) {
+    let (apps, files) = ([(oracle::APP, oracle::TABLES)], [("pipeline.yaml", oracle::PIPELINE)]);
+    in_world(name, &apps, &files, |world| {
+        oracle::open(world.db(oracle::APP), ACCOUNTS)?;
+        test(&mut Rig::around(world, name)?)
+    });
+}
+
+impl<'a> Rig<'a> {
+    /// Puts the proxies before the services of a world.
+    pub fn around(world: &'a World, name: &str) -> anyhow::Result<Self> {
+        let stack = Stack::from_env()?;
+        let server = stack.postgres.rsplit('@').next().unwrap_or_default();
+        let rig = Self {
+            world,
+            postgres: Proxy::postgres(server)?,
+            kafka: Proxy::kafka(&stack.kafka)?,
+            dice: Dice::new(name),
+        };
+        let dsn = world.dsn(oracle::APP)?.replace(server, &rig.postgres.address());
+        world.set_env("SHOP_DSN", &dsn);
+        world.set_env("BOOTSTRAP", &rig.kafka.address());
+        Ok(rig)
+    }
+
+    /// Starts the load.
+    pub fn load(&mut self) -> anyhow::Result<Load> {
+        let dsn = self.world.dsn(oracle::APP)?;
+        Ok(Load::start(&dsn, &mut self.dice, ACCOUNTS, COMMITS_PER_SESSION_PER_S))
+    }
+
+    /// Starts capture and waits until it has what is there.
+    pub fn capture(&self) -> anyhow::Result<Service> {
+        let service = self.world.start(&Stage::Capture)?;
+        self.caught_up(HEAL_MAX_S)?;
+        Ok(service)
+    }
+
+    /// Waits until what is committed now is in Kafka and confirmed.
+    pub fn caught_up(&self, within_s: u64) -> anyhow::Result<()> {
+        oracle::caught_up(self.world.db(oracle::APP), &self.world.slot(oracle::APP), within_s)
+    }
+
+    /// Sets a trap and waits for it to fire, after which progress must be made again.
+    pub fn strike(&self, proxy: &Proxy, when: When, fault: Fault, within_s: u64) -> anyhow::Result<()> {
+        let trap = proxy.trap(when, fault);
+        self.recover(&trap, within_s)
+    }
+
+    /// Waits for a trap to fire and for progress after it; the slot may at no time be ahead of Kafka.
+    pub fn recover(&self, trap: &Trap, within_s: u64) -> anyhow::Result<()> {
+        trap.wait(within_s)?;
+        oracle::assert_confirmed_is_in_kafka(self.world, oracle::APP)?;
+        self.caught_up(within_s)
+    }
+
+    /// The end of every test: the load stops, all arrives, capture ends in order, and every change was there once.
+    pub fn judge(&self, load: Load, service: Service) -> anyhow::Result<()> {
+        let commits = load.stop()?;
+        self.caught_up(HEAL_MAX_S)?;
+        oracle::assert_confirmed_is_in_kafka(self.world, oracle::APP)?;
+        service.stop()?;
+        let checked = oracle::assert_every_change_once(self.world)?;
+        println!(
+            "{}: {commits} commits, {checked} changes, each once and in order",
+            self.world.name
+        );
+        Ok(())
+    }
+}
