@@ -3,8 +3,6 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -17,7 +15,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{Header, Headers as _, Message as _, OwnedHeaders};
+use rdkafka::message::{BorrowedMessage, Header, Headers as _, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use serde_json::Value as Json;
@@ -186,12 +184,9 @@ impl Topics {
         let consumer = self.consumer()?;
         let mut list = TopicPartitionList::new();
         let mut unfinished = BTreeMap::new();
-        for partition in self.partitions(&consumer, topic)? {
-            let (start, end) = consumer.fetch_watermarks(topic, partition, CALL_TIMEOUT)?;
-            if end > start {
-                list.add_partition_offset(topic, partition, from)?;
-                unfinished.insert(partition, end);
-            }
+        for (partition, end) in self.written(&consumer, topic)? {
+            list.add_partition_offset(topic, partition, from)?;
+            unfinished.insert(partition, end);
         }
         consumer.assign(&list)?;
         let mut records = Vec::new();
@@ -203,13 +198,7 @@ impl Topics {
                     if end.is_some_and(|end| message.offset() + 1 >= *end) {
                         unfinished.remove(&message.partition());
                     }
-                    records.push(Record {
-                        partition: message.partition(),
-                        offset: message.offset(),
-                        key: message.key().map(<[u8]>::to_vec),
-                        value: message.payload().map(<[u8]>::to_vec),
-                        headers: message.headers().map(headers_of).unwrap_or_default(),
-                    });
+                    records.push(record_of(&message));
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
                     unfinished.remove(&partition);
@@ -221,6 +210,49 @@ impl Topics {
         }
         records.sort_by_key(|record| (record.partition, record.offset));
         Ok(records)
+    }
+
+    /// The partitions of a topic that hold something, and their ends.
+    fn written(&self, consumer: &BaseConsumer, topic: &str) -> anyhow::Result<Vec<(i32, i64)>> {
+        let mut written = Vec::new();
+        for partition in self.partitions(consumer, topic)? {
+            let (start, end) = consumer.fetch_watermarks(topic, partition, CALL_TIMEOUT)?;
+            if end > start {
+                written.push((partition, end));
+            }
+        }
+        Ok(written)
+    }
+
+    /// All committed records of many topics that nobody writes to any more, by topic, partition by partition.
+    pub fn read_all(&self, topics: &[String]) -> anyhow::Result<BTreeMap<String, Vec<Record>>> {
+        let consumer = self.consumer()?;
+        let mut list = TopicPartitionList::new();
+        for topic in topics {
+            for (partition, _) in self.written(&consumer, topic)? {
+                list.add_partition_offset(topic, partition, Offset::Beginning)?;
+            }
+        }
+        consumer.assign(&list)?;
+        let mut all: BTreeMap<String, Vec<Record>> = topics.iter().map(|topic| (topic.clone(), Vec::new())).collect();
+        let (mut ended, deadline) = (0, Instant::now() + READ_MAX);
+        // The end of a partition is told once, and does not name its topic.
+        while ended < list.count() {
+            match consumer.poll(Duration::from_millis(500)) {
+                Some(Ok(message)) => all
+                    .entry(message.topic().to_owned())
+                    .or_default()
+                    .push(record_of(&message)),
+                Some(Err(KafkaError::PartitionEOF(_))) => ended += 1,
+                Some(Err(error)) => return Err(error).context("reading many topics"),
+                None if Instant::now() > deadline => bail!("{} topics were not read within {READ_MAX:?}", topics.len()),
+                None => {}
+            }
+        }
+        for records in all.values_mut() {
+            records.sort_by_key(|record| (record.partition, record.offset));
+        }
+        Ok(all)
     }
 
     /// The last record of each key, tombstones included.
@@ -276,6 +308,23 @@ impl Topics {
         Ok(schema)
     }
 
+    /// The text under which a schema was registered. Some defaults make the registry refuse to serve by id what it took
+    /// by subject, so that is asked next.
+    pub fn schema_text(&self, id: u32, subject: &str) -> anyhow::Result<String> {
+        let answer = self.http("GET", &format!("/schemas/ids/{id}"), None)?;
+        if let Some(text) = answer["schema"].as_str() {
+            return Ok(text.to_owned());
+        }
+        let versions = self.http("GET", &format!("/subjects/{subject}/versions"), None)?;
+        for version in versions.as_array().map(Vec::as_slice).unwrap_or_default() {
+            let registered = self.http("GET", &format!("/subjects/{subject}/versions/{version}"), None)?;
+            if let (Some(text), true) = (registered["schema"].as_str(), registered["id"] == id) {
+                return Ok(text.to_owned());
+            }
+        }
+        bail!("the registry does not know schema {id} of {subject}: {answer}")
+    }
+
     /// Registers a schema and gives its id.
     pub fn register(&self, subject: &str, schema: &str) -> anyhow::Result<u32> {
         let body = serde_json::json!({ "schema": schema }).to_string();
@@ -286,26 +335,19 @@ impl Topics {
         Ok(u32::try_from(id)?)
     }
 
-    /// HTTP/1.0, so that the answer ends with the connection and no client library is needed.
     fn http(&self, method: &str, path: &str, body: Option<&str>) -> anyhow::Result<Json> {
-        let rest = self
-            .stack
-            .registry
-            .strip_prefix("http://")
-            .context("REGISTRY must begin with http://")?;
-        let (host, base) = rest.split_once('/').unwrap_or((rest, ""));
-        let mut stream = TcpStream::connect(host)?;
-        stream.set_read_timeout(Some(CALL_TIMEOUT))?;
-        let body = body.unwrap_or_default();
-        write!(
-            stream,
-            "{method} /{base}{path} HTTP/1.0\r\nHost: {host}\r\nContent-Type: application/vnd.schemaregistry.v1+json\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        )?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        let (_, content) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
-        serde_json::from_str(content).with_context(|| format!("the registry answered: {answer}"))
+        let content_type = "application/vnd.schemaregistry.v1+json";
+        crate::http::call(&self.stack.registry, method, path, content_type, body)
+    }
+}
+
+fn record_of(message: &BorrowedMessage<'_>) -> Record {
+    Record {
+        partition: message.partition(),
+        offset: message.offset(),
+        key: message.key().map(<[u8]>::to_vec),
+        value: message.payload().map(<[u8]>::to_vec),
+        headers: message.headers().map(headers_of).unwrap_or_default(),
     }
 }
 

@@ -8,6 +8,21 @@
 /// Where the services are: `PG_DSN`, `BOOTSTRAP`, `REGISTRY`.
 pub mod stack;
 
+/// HTTP without a library.
+pub mod http;
+
+/// A real Debezium in a Kafka Connect worker.
+pub mod connect;
+
+/// Avro bytes shown by nothing but the text of their schema.
+pub mod avro;
+
+/// What two captures of one database wrote, compared.
+pub mod sides;
+
+/// Debezium and ours side by side on one database.
+pub mod beside;
+
 /// One database, blocking, rows as text.
 pub mod postgres;
 

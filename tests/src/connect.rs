@@ -1,0 +1,211 @@
+//! A real Debezium: a Kafka Connect worker (`deploy/debezium.sh`) and its connectors, by its REST interface.
+//!
+//! A worker takes six seconds to start, so the tests of a file share one; each has connectors of its own.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use anyhow::{Context as _, bail};
+use serde_json::Value as Json;
+
+use crate::http;
+use crate::kafka::Topics;
+use crate::stack::Stack;
+
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/debezium.sh");
+const STATE_MAX_S: u64 = 90;
+
+/// A Kafka Connect worker. It ends, and its topics go, when this is dropped.
+pub struct Worker {
+    directory: tempfile::TempDir,
+    group: String,
+    url: String,
+    stack: Stack,
+}
+
+impl Worker {
+    /// The one that the tests of this process share.
+    pub fn shared() -> anyhow::Result<Arc<Self>> {
+        static SHARED: Mutex<Weak<Worker>> = Mutex::new(Weak::new());
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(worker) = shared.upgrade() {
+            return Ok(worker);
+        }
+        let worker = Arc::new(Self::start()?);
+        *shared = Arc::downgrade(&worker);
+        Ok(worker)
+    }
+
+    /// One of its own, for a test that kills it.
+    pub fn start() -> anyhow::Result<Self> {
+        let directory = tempfile::Builder::new().prefix("syncline-connect-").tempdir()?;
+        let mut worker = Self {
+            group: directory
+                .path()
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned(),
+            directory,
+            url: String::new(),
+            stack: Stack::from_env()?,
+        };
+        worker.resume()?;
+        Ok(worker)
+    }
+
+    /// Starts it again after [`Worker::kill`]: it goes on with its connectors.
+    pub fn resume(&mut self) -> anyhow::Result<()> {
+        self.url = self.script("start")?.trim().to_owned();
+        Ok(())
+    }
+
+    /// SIGKILL, for all of its connectors at once.
+    pub fn kill(&self) -> anyhow::Result<()> {
+        self.script("kill").map(|_| ())
+    }
+
+    fn script(&self, verb: &str) -> anyhow::Result<String> {
+        let mut command = Command::new(SCRIPT);
+        command.arg(verb).arg(self.directory.path());
+        command
+            .env("BOOTSTRAP", &self.stack.kafka)
+            .env("REGISTRY", &self.stack.registry)
+            .env("CONNECT_GROUP", &self.group);
+        let output = command.output().with_context(|| format!("cannot run {SCRIPT}"))?;
+        if !output.status.success() {
+            bail!("{SCRIPT} {verb}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// The topic in which the positions of its source connectors are.
+    pub fn offset_topic(&self) -> String {
+        format!("{}.offsets", self.group)
+    }
+
+    /// The worker's log.
+    pub fn log(&self) -> PathBuf {
+        self.directory.path().join("connect.log")
+    }
+
+    fn call(&self, method: &str, path: &str, body: Option<&str>) -> anyhow::Result<Json> {
+        http::done(&self.url, method, path, "application/json", body)
+    }
+
+    /// Makes a connector and waits until its task runs.
+    pub fn create(self: &Arc<Self>, name: &str, config: &Json) -> anyhow::Result<Connector> {
+        let connector = Connector {
+            worker: Arc::clone(self),
+            name: name.to_owned(),
+        };
+        let body = serde_json::json!({ "name": name, "config": config }).to_string();
+        // While the group is forming, it is refused with 409.
+        crate::until(&format!("connector {name} to be made"), STATE_MAX_S, || {
+            match self.call("POST", "/connectors", Some(&body)) {
+                Err(error) if error.to_string().contains("answered with 409") => Ok(false),
+                other => other.map(|_| true),
+            }
+        })?;
+        connector.await_state("RUNNING", 1)?;
+        Ok(connector)
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        if std::thread::panicking() || std::env::var_os("SYNCLINE_TEST_KEEP").is_some() {
+            self.directory.disable_cleanup(true);
+            println!("the worker's log is {}", self.log().display());
+        }
+        let topics = Topics::new(&self.stack);
+        let ended = self
+            .script("stop")
+            .and_then(|_| topics.delete(&topics.names(&[&self.group])?));
+        if let Err(error) = ended {
+            println!("{}: could not clean up: {error:#}", self.group);
+        }
+    }
+}
+
+/// A connector of a worker. It is removed when this is dropped.
+pub struct Connector {
+    worker: Arc<Worker>,
+    name: String,
+}
+
+impl Connector {
+    fn call(&self, method: &str, what: &str) -> anyhow::Result<Json> {
+        self.worker
+            .call(method, &format!("/connectors/{}{what}", self.name), None)
+    }
+
+    /// Ends its task in order; its position stays.
+    pub fn stop(&self) -> anyhow::Result<()> {
+        self.call("PUT", "/stop")?;
+        self.await_state("STOPPED", 0)
+    }
+
+    /// Goes on after [`Connector::stop`].
+    pub fn resume(&self) -> anyhow::Result<()> {
+        self.call("PUT", "/resume")?;
+        self.await_state("RUNNING", 1)
+    }
+
+    /// Its positions, as `GET /connectors/NAME/offsets` exports them.
+    pub fn offsets(&self) -> anyhow::Result<Json> {
+        self.call("GET", "/offsets")
+    }
+
+    /// Replaces its positions; it must be stopped.
+    pub fn alter_offsets(&self, offsets: &Json) -> anyhow::Result<()> {
+        let path = format!("/connectors/{}/offsets", self.name);
+        self.worker.call("PATCH", &path, Some(&offsets.to_string())).map(|_| ())
+    }
+
+    /// Fails, with the reason, when its task has failed.
+    pub fn check(&self) -> anyhow::Result<()> {
+        self.is_in("RUNNING", 1).map(|_| ())
+    }
+
+    fn is_in(&self, state: &str, tasks: usize) -> anyhow::Result<bool> {
+        let status = self.call("GET", "/status")?;
+        let all = status["tasks"].as_array().map(Vec::as_slice).unwrap_or_default();
+        for part in all.iter().chain([&status["connector"]]) {
+            if part["state"] == "FAILED" {
+                let trace = part["trace"].as_str().unwrap_or_default();
+                bail!("{}: Debezium failed: {}", self.name, causes(trace));
+            }
+        }
+        let as_wanted = |part: &Json| part["state"] == state;
+        Ok(as_wanted(&status["connector"]) && all.len() == tasks && all.iter().all(as_wanted))
+    }
+
+    fn await_state(&self, state: &str, tasks: usize) -> anyhow::Result<()> {
+        crate::until(&format!("{} to be {state}", self.name), STATE_MAX_S, || {
+            // A connector that was made a moment ago is not known everywhere yet.
+            match self.is_in(state, tasks) {
+                Err(error) if error.to_string().contains("answered with 404") => Ok(false),
+                other => other,
+            }
+        })
+    }
+}
+
+impl Drop for Connector {
+    fn drop(&mut self) {
+        let _ = self.call("DELETE", "");
+    }
+}
+
+/// A stack trace without the frames.
+fn causes(trace: &str) -> String {
+    let lines = trace.lines().filter(|line| !line.trim_start().starts_with("at "));
+    lines.take(6).collect::<Vec<_>>().join(" | ")
+}
+
+/// The fixtures of the tests that compare.
+pub fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
+}
