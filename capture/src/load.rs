@@ -15,7 +15,7 @@ use crate::metrics;
 use crate::outlet::Outlet;
 use crate::postgres::catalog::TableInfo;
 use crate::postgres::pgoutput::TupleCell;
-use crate::postgres::snapshot::{ChunkBound, ChunkEnd, Snapshot};
+use crate::postgres::snapshot::{ChunkBound, ChunkEnd, Extract, Snapshot};
 use crate::records::MarkEntry;
 use crate::shapes::Shapes;
 use crate::stage::{clock_ns, misfit};
@@ -31,6 +31,8 @@ pub struct Pending<'a> {
     pub info: &'a TableInfo,
     /// The columns published.
     pub columns: Vec<String>,
+    /// What to read instead of it.
+    pub select: Option<&'a str>,
     /// Its number among the tables of the source.
     pub number: usize,
 }
@@ -83,7 +85,7 @@ impl Load<'_> {
             let state = reading.state(&end)?;
             if end == ChunkEnd::Last {
                 self.outlet
-                    .send_mark(&reading.loaded(self.position(reading, reading.rows)))?;
+                    .send_mark(&loaded(&reading.name, self.position(reading, reading.rows)))?;
             }
             self.progress.set_table(&reading.name, state);
             self.outlet.commit(self.progress)?;
@@ -105,6 +107,10 @@ impl Load<'_> {
     /// Sends the rows of one chunk. One row is held back: only the end of the chunk says whether it is the table's last.
     fn chunk(&mut self, reading: &mut Reading<'_>, after: Option<&ChunkBound>) -> Outcome<ChunkEnd> {
         let columns: Vec<&str> = reading.columns.iter().map(String::as_str).collect();
+        let extract = Extract {
+            select: reading.select,
+            ..Extract::all(reading.info, &columns)
+        };
         let Self {
             snapshot,
             outlet,
@@ -119,7 +125,7 @@ impl Load<'_> {
             outlet,
             source,
         };
-        let mut chunk = snapshot.chunk(reading.info, &columns, after, CHUNK_ROWS_MAX)?;
+        let mut chunk = snapshot.extract(&extract, after, CHUNK_ROWS_MAX)?;
         let mut held: Option<Vec<TupleCell>> = None;
         while let Some(rows) = chunk.next_rows()? {
             for row in rows {
@@ -155,6 +161,7 @@ fn position(epoch: u64, snapshot: &Snapshot, table: usize, row: u64) -> Position
 struct Reading<'a> {
     info: &'a TableInfo,
     columns: &'a [String],
+    select: Option<&'a str>,
     number: usize,
     name: String,
     registered: Arc<Registered>,
@@ -170,6 +177,7 @@ impl<'a> Reading<'a> {
         Self {
             info,
             columns,
+            select: table.select,
             number,
             name,
             registered,
@@ -229,16 +237,17 @@ impl<'a> Reading<'a> {
             (false, _) => "true",
         }
     }
+}
 
-    fn loaded(&self, position: Position) -> MarkEntry {
-        let record = MarkRecord::Loaded {
-            table: self.name.clone(),
-            position,
-        };
-        MarkEntry {
-            key: self.name.clone(),
-            record,
-        }
+/// All rows that the table had are in Kafka, up to `position`.
+pub fn loaded(table: &str, position: Position) -> MarkEntry {
+    let record = MarkRecord::Loaded {
+        table: table.to_owned(),
+        position,
+    };
+    MarkEntry {
+        key: table.to_owned(),
+        record,
     }
 }
 

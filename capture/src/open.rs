@@ -10,7 +10,7 @@ use syncline_schemas::progress::{Progress, SnapshotState};
 use syncline_schemas::topic;
 
 use crate::config::{Repair, SourceConfig};
-use crate::load::{Load, Pending};
+use crate::load::{Load, Pending, loaded};
 use crate::outlet::Outlet;
 use crate::postgres::catalog::TableInfo;
 use crate::postgres::client::ReplicationClient;
@@ -22,6 +22,7 @@ use crate::postgres::snapshot::Snapshot;
 use crate::postgres::stream::{Stream, StreamSettings};
 use crate::progress;
 use crate::shapes::Shapes;
+use crate::snapshots::Mode;
 use crate::start::{self, Server, Start};
 
 /// How long the making of a slot may wait for open transactions of the source.
@@ -32,6 +33,8 @@ const SETTLE_POLL_MS: u64 = 50;
 pub struct Carried {
     /// What a person decided; spent when it has been carried out.
     repair: Repair,
+    /// With `snapshot.mode` always: whether this process has said that all tables are to be read.
+    reread: bool,
     /// Up to where to capture, with `until_current`: the end of the log when the process began.
     pub target: Option<Lsn>,
 }
@@ -41,6 +44,7 @@ impl Carried {
     pub fn new(config: &SourceConfig) -> Self {
         Self {
             repair: config.repair,
+            reread: false,
             target: None,
         }
     }
@@ -120,17 +124,19 @@ fn fenced<'a>(
         server,
         tables: &names,
     };
+    let reread = config.snapshots.mode == Mode::Always && !carried.reread;
     let (mut progress, snapshot) = match start {
         Start::Anew { epoch, drop_slot } => making.anew(&mut client, epoch, drop_slot)?,
-        Start::Continue(progress) => (making.go_on(progress, stored.as_ref())?, None),
+        Start::Continue(progress) => (making.go_on(progress, stored.as_ref(), reread)?, None),
     };
-    carried.repair = Repair::default();
+    making.pass_over(&mut progress)?;
+    (carried.repair, carried.reread) = (Repair::default(), true);
     let wanted = prepared
         .tables
         .iter()
         .map(|table| TableName::new(&table.schema, &table.table));
     let mut shapes = Shapes::new(config, registry, control, &identity.dbname, wanted);
-    let pending = pending(prepared, &progress);
+    let pending = pending(config, prepared, &progress);
     if !pending.is_empty() {
         let snapshot = snapshot.map_or_else(|| Snapshot::fresh(&config.dsn), Ok)?;
         let load = Load {
@@ -143,6 +149,13 @@ fn fenced<'a>(
         if !load.run(&pending, &mut shapes)? {
             return Ok(None);
         }
+    }
+    if config.snapshots.mode == Mode::InitialOnly {
+        tracing::info!(
+            source = config.name,
+            "all tables are in Kafka (snapshot.mode initial_only)"
+        );
+        return Ok(None);
     }
     let stream = stream(config, client, &progress)?;
     Ok(Some((stream, shapes, progress)))
@@ -165,12 +178,14 @@ fn prepare(config: &SourceConfig, control: &Control) -> Outcome<Prepared> {
     setup::prepare(control, &wanted)
 }
 
-/// Every table of the apps: not the system's, not ours, not single partitions, and only those with a primary key.
+/// Every table of the apps: not the system's, not ours, not single partitions; of those without a primary key only such
+/// as name their rows in another way, because of any other the apps' own UPDATE would fail once it is published.
 fn all_tables(control: &Control) -> Outcome<Vec<TableName>> {
     let sql = "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
                 WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND NOT c.relispartition
                   AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'syncline') AND n.nspname !~ '^pg_'
-                  AND EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary)
+                  AND (c.relreplident IN ('f', 'i')
+                       OR EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary))
                 ORDER BY 1, 2";
     let rows = control.rows(sql, &[], "listing the tables")?;
     Ok(rows
@@ -214,13 +229,14 @@ fn ensure_topics(config: &SourceConfig, tables: &[TableInfo]) -> Outcome<()> {
 }
 
 /// Tables that are not in Kafka yet, with their published columns.
-fn pending<'a>(prepared: &'a Prepared, progress: &Progress) -> Vec<Pending<'a>> {
+fn pending<'a>(config: &'a SourceConfig, prepared: &'a Prepared, progress: &Progress) -> Vec<Pending<'a>> {
     let tables = prepared.tables.iter().enumerate();
     tables
         .filter(|(_, info)| progress.table(&full_name(info)) != SnapshotState::Done)
         .map(|(number, info)| Pending {
             info,
             columns: published(info, &prepared.publication),
+            select: config.snapshots.overrides.get(&full_name(info)).map(String::as_str),
             number,
         })
         .collect()
@@ -263,6 +279,9 @@ impl Making<'_, '_> {
         drop_slot: bool,
     ) -> Outcome<(Progress, Option<Snapshot>)> {
         let mut progress = start::preparing(self.config, epoch, self.server);
+        if self.config.snapshots.mode == Mode::InitialOnly {
+            return self.without_slot(progress);
+        }
         self.outlet.commit(&progress)?;
         if drop_slot {
             tracing::warn!(slot = self.config.slot, "dropping the slot to make it anew");
@@ -280,8 +299,45 @@ impl Making<'_, '_> {
         Ok((progress, Some(snapshot)))
     }
 
+    /// A snapshot that no slot goes on from.
+    fn without_slot(&mut self, mut progress: Progress) -> Outcome<(Progress, Option<Snapshot>)> {
+        let snapshot = Snapshot::fresh(&self.config.dsn)?;
+        progress.consistent_point = Some(snapshot.lsn());
+        progress.position.lsn = snapshot.lsn();
+        self.tables
+            .iter()
+            .for_each(|table| progress.set_table(table, SnapshotState::NotStarted));
+        self.outlet.commit(&progress)?;
+        Ok((progress, Some(snapshot)))
+    }
+
+    /// Tables that are not to be read count as read, for whoever waits for them too: nothing more will come.
+    fn pass_over(&mut self, progress: &mut Progress) -> Outcome<()> {
+        let snapshots = &self.config.snapshots;
+        let position = progress.position;
+        for table in self.tables.iter().filter(|table| !snapshots.reads(table)) {
+            if progress.table(table) != SnapshotState::Done {
+                progress.set_table(table, SnapshotState::Done);
+                self.outlet.send_mark(&loaded(table, position))?;
+            }
+        }
+        if self.outlet.is_open() {
+            self.outlet.commit(progress)?;
+        }
+        Ok(())
+    }
+
     /// Goes on, with what a person decided and what is published now. Tables that progress does not know are new.
-    fn go_on(&mut self, mut progress: Progress, stored: Option<&Progress>) -> Outcome<Progress> {
+    fn go_on(&mut self, mut progress: Progress, stored: Option<&Progress>, reread: bool) -> Outcome<Progress> {
+        if reread {
+            tracing::info!(
+                source = self.config.name,
+                "all tables are read again (snapshot.mode always)"
+            );
+            self.tables
+                .iter()
+                .for_each(|table| progress.set_table(table, SnapshotState::NotStarted));
+        }
         let known = |name: &String, progress: &Progress| progress.tables.iter().any(|table| &table.table == name);
         let added: Vec<&String> = self.tables.iter().filter(|name| !known(name, &progress)).collect();
         if !added.is_empty() {

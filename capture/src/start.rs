@@ -10,6 +10,9 @@
 //! being prepared   make slot, read tables      ours from before the crash: drop it, make it again
 //! progress         SLOT_GONE (--resnapshot)    confirmed <= stored: go on; else SLOT_AHEAD
 //! ```
+//!
+//! `snapshot.mode` changes some of it: with no_data an unknown slot is adopted as it is, with when_needed adopted and the
+//! tables read, and a gap is answered as by --resnapshot; with initial_only there is no slot at all.
 
 use syncline_runtime::{Failure, Outcome};
 use syncline_schemas::position::{Lsn, Position};
@@ -18,6 +21,7 @@ use syncline_schemas::progress::{Progress, SnapshotState};
 use crate::config::{Repair, SourceConfig};
 use crate::postgres::client::SystemIdentity;
 use crate::postgres::setup::SlotState;
+use crate::snapshots::Mode;
 
 /// Where to begin.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,18 +63,59 @@ pub fn decide(
             drop_slot: server.slot.is_some(),
         });
     }
+    let mode = config.snapshots.mode;
     match (stored, server.slot) {
+        (stored, _) if mode == Mode::InitialOnly => initial_only(config, stored, server),
         (None, None) => Ok(Start::Anew {
             epoch: 1,
             drop_slot: false,
         }),
-        (None, Some(slot)) if repair.adopt_slot => adopt(config, server, slot, tables),
+        // What the slot has given up is not wanted (no_data), or is read again (when_needed).
+        (None, Some(slot)) if repair.adopt_slot || mode == Mode::NoData => adopt(config, server, slot, tables),
+        (None, Some(slot)) if mode == Mode::WhenNeeded => adopt(config, server, slot, &[]),
         (None, Some(slot)) => Err(unknown(config, slot)),
         (Some(stored), slot) if is_preparing(stored) => Ok(Start::Anew {
             epoch: stored.position.epoch,
             drop_slot: slot.is_some(),
         }),
-        (Some(stored), slot) => go_on(config, stored, server, slot, repair),
+        (Some(stored), slot) => match go_on(config, stored, server, slot, repair) {
+            Err(failure) if mode == Mode::WhenNeeded && is_a_gap(&failure) => {
+                tracing::warn!(
+                    code = failure.code,
+                    "all tables are read again (snapshot.mode when_needed): {failure}"
+                );
+                Ok(anew(stored, slot))
+            }
+            start => start,
+        },
+    }
+}
+
+/// The log no longer has what is missing in Kafka. Another cluster is something else: a wrong address, most likely.
+fn is_a_gap(failure: &Failure) -> bool {
+    ["SLOT_GONE", "SLOT_AHEAD"].contains(&failure.code)
+}
+
+fn anew(stored: &Progress, slot: Option<&SlotState>) -> Start {
+    Start::Anew {
+        epoch: stored.position.epoch + 1,
+        drop_slot: slot.is_some(),
+    }
+}
+
+/// No slot is made, because nobody would read it and it would fill the disk.
+fn initial_only(config: &SourceConfig, stored: Option<&Progress>, server: Server<'_>) -> Outcome<Start> {
+    match stored {
+        Some(stored) if !is_preparing(stored) => {
+            if stored.system_identifier != server.identity.system_identifier.to_string() {
+                return Err(another_system(config, stored, server.identity));
+            }
+            Ok(Start::Continue(stored.clone()))
+        }
+        stored => Ok(Start::Anew {
+            epoch: stored.map_or(1, |stored| stored.position.epoch),
+            drop_slot: false,
+        }),
     }
 }
 
@@ -205,202 +250,4 @@ fn another_history(config: &SourceConfig, stored: &Progress, identity: &SystemId
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-    use syncline_bus::BusConfig;
-    use syncline_schemas::pipeline::Delivery;
-
-    use crate::postgres::dsn::Dsn;
-
-    /// A configuration that is good enough for decisions.
-    pub(crate) fn config() -> SourceConfig {
-        SourceConfig {
-            name: "shop".to_owned(),
-            prefix: "shop".to_owned(),
-            dsn: Dsn::parse("host=localhost user=u dbname=d").unwrap(),
-            slot: "s".to_owned(),
-            publication: "p".to_owned(),
-            tables: None,
-            bus: BusConfig::new("localhost:9092", "test"),
-            registry: String::new(),
-            partitions: 1,
-            delivery: Delivery::ExactlyOnce,
-            form: crate::form::Form::default(),
-            snapshots: crate::snapshots::Snapshots::default(),
-            repair: Repair::default(),
-            command: "syncline-capture --pipeline acme.yaml --source shop".to_owned(),
-            until_current: false,
-        }
-    }
-
-    fn identity(system_identifier: u64, timeline: u32, lsn: u64) -> SystemIdentity {
-        SystemIdentity {
-            system_identifier,
-            timeline,
-            lsn: Lsn(lsn),
-            dbname: "d".to_owned(),
-        }
-    }
-
-    fn slot(confirmed: u64) -> SlotState {
-        SlotState {
-            name: "s".to_owned(),
-            plugin: Some("pgoutput".to_owned()),
-            database: Some("d".to_owned()),
-            active_pid: None,
-            restart_lsn: Some(Lsn(1)),
-            confirmed_flush: Some(Lsn(confirmed)),
-            wal_status: Some("reserved".to_owned()),
-            safe_wal_bytes: None,
-            retained_bytes: 0,
-            invalidation: None,
-        }
-    }
-
-    fn stored(lsn: u64) -> Progress {
-        let identity = identity(7, 1, 0);
-        let server = Server {
-            identity: &identity,
-            slot: None,
-            publication_hash: "h",
-        };
-        let mut progress = preparing(&config(), 3, server);
-        progress.position.lsn = Lsn(lsn);
-        progress.consistent_point = Some(Lsn(50));
-        progress
-    }
-
-    fn start(stored: Option<&Progress>, slot: Option<&SlotState>, repair: Repair) -> Outcome<Start> {
-        start_on(stored, slot, repair, &identity(7, 1, 1000))
-    }
-
-    fn start_on(
-        stored: Option<&Progress>,
-        slot: Option<&SlotState>,
-        repair: Repair,
-        identity: &SystemIdentity,
-    ) -> Outcome<Start> {
-        let server = Server {
-            identity,
-            slot,
-            publication_hash: "h",
-        };
-        decide(&config(), stored, server, repair, &["public.t".to_owned()])
-    }
-
-    const ADOPT: Repair = Repair {
-        adopt_slot: true,
-        resnapshot: false,
-    };
-    const ANEW: Repair = Repair {
-        adopt_slot: false,
-        resnapshot: true,
-    };
-
-    fn code(outcome: Outcome<Start>) -> &'static str {
-        outcome.unwrap_err().code
-    }
-
-    #[test]
-    fn the_table_of_the_module_holds() {
-        let none = Repair::default();
-        assert_eq!(
-            start(None, None, none).unwrap(),
-            Start::Anew {
-                epoch: 1,
-                drop_slot: false
-            }
-        );
-        assert_eq!(code(start(None, Some(&slot(10)), none)), "SLOT_UNKNOWN");
-        assert_eq!(code(start(Some(&stored(100)), None, none)), "SLOT_GONE");
-        assert_eq!(
-            start(Some(&stored(100)), Some(&slot(100)), none).unwrap(),
-            Start::Continue(stored(100))
-        );
-        assert_eq!(
-            start(Some(&stored(100)), Some(&slot(60)), none).unwrap(),
-            Start::Continue(stored(100))
-        );
-        let mut begun = stored(0);
-        begun.consistent_point = None;
-        assert_eq!(
-            start(Some(&begun), None, none).unwrap(),
-            Start::Anew {
-                epoch: 3,
-                drop_slot: false
-            }
-        );
-        assert_eq!(
-            start(Some(&begun), Some(&slot(10)), none).unwrap(),
-            Start::Anew {
-                epoch: 3,
-                drop_slot: true
-            }
-        );
-    }
-
-    #[test]
-    fn a_slot_that_is_ahead_is_refused_with_both_places_and_the_command() {
-        let failure = start(Some(&stored(0x100)), Some(&slot(0x101)), Repair::default()).unwrap_err();
-        assert_eq!(failure.code, "SLOT_AHEAD");
-        assert!(
-            failure.message.contains("0/101") && failure.message.contains("0/100"),
-            "{failure}"
-        );
-        assert!(
-            failure
-                .hint
-                .unwrap()
-                .contains("--pipeline acme.yaml --source shop --resnapshot")
-        );
-    }
-
-    #[test]
-    fn another_cluster_or_another_history_is_refused() {
-        let none = Repair::default();
-        let on = |identity| code(start_on(Some(&stored(100)), Some(&slot(100)), none, &identity));
-        assert_eq!(on(identity(8, 1, 1000)), "SYSTEM_CHANGED");
-        assert_eq!(on(identity(7, 2, 1000)), "SYSTEM_CHANGED");
-        assert_eq!(on(identity(7, 1, 99)), "SYSTEM_CHANGED");
-        let adopted = start_on(Some(&stored(100)), Some(&slot(100)), ADOPT, &identity(7, 2, 1000)).unwrap();
-        assert!(matches!(adopted, Start::Continue(progress) if progress.timeline == 2));
-        assert_eq!(
-            code(start_on(
-                Some(&stored(100)),
-                Some(&slot(1)),
-                ADOPT,
-                &identity(8, 1, 1000)
-            )),
-            "SYSTEM_CHANGED"
-        );
-    }
-
-    #[test]
-    fn a_person_may_decide_otherwise() {
-        assert_eq!(
-            start(Some(&stored(100)), None, ANEW).unwrap(),
-            Start::Anew {
-                epoch: 4,
-                drop_slot: false
-            }
-        );
-        assert_eq!(
-            start(None, Some(&slot(5)), ANEW).unwrap(),
-            Start::Anew {
-                epoch: 1,
-                drop_slot: true
-            }
-        );
-        let Start::Continue(adopted) = start(None, Some(&slot(5)), ADOPT).unwrap() else {
-            panic!("not adopted")
-        };
-        assert_eq!(
-            (adopted.position, adopted.table("public.t")),
-            (Position::new(1, Lsn(5), 0), SnapshotState::Done)
-        );
-        let Start::Continue(adopted) = start(Some(&stored(100)), Some(&slot(200)), ADOPT).unwrap() else {
-            panic!("not adopted")
-        };
-        assert_eq!(adopted.position, Position::new(3, Lsn(200), 0));
-    }
-}
+pub(crate) mod tests;

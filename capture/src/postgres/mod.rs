@@ -52,5 +52,8 @@ pub mod setup;
 /// Pure: the text format of COPY to rows.
 pub mod copy_text;
 
+/// Pure: what to read of a table, chunk by chunk, as SQL.
+pub mod extract;
+
 /// The rows that are there when capture begins.
 pub mod snapshot;

@@ -1,4 +1,4 @@
-//! The rows that are there when capture begins, in chunks of the primary key.
+//! The rows that are there when capture begins, in chunks.
 //!
 //! A snapshot is a REPEATABLE READ transaction. The first run uses the one that the slot exports: exactly what was
 //! committed before the slot's consistent point is in it, and the stream has the rest. After a crash that snapshot is
@@ -9,14 +9,12 @@
 //! the LSN was taken must have ended, or be known to be elsewhere than in its commit, before the snapshot is.
 //! What commits after the LSN and is in the snapshot all the same does no harm: the stream says it again, later.
 //!
-//! Chunks are cut by key: `WHERE (k1, k2) > (last) ORDER BY k1, k2 LIMIT n`. A row that moves across a border between
-//! two snapshots is in the stream too. A table without primary key is one chunk.
+//! What a chunk is, `extract` says.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 use syncline_runtime::failure::{Failure, Outcome};
 use syncline_schemas::position::Lsn;
 
@@ -24,8 +22,11 @@ use crate::postgres::catalog::TableInfo;
 use crate::postgres::control::{Control, CopyOut, read_lsn};
 use crate::postgres::copy_text::{CopyError, CopyText};
 use crate::postgres::dsn::Dsn;
+use crate::postgres::extract::{File, Pages};
 use crate::postgres::pgoutput::TupleCell;
-use crate::postgres::quote::{Ident, Literal, TableName};
+use crate::postgres::quote::Literal;
+
+pub use crate::postgres::extract::{ChunkBound, Extract};
 
 /// The most that [`Chunk::next_rows`] gives at once.
 const ROWS_MAX: usize = 1_000;
@@ -38,10 +39,6 @@ const COMMITS_POLL_MS: u64 = 20;
 /// A row of a snapshot: the cells of the columns asked for, in that order, in the same text form as the log's.
 /// A cell is [`TupleCell::Null`] or [`TupleCell::Text`], nothing else.
 pub type SnapshotRow = Vec<TupleCell>;
-
-/// Where a chunk ends: the key of its last row, as text, in the order of the key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ChunkBound(pub Vec<String>);
 
 /// A snapshot being read.
 pub struct Snapshot {
@@ -90,85 +87,47 @@ impl Snapshot {
         after: Option<&ChunkBound>,
         rows_max: u64,
     ) -> Outcome<Chunk<'_>> {
-        let selected = Selected::new(table, columns);
-        let statement = copy_statement(table, &selected.columns, after, rows_max)?;
+        self.extract(&Extract::all(table, columns), after, rows_max)
+    }
+
+    /// The same of what `extract` says.
+    pub fn extract(&self, extract: &Extract<'_>, after: Option<&ChunkBound>, rows_max: u64) -> Outcome<Chunk<'_>> {
+        let table = extract.table;
         let doing = format!("reading {}.{}", table.schema, table.table);
+        let pages = match extract.has_pages() && self.control.server_version() >= SCANS_PAGES {
+            true => Some(Pages::after(after, self.file(table, &doing)?)),
+            false => None,
+        };
+        let statement = extract.statement(after, pages, rows_max)?;
+        let (columns, key) = extract.selected();
         Ok(Chunk {
             copy: self.control.copy_out(&statement, &doing)?,
-            parser: CopyText::new(selected.columns.len()),
+            parser: CopyText::new(columns.len()),
             doing,
-            asked: columns.len(),
-            key: selected.key,
-            rows_max: if table.primary_key.is_empty() {
-                u64::MAX
-            } else {
-                rows_max
-            },
+            asked: extract.columns.len(),
+            key,
+            pages,
+            rows_max: if extract.key.is_empty() { u64::MAX } else { rows_max },
             rows: 0,
             last_key: None,
             over: false,
         })
     }
+
+    fn file(&self, table: &TableInfo, doing: &str) -> Outcome<File> {
+        let sql =
+            "SELECT pg_relation_filenode($1::oid), pg_relation_size($1::oid) / current_setting('block_size')::int8";
+        let row = self.control.one(sql, &[&table.oid], doing)?;
+        Ok(File {
+            number: row.get::<_, Option<u32>>(0).unwrap_or(0),
+            pages: row.get::<_, i64>(1).cast_unsigned(),
+        })
+    }
 }
 
+/// From this version on a range of pages is read without reading the whole table.
+const SCANS_PAGES: u32 = 140_000;
 const BEGIN: &str = "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY";
-
-/// The columns to select: those asked for, then those of the key that were not. And where the key stands.
-struct Selected<'a> {
-    columns: Vec<&'a str>,
-    key: Vec<usize>,
-}
-
-impl<'a> Selected<'a> {
-    fn new(table: &'a TableInfo, asked: &[&'a str]) -> Self {
-        let mut columns = asked.to_vec();
-        let mut place = |name: &'a str| match columns.iter().position(|column| *column == name) {
-            Some(place) => place,
-            None => {
-                columns.push(name);
-                columns.len() - 1
-            }
-        };
-        let key = table.primary_key.iter().map(|name| place(name)).collect();
-        Self { columns, key }
-    }
-}
-
-fn copy_statement(table: &TableInfo, columns: &[&str], after: Option<&ChunkBound>, rows_max: u64) -> Outcome<String> {
-    let list = |names: &[&str]| -> Outcome<String> {
-        let quoted = names.iter().map(|name| Ident::new(name).map(|name| name.to_string()));
-        Ok(quoted.collect::<Outcome<Vec<_>>>()?.join(", "))
-    };
-    // A table's rows, not those of tables that inherit from it: these are captured, if at all, under their own name.
-    let only = if table.partitioned { "" } else { "ONLY " };
-    let name = TableName::new(&table.schema, &table.table).quoted()?;
-    let mut query = format!("SELECT {} FROM {only}{name}", list(columns)?);
-    if !table.primary_key.is_empty() {
-        let key: Vec<&str> = table.primary_key.iter().map(String::as_str).collect();
-        let key = list(&key)?;
-        if let Some(after) = after {
-            query.push_str(&format!(" WHERE ({key}) > ({})", bound(table, after)?));
-        }
-        query.push_str(&format!(" ORDER BY {key} LIMIT {rows_max}"));
-    }
-    Ok(format!("COPY ({query}) TO STDOUT"))
-}
-
-/// The bound's values as literals. Their type is left open, so that the server reads each as its column's.
-fn bound(table: &TableInfo, after: &ChunkBound) -> Outcome<String> {
-    if after.0.len() != table.primary_key.len() {
-        let text = format!(
-            "the primary key of {}.{} has changed within its snapshot",
-            table.schema, table.table
-        );
-        return Err(Failure::definite("SNAPSHOT_KEY_CHANGED", text).hint("the table must be read anew (--resnapshot)"));
-    }
-    let literals = after
-        .0
-        .iter()
-        .map(|value| Literal::new(value).map(|literal| literal.to_string()));
-    Ok(literals.collect::<Outcome<Vec<_>>>()?.join(", "))
-}
 
 /// A chunk being read.
 pub struct Chunk<'a> {
@@ -177,6 +136,7 @@ pub struct Chunk<'a> {
     doing: String,
     asked: usize,
     key: Vec<usize>,
+    pages: Option<Pages>,
     rows_max: u64,
     rows: u64,
     last_key: Option<Vec<Bytes>>,
@@ -241,6 +201,9 @@ impl Chunk<'_> {
 
     /// How it ended. To be asked after [`Chunk::next_rows`] has given `None`.
     pub fn end(self) -> Outcome<ChunkEnd> {
+        if let Some(pages) = self.pages {
+            return Ok(pages.next().map_or(ChunkEnd::Last, ChunkEnd::More));
+        }
         if self.rows < self.rows_max || self.key.is_empty() {
             return Ok(ChunkEnd::Last);
         }
@@ -295,52 +258,4 @@ fn wait_for_commits(control: &Control, wait: Duration) -> Outcome<()> {
         thread::sleep(Duration::from_millis(COMMITS_POLL_MS));
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::postgres::pgoutput::ReplicaIdentity;
-
-    fn table(primary_key: &[&str]) -> TableInfo {
-        TableInfo {
-            oid: 1,
-            schema: "public".to_owned(),
-            table: "Odd \"Table\"".to_owned(),
-            columns: Vec::new(),
-            primary_key: primary_key.iter().map(|&name| name.to_owned()).collect(),
-            identity: ReplicaIdentity::Default,
-            identity_columns: Vec::new(),
-            partitioned: false,
-            partition: false,
-            rows_estimate: None,
-        }
-    }
-
-    #[test]
-    fn a_chunk_begins_after_the_last_key_whatever_the_key_holds() {
-        let table = table(&["b", "a"]);
-        let after = ChunkBound(vec!["O'Neil".to_owned(), "7".to_owned()]);
-        assert_eq!(
-            copy_statement(&table, &["a", "b"], Some(&after), 100).unwrap(),
-            r#"COPY (SELECT "a", "b" FROM ONLY "public"."Odd ""Table""" WHERE ("b", "a") > ('O''Neil', '7') ORDER BY "b", "a" LIMIT 100) TO STDOUT"#
-        );
-        assert!(copy_statement(&table, &["a"], Some(&ChunkBound(vec!["7".to_owned()])), 100).is_err());
-    }
-
-    #[test]
-    fn a_table_without_key_is_one_chunk() {
-        let statement = copy_statement(&table(&[]), &["a"], None, 100).unwrap();
-        assert_eq!(
-            statement,
-            r#"COPY (SELECT "a" FROM ONLY "public"."Odd ""Table""") TO STDOUT"#
-        );
-    }
-
-    #[test]
-    fn a_key_that_was_not_asked_for_is_read_all_the_same() {
-        let table = table(&["k2", "k1"]);
-        let selected = Selected::new(&table, &["a", "k1"]);
-        assert_eq!((selected.columns, selected.key), (vec!["a", "k1", "k2"], vec![2, 1]));
-    }
 }

@@ -209,6 +209,26 @@ fn a_snapshot_resumes_at_the_last_finished_chunk() {
 }
 
 #[test]
+fn a_table_without_key_is_read_by_its_pages_and_resumes_there() {
+    let database = Database::new("pages");
+    let sql = "CREATE TABLE t (n int, wide text); ALTER TABLE t REPLICA IDENTITY FULL; ALTER TABLE t ALTER wide SET STORAGE PLAIN;
+               INSERT INTO t SELECT n, repeat('x', 3500) FROM generate_series(1, 1500) n";
+    database.control().execute(sql, "creating").unwrap();
+    let prepared = database.prepare(&["t"]);
+    let snapshot = Snapshot::fresh(&database.dsn()).unwrap();
+    let (first, end) = chunk(&snapshot, &prepared.tables[0], &["n", "wide"], None, 10);
+    let ChunkEnd::More(bound) = end else {
+        panic!("750 pages are more than one chunk")
+    };
+    drop(snapshot);
+    let later = Snapshot::fresh(&database.dsn()).unwrap();
+    let (rest, end) = chunk(&later, &prepared.tables[0], &["n", "wide"], Some(&bound), 10);
+    assert_eq!(end, ChunkEnd::Last);
+    let read: BTreeSet<String> = first.iter().chain(&rest).filter_map(|row| text(&row[0])).collect();
+    assert_eq!((read.len(), first.len() + rest.len()), (1500, 1500));
+}
+
+#[test]
 fn settings_of_database_and_role_do_not_change_the_text_and_snapshot_equals_stream() {
     let database = Database::new("zoo");
     database.admin(&format!(
