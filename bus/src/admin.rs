@@ -198,11 +198,10 @@ impl Admin {
 
     fn create(&self, specs: &[&TopicSpec], brokers: usize) -> Outcome<()> {
         let configs: Vec<Vec<(String, String)>> = specs.iter().map(|spec| settings(spec, brokers)).collect();
-        let replication = if brokers < 3 { 1 } else { REPLICAS };
         let topics: Vec<NewTopic<'_>> = specs
             .iter()
             .zip(&configs)
-            .map(|(s, c)| new_topic(s, c, replication))
+            .map(|(s, c)| new_topic(s, c, brokers))
             .collect();
         let created = self.runtime.block_on(self.client.create_topics(&topics, &self.options));
         self.each(created, "create topic", Code::TopicAlreadyExists)
@@ -270,7 +269,7 @@ fn not_compacted(topic: &str, policy: &str) -> Failure {
     ))
 }
 
-fn settings(spec: &TopicSpec, brokers: usize) -> Vec<(String, String)> {
+pub(crate) fn settings(spec: &TopicSpec, brokers: usize) -> Vec<(String, String)> {
     let mut settings = BTreeMap::new();
     settings.insert(
         "max.message.bytes".to_owned(),
@@ -287,7 +286,8 @@ fn settings(spec: &TopicSpec, brokers: usize) -> Vec<(String, String)> {
     settings.into_iter().collect()
 }
 
-fn new_topic<'a>(spec: &'a TopicSpec, settings: &'a [(String, String)], replication: i32) -> NewTopic<'a> {
+pub(crate) fn new_topic<'a>(spec: &'a TopicSpec, settings: &'a [(String, String)], brokers: usize) -> NewTopic<'a> {
+    let replication = if brokers < 3 { 1 } else { REPLICAS };
     let topic = NewTopic::new(&spec.name, spec.partitions, TopicReplication::Fixed(replication));
     settings
         .iter()

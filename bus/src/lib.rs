@@ -23,6 +23,9 @@ pub mod reader;
 /// Topics: made, looked at, removed.
 pub mod admin;
 
+/// The cluster as this user finds it.
+pub mod survey;
+
 /// Schemas by id, and ids by schema.
 pub mod registry;
 

@@ -112,6 +112,40 @@ impl Registry {
         }
     }
 
+    /// What the registry asks of a new schema of this subject: `BACKWARD`, `NONE` and so on.
+    pub fn compatibility(&self, subject: &str) -> Outcome<String> {
+        let own = self.level(&format!("config/{subject}"))?;
+        let level = match own {
+            Some(level) => Some(level),
+            None => self.level("config")?,
+        };
+        level.ok_or_else(|| Failure::definite("REGISTRY_ANSWER", "the registry names no compatibility level"))
+    }
+
+    /// The crate has no request for this.
+    fn level(&self, path: &str) -> Outcome<Option<String>> {
+        let away = |error: reqwest::Error| {
+            Failure::transient("REGISTRY_UNAVAILABLE", "cannot ask for the compatibility level")
+                .source(error.without_url())
+        };
+        let url = format!("{}/{path}", self.url);
+        let asked = async {
+            let client = reqwest::Client::builder()
+                .timeout(Duration::from_millis(REQUEST_TIMEOUT_MS))
+                .build()?;
+            let answer = client.get(url).send().await?;
+            if answer.status() == reqwest::StatusCode::NOT_FOUND {
+                return Ok(None);
+            }
+            let level: HashMap<String, String> = answer.error_for_status()?.json().await?;
+            Ok(level.get("compatibilityLevel").or(level.get("compatibility")).cloned())
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime =
+            runtime.map_err(|error| Failure::transient("THREAD", "cannot wait for the registry").source(error))?;
+        runtime.block_on(asked).map_err(away)
+    }
+
     /// Makes a request until it is answered or time is up. Requests of several threads take turns: they are rare.
     fn ask<T>(&self, doing: &str, request: impl AsyncFn(&SrSettings) -> Result<T, SRCError>) -> Outcome<T> {
         if tokio::runtime::Handle::try_current().is_ok() {

@@ -180,7 +180,7 @@ fn prepare(config: &SourceConfig, control: &Control) -> Outcome<Prepared> {
 
 /// Every table of the apps: not the system's, not ours, not single partitions; of those without a primary key only such
 /// as name their rows in another way, because of any other the apps' own UPDATE would fail once it is published.
-fn all_tables(control: &Control) -> Outcome<Vec<TableName>> {
+pub fn all_tables(control: &Control) -> Outcome<Vec<TableName>> {
     let sql = "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
                 WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND NOT c.relispartition
                   AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'syncline') AND n.nspname !~ '^pg_'
