@@ -232,7 +232,10 @@ fn keyless(source: &Source) -> Vec<Finding> {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     findings.note(
         "NO_KEY",
-        format!("tables without a primary key or a replica identity are left out: {}", some(&names)),
+        format!(
+            "tables without a primary key or a replica identity are left out: {}",
+            some(&names)
+        ),
         "the file names no tables, so those that can be captured are: with a key each record says which row it is of",
         format!(
             "add a primary key, or name the tables: systems: {}: tables: [..]",
