@@ -1,14 +1,19 @@
 //! What one source is captured by: the pipeline file and the command line, brought together and checked.
 
-use syncline_bus::BusConfig;
-use syncline_runtime::process::ARGUMENTS_INVALID;
-use syncline_runtime::{CommonArgs, Failure, Outcome};
-use syncline_schemas::pipeline::{CapturedBy, Delivery, Pipeline, System};
+use std::path::{Path, PathBuf};
 
-use crate::form::{DEBEZIUM_VERSION, Emulated, Form, Operation};
+use syncline_bus::BusConfig;
+use syncline_runtime::process::{ARGUMENTS_INVALID, PIPELINE_INVALID};
+use syncline_runtime::{Failure, Outcome, ProcessArgs};
+use syncline_schemas::pipeline::{self, CapturedBy, Delivery, Pipeline, Problem, System};
+
+use crate::debezium::connector::{self, Beside};
+
+use crate::form::{DEBEZIUM_VERSION, Form, Operation};
 use crate::postgres::dsn::Dsn;
 use crate::postgres::quote::TableName;
 use crate::snapshots::Snapshots;
+use crate::takeover::Offsets;
 
 /// The command line of `syncline-capture`.
 #[derive(Clone, Debug, clap::Parser)]
@@ -18,9 +23,23 @@ use crate::snapshots::Snapshots;
     about = "Committed changes of PostgreSQL databases, to Kafka"
 )]
 pub struct Args {
+    /// The pipeline file
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "SYNCLINE_PIPELINE",
+        required_unless_present = "debezium"
+    )]
+    pub pipeline: Option<PathBuf>,
+    /// Instead of a pipeline file: the configuration of a Debezium connector, JSON or .properties
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["pipeline", "source"])]
+    pub debezium: Option<PathBuf>,
+    /// What goes with the connector.
+    #[command(flatten)]
+    pub beside: BesideArgs,
     /// What every program can be told.
     #[command(flatten)]
-    pub common: CommonArgs,
+    pub process: ProcessArgs,
     /// Capture only this source of the pipeline file
     #[arg(long, value_name = "NAME")]
     pub source: Option<String>,
@@ -38,6 +57,23 @@ pub struct Args {
     pub truncates: bool,
 }
 
+/// What goes with `--debezium`.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct BesideArgs {
+    /// With --debezium: the properties of the Connect worker that ran the connector
+    #[arg(long, value_name = "FILE", requires = "debezium")]
+    pub worker: Option<PathBuf>,
+    /// With --debezium: the brokers, if neither file names them or others are meant
+    #[arg(long, value_name = "HOST:PORT", requires = "debezium")]
+    pub bootstrap: Option<String>,
+    /// With --debezium: the schema registry, if neither file names it or another is meant
+    #[arg(long, value_name = "URL", requires = "debezium")]
+    pub registry: Option<String>,
+    /// With --debezium: the connector's offsets, as GET /connectors/NAME/offsets gave them
+    #[arg(long, value_name = "FILE", requires = "debezium")]
+    pub offsets: Option<PathBuf>,
+}
+
 /// What a person has decided about the slot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Repair {
@@ -45,6 +81,18 @@ pub struct Repair {
     pub adopt_slot: bool,
     /// Make it anew.
     pub resnapshot: bool,
+}
+
+/// What becomes of the publication: `publication.autocreate.mode`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PublicationMode {
+    /// It is made for the captured tables, and given those that it lacks.
+    #[default]
+    Filtered,
+    /// It is made for all tables, if there is none.
+    AllTables,
+    /// It has to be there, and is left as it is.
+    Disabled,
 }
 
 /// One source and everything that capturing it needs.
@@ -62,6 +110,8 @@ pub struct SourceConfig {
     pub publication: String,
     /// The tables to capture; none: every table of the database.
     pub tables: Option<Vec<TableName>>,
+    /// What becomes of the publication.
+    pub publication_mode: PublicationMode,
     /// What records look like.
     pub form: Form,
     /// When and how the rows that are there are read, signals and notifications.
@@ -80,13 +130,101 @@ pub struct SourceConfig {
     pub command: String,
     /// Work off what is there, then end.
     pub until_current: bool,
+    /// Name of the Debezium connector whose place this takes.
+    pub connector: Option<String>,
+    /// Where that connector's offsets are.
+    pub offsets: Option<Offsets>,
 }
 
 impl SourceConfig {
+    /// A source with every setting as it is where nobody says otherwise; to be filled in.
+    pub fn new(name: &str, dsn: Dsn) -> Self {
+        Self {
+            name: name.to_owned(),
+            prefix: name.to_owned(),
+            dsn,
+            slot: String::new(),
+            publication: String::new(),
+            tables: None,
+            publication_mode: PublicationMode::default(),
+            form: Form::default(),
+            snapshots: Snapshots::default(),
+            bus: BusConfig::default(),
+            registry: String::new(),
+            partitions: 1,
+            delivery: Delivery::ExactlyOnce,
+            repair: Repair::default(),
+            command: String::new(),
+            until_current: false,
+            connector: None,
+            offsets: None,
+        }
+    }
+
     /// The id under which the transactions of this source are written: one writer at a time.
     pub fn transactional_id(&self) -> String {
         format!("syncline-capture-{}-{}", self.prefix, self.slot)
     }
+}
+
+/// The sources that this process captures.
+pub fn load(args: &Args) -> Outcome<Vec<SourceConfig>> {
+    let env = |name: &str| std::env::var(name).ok();
+    match (&args.debezium, &args.pipeline) {
+        (Some(file), _) => connector_source(file, args, &env).map(|source| vec![source]),
+        (None, Some(file)) => {
+            let pipeline = pipeline::load(file, &env).map_err(|problems| invalid(&problems))?;
+            sources(&pipeline, args)
+        }
+        (None, None) => Err(Failure::definite(
+            ARGUMENTS_INVALID,
+            "no --pipeline FILE and no --debezium FILE",
+        )),
+    }
+}
+
+fn invalid(problems: &[Problem]) -> Failure {
+    let all: Vec<String> = problems.iter().map(Problem::to_string).collect();
+    Failure::definite(PIPELINE_INVALID, all.join("\n\n"))
+}
+
+/// The source that a Debezium connector's configuration means.
+fn connector_source(file: &Path, args: &Args, env: &dyn Fn(&str) -> Option<String>) -> Outcome<SourceConfig> {
+    let BesideArgs {
+        worker,
+        bootstrap,
+        registry,
+        offsets,
+    } = args.beside.clone();
+    let beside = Beside {
+        worker,
+        bootstrap,
+        registry,
+        offsets,
+    };
+    let loaded = connector::load(file, &beside, env);
+    let loaded = loaded.map_err(|told| Failure::definite(PIPELINE_INVALID, told.join("\n")))?;
+    for (name, why) in &loaded.meaningless {
+        tracing::info!(property = name, "has no effect here: {why}");
+    }
+    let mut source = loaded.source;
+    source.command = format!("syncline-capture --debezium {}", file.display());
+    told_by_arguments(&mut source, args);
+    Ok(source)
+}
+
+/// What the command line says, whatever the source is configured by.
+fn told_by_arguments(source: &mut SourceConfig, args: &Args) {
+    source.form.emulated.version.clone_from(&args.debezium_version);
+    if args.truncates {
+        source.form.skipped.remove(&Operation::Truncate);
+    }
+    source.bus.client_id = format!("syncline-capture-{}-{}", source.name, args.process.instance);
+    source.until_current = args.process.until_current;
+    source.repair = Repair {
+        adopt_slot: args.adopt_slot,
+        resnapshot: args.resnapshot,
+    };
 }
 
 /// The sources of the pipeline that this process captures.
@@ -124,54 +262,31 @@ fn nothing_to_capture(pipeline: &Pipeline, args: &Args) -> Failure {
 
 fn source(pipeline: &Pipeline, system: &System, args: &Args) -> Outcome<SourceConfig> {
     let dsn = system.postgres.as_ref().map_or("", |dsn| dsn.expose());
-    let tables: Vec<TableName> = pipeline
-        .captured_tables(&system.name)
-        .iter()
-        .map(|name| table_name(name))
-        .collect();
-    let all = tables.is_empty();
-    let common = &args.common;
-    Ok(SourceConfig {
-        name: system.name.clone(),
+    let tables = pipeline.captured_tables(&system.name);
+    let tables: Vec<TableName> = tables.iter().map(|name| table_name(name)).collect();
+    let file = args.pipeline.as_deref().unwrap_or(Path::new(""));
+    let mut source = SourceConfig {
         prefix: system.topic_prefix.clone(),
-        dsn: Dsn::parse(dsn)?,
         slot: system.slot.clone(),
         publication: system.publication.clone(),
-        tables: (!all).then_some(tables),
-        form: form(pipeline, system, args),
-        snapshots: Snapshots::default(),
-        bus: BusConfig {
-            bootstrap: pipeline.kafka.clone(),
-            properties: pipeline.kafka_properties.clone(),
-            client_id: format!("syncline-capture-{}-{}", system.name, common.instance),
-        },
+        tables: Some(tables).filter(|tables| !tables.is_empty()),
         registry: pipeline.registry.clone(),
         partitions: pipeline.partitions,
         delivery: pipeline.delivery,
-        repair: Repair {
-            adopt_slot: args.adopt_slot,
-            resnapshot: args.resnapshot,
-        },
         command: format!(
             "syncline-capture --pipeline {} --source {}",
-            common.pipeline.display(),
+            file.display(),
             system.name
         ),
-        until_current: common.until_current,
-    })
-}
-
-fn form(pipeline: &Pipeline, system: &System, args: &Args) -> Form {
-    let mut form = Form {
-        emulated: Emulated {
-            version: args.debezium_version.clone(),
-        },
-        ..Form::default()
+        ..SourceConfig::new(&system.name, Dsn::parse(dsn)?)
     };
-    if args.truncates || is_replicated(pipeline, system) {
-        form.skipped.remove(&Operation::Truncate);
+    source.bus.bootstrap.clone_from(&pipeline.kafka);
+    source.bus.properties.clone_from(&pipeline.kafka_properties);
+    told_by_arguments(&mut source, args);
+    if is_replicated(pipeline, system) {
+        source.form.skipped.remove(&Operation::Truncate);
     }
-    form
+    Ok(source)
 }
 
 /// `schema.table`; a schema has no point in it, a table may.

@@ -82,6 +82,12 @@ pub mod stage;
 /// What one source is captured by.
 pub mod config;
 
+/// Debezium's configuration, as it is.
+pub mod debezium;
+
+/// A Debezium connector's offsets, and where ours begin after them.
+pub mod takeover;
+
 /// Capture's metrics.
 mod metrics;
 

@@ -34,7 +34,7 @@ pub mod failpoint;
 
 pub use failure::{Class, Failure, Outcome};
 pub use health::Health;
-pub use process::{CommonArgs, Process};
+pub use process::{CommonArgs, Process, ProcessArgs};
 pub use progress::Progress;
 pub use retry::{Backoff, RetryPolicy, supervise};
 pub use shutdown::Shutdown;

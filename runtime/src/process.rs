@@ -23,13 +23,21 @@ pub const ARGUMENTS_INVALID: &str = "ARGUMENTS_INVALID";
 const DRAIN_MS_MAX: u64 = 9_000;
 const JOIN_POLL_MS: u64 = 50;
 
-/// What every program of Syncline can be told.
+/// What a program that works for a pipeline file can be told.
 #[derive(clap::Args, Clone, Debug)]
 pub struct CommonArgs {
     /// The pipeline file
     #[arg(long, value_name = "FILE", env = "SYNCLINE_PIPELINE")]
     pub pipeline: PathBuf,
-    /// Check the pipeline file and what it names, then exit
+    /// What every program can be told.
+    #[command(flatten)]
+    pub process: ProcessArgs,
+}
+
+/// What every program of Syncline can be told.
+#[derive(clap::Args, Clone, Debug)]
+pub struct ProcessArgs {
+    /// Check the settings and what they name, then exit
     #[arg(long)]
     pub check: bool,
     /// Work off what is there at start, then exit
@@ -49,7 +57,7 @@ pub struct CommonArgs {
 /// A process that has started.
 pub struct Process {
     /// What it was told.
-    pub args: CommonArgs,
+    pub args: ProcessArgs,
     /// The wish to stop.
     pub shutdown: Shutdown,
     /// What `/readyz` answers.
@@ -60,7 +68,7 @@ pub struct Process {
 }
 
 /// Starts telemetry, signals and, if asked for, the http server.
-pub fn start(name: &'static str, args: &CommonArgs) -> Outcome<Process> {
+pub fn start(name: &'static str, args: &ProcessArgs) -> Outcome<Process> {
     let telemetry = telemetry::init(name)?;
     failpoint::validate()?;
     // Two providers in one program would make rustls panic at the first connection; an Err means it is installed.
@@ -209,8 +217,9 @@ mod tests {
         let cli = Cli::try_parse_from(["x", "--pipeline", "acme.yaml", "--until-current"])
             .ok()
             .unwrap();
-        assert_eq!(cli.common.instance, "0");
-        assert!(cli.common.until_current && !cli.common.check);
+        let process = cli.common.process;
+        assert_eq!(process.instance, "0");
+        assert!(process.until_current && !process.check);
     }
 
     #[test]

@@ -33,10 +33,10 @@ fn main() -> ExitCode {
 fn work(cli: &Cli) -> Outcome<()> {
     let pipeline = run::load(&cli.common.pipeline)?;
     let target = cli.target.as_deref();
-    if cli.common.check {
+    if cli.common.process.check {
         return run::check(&pipeline, target);
     }
-    let process = process::start("syncline-sink", &cli.common)?;
+    let process = process::start("syncline-sink", &cli.common.process)?;
     match cli.command {
         Some(Verb::ReplayParked) => run::replay_parked(&process, &pipeline, target),
         None => process::spawn_all(run::parts(&process, &pipeline, target)?, &process.shutdown),

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use syncline_bus::{OutRecord, PartitionReader, Producer, admin, murmur2_partition};
-use syncline_runtime::{CommonArgs, Failure, Outcome};
+use syncline_runtime::{CommonArgs, Failure, Outcome, ProcessArgs};
 use syncline_schemas::canonical::Canonical;
 use syncline_schemas::codec::{CanonicalCodec, Wire};
 use syncline_schemas::decision::Decision;
@@ -52,11 +52,13 @@ impl DecideArgs {
     pub fn common(&self) -> CommonArgs {
         CommonArgs {
             pipeline: self.pipeline.clone(),
-            check: false,
-            until_current: false,
-            listen: None,
-            instance: "decide".to_owned(),
-            state_dir: None,
+            process: ProcessArgs {
+                check: false,
+                until_current: false,
+                listen: None,
+                instance: "decide".to_owned(),
+                state_dir: None,
+            },
         }
     }
 }

@@ -43,10 +43,10 @@ fn run(cli: Cli) -> Outcome<()> {
         (None, None) => return Err(Failure::definite(process::ARGUMENTS_INVALID, "no --pipeline FILE")),
     };
     let pipeline = load::load(&args.pipeline)?;
-    if args.check {
+    if args.process.check {
         return Ok(());
     }
-    let process = process::start("syncline-transform", &args)?;
+    let process = process::start("syncline-transform", &args.process)?;
     let context = Context::new(&process, pipeline);
     match decide {
         Some(decide) => decide::run(&context, &decide),

@@ -133,7 +133,26 @@ impl Dsn {
         })
     }
 
-    fn from_words(mut words: Words) -> Result<Self, String> {
+    /// No server at all: to be replaced before anything is connected.
+    pub fn nowhere() -> Self {
+        Self {
+            hosts: Vec::new(),
+            user: String::new(),
+            password: None,
+            dbname: String::new(),
+            sslmode: SslMode::Prefer,
+            sslrootcert: None,
+            sslcert: None,
+            sslkey: None,
+            channel_binding: Binding::Prefer,
+            options: None,
+            application_name: None,
+            connect_timeout: Duration::from_secs(CONNECT_TIMEOUT_S),
+        }
+    }
+
+    /// The same from libpq's words. Errors repeat no value that may be a secret.
+    pub fn from_words(mut words: Words) -> Result<Self, String> {
         let user = words.remove("user").ok_or("no user is named")?;
         let dsn = Self {
             hosts: hosts(&mut words)?,
@@ -163,7 +182,8 @@ impl Dsn {
     }
 }
 
-type Words = BTreeMap<String, String>;
+/// libpq's words and their values.
+pub type Words = BTreeMap<String, String>;
 
 fn sslmode(word: &str) -> Result<SslMode, String> {
     Ok(match word {

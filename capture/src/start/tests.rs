@@ -1,27 +1,14 @@
 use super::*;
-use syncline_bus::BusConfig;
-use syncline_schemas::pipeline::Delivery;
 
 use crate::postgres::dsn::Dsn;
 
 /// A configuration that is good enough for decisions.
 pub(crate) fn config() -> SourceConfig {
     SourceConfig {
-        name: "shop".to_owned(),
-        prefix: "shop".to_owned(),
-        dsn: Dsn::parse("host=localhost user=u dbname=d").unwrap(),
         slot: "s".to_owned(),
         publication: "p".to_owned(),
-        tables: None,
-        bus: BusConfig::new("localhost:9092", "test"),
-        registry: String::new(),
-        partitions: 1,
-        delivery: Delivery::ExactlyOnce,
-        form: crate::form::Form::default(),
-        snapshots: crate::snapshots::Snapshots::default(),
-        repair: Repair::default(),
         command: "syncline-capture --pipeline acme.yaml --source shop".to_owned(),
-        until_current: false,
+        ..SourceConfig::new("shop", Dsn::parse("host=localhost user=u dbname=d").unwrap())
     }
 }
 

@@ -1,0 +1,103 @@
+//! The properties that say what records look like and which rows become records.
+
+use super::super::set;
+use super::{Row, honoured, meaningless, not_yet, refused};
+
+const OTHER_SCHEMA: &str =
+    "it changes the schemas, and what it adds is not written here; remove it if no consumer reads it";
+
+pub(super) const ROWS: &[Row] = &[
+    // values
+    not_yet("decimal.handling.mode", "precise", set::decimals),
+    not_yet("time.precision.mode", "adaptive", set::times),
+    not_yet("interval.handling.mode", "numeric", set::intervals),
+    not_yet("hstore.handling.mode", "json", set::hstores),
+    not_yet("binary.handling.mode", "bytes", set::binaries),
+    not_yet("money.fraction.digits", "2", set::money_fraction_digits),
+    not_yet(
+        "unavailable.value.placeholder",
+        "__debezium_unavailable_value",
+        set::unavailable,
+    ),
+    not_yet("include.unknown.datatypes", "false", set::unknown_types),
+    honoured("schema.name.adjustment.mode", set::schema_names),
+    honoured("field.name.adjustment.mode", set::field_names),
+    refused(
+        "converters",
+        "",
+        "custom converters are Java classes and cannot be run here; map the columns where they are read, or in a view or generated column of the source",
+    ),
+    refused(
+        "post.processors",
+        "",
+        "post-processors are Java classes and cannot be run here; for columns that are not in the log: ALTER TABLE .. REPLICA IDENTITY FULL, or read the placeholder",
+    ),
+    refused("column.propagate.source.type", "", OTHER_SCHEMA),
+    refused("datatype.propagate.source.type", "", OTHER_SCHEMA),
+    refused("include.schema.comments", "false", OTHER_SCHEMA),
+    refused(
+        "sourceinfo.struct.maker",
+        "io.debezium.connector.postgresql.PostgresSourceInfoStructMaker",
+        "`source` has one form here, that of Debezium's own class; remove it",
+    ),
+    meaningless(
+        "event.converting.failure.handling.mode",
+        "a value that cannot be converted is never dropped",
+    ),
+    // which rows and columns
+    not_yet("table.include.list", "", set::nothing),
+    not_yet("table.exclude.list", "", set::nothing),
+    not_yet("schema.include.list", "", set::nothing),
+    not_yet("schema.exclude.list", "", set::nothing),
+    not_yet("column.include.list", "", set::nothing),
+    not_yet("column.exclude.list", "", set::nothing),
+    not_yet("column.mask.hash.v2.*.with.salt.*", "", set::nothing),
+    not_yet("column.mask.hash.*.with.salt.*", "", set::nothing),
+    not_yet("column.mask.with.*.chars", "", set::nothing),
+    not_yet("column.truncate.to.*.chars", "", set::nothing),
+    not_yet("message.key.columns", "", set::nothing),
+    not_yet("skipped.operations", "t", set::skipped_operations),
+    not_yet("skip.messages.without.change", "false", set::nothing),
+    not_yet("tombstones.on.delete", "true", set::tombstones),
+    not_yet("message.prefix.include.list", "", set::nothing),
+    not_yet("message.prefix.exclude.list", "", set::nothing),
+    refused(
+        "table.ignore.builtin",
+        "true",
+        "the system's own tables are not in the log; remove it",
+    ),
+    // topics and what stands beside rows
+    not_yet("topic.delimiter", ".", set::topic_delimiter),
+    refused(
+        "topic.naming.strategy",
+        "io.debezium.schema.SchemaTopicNamingStrategy",
+        "topics are named by Debezium's default strategy; remove it, or rename the topics where they are read",
+    ),
+    meaningless("topic.cache.size", "names of topics are kept with their tables"),
+    not_yet("extended.headers.enabled", "true", set::extended_headers),
+    not_yet("provide.transaction.metadata", "false", set::nothing),
+    not_yet("topic.transaction", "transaction", set::nothing),
+    refused(
+        "transaction.metadata.factory",
+        "io.debezium.pipeline.txmetadata.DefaultTransactionMetadataFactory",
+        "it is a Java class and cannot be run here; remove it",
+    ),
+    not_yet("heartbeat.interval.ms", "0", set::nothing),
+    not_yet("heartbeat.action.query", "", set::nothing),
+    not_yet("topic.heartbeat.prefix", "__debezium-heartbeat", set::nothing),
+    not_yet("heartbeat.topics.prefix", "__debezium-heartbeat", set::nothing),
+    not_yet("topic.heartbeat.name", "", set::nothing),
+    not_yet("notification.enabled.channels", "", set::nothing),
+    not_yet("notification.sink.topic.name", "", set::nothing),
+    refused(
+        "xmin.fetch.interval.ms",
+        "0",
+        "`source.xmin` is always null here; remove it if no consumer reads that field",
+    ),
+    meaningless(
+        "include.schema.changes",
+        "the PostgreSQL connector writes no schema changes",
+    ),
+    meaningless("custom.metric.tags", "metrics have the labels that the README lists"),
+    meaningless("custom.sanitize.pattern", "no value of a property is ever logged"),
+];
