@@ -21,6 +21,16 @@ pub fn bytes(value: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(value);
 }
 
+/// The bytes of the `string` or `bytes` at the beginning of `written`.
+pub fn bytes_at(written: &[u8]) -> Option<&[u8]> {
+    let size = written.iter().position(|byte| byte & 0x80 == 0)?;
+    let zigzag = written[..=size]
+        .iter()
+        .rev()
+        .fold(0usize, |length, byte| length << 7 | usize::from(byte & 0x7F));
+    written.get(size + 1..size + 1 + (zigzag >> 1))
+}
+
 /// Appends the bytes that `write` makes as one `bytes` or `string`.
 pub fn sized<E>(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<(), E> {
     let start = out.len();
@@ -67,6 +77,18 @@ pub fn optional_text(value: Option<&str>, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_are_found_again() {
+        for length in [0, 1, 63, 64, 8191, 8192, 70_000] {
+            let value = vec![7; length];
+            let mut out = Vec::new();
+            bytes(&value, &mut out);
+            out.push(1);
+            assert_eq!(bytes_at(&out), Some(value.as_slice()), "{length}");
+        }
+        assert_eq!((bytes_at(&[]), bytes_at(&[4, 1])), (None, None));
+    }
 
     #[test]
     fn integers_are_zigzag() {

@@ -7,9 +7,12 @@
 use std::ops::Range;
 
 use crate::avro;
+use crate::avro_schema;
 use crate::encode::{self, Written};
+use crate::form::Fidelity;
+use crate::mask::Mask;
 use crate::postgres::pgoutput::TupleCell;
-use crate::table::Table;
+use crate::table::{Column, Table};
 use crate::text::Unfit;
 
 /// The connector that we stand in for, as the source block names it.
@@ -149,17 +152,30 @@ pub fn key(
     let start = out.len();
     frame(id, out);
     for &index in &table.key {
-        let cell = present(table, &row[index], other, index);
-        match written(table, index, cell, out)? {
-            Some(Written::Value) if !matches!(cell, TupleCell::Unchanged) => (),
-            _ => {
-                return Err(Misfit::KeyAbsent {
-                    column: table.columns[index].name.clone(),
-                });
-            }
-        }
+        key_column(table, index, present(table, &row[index], other, index), out)?;
     }
     Ok(Some(start..out.len()))
+}
+
+/// Appends one column of the key. A primary key is NOT NULL; a key that somebody chose may hold NULL.
+fn key_column(table: &Table, index: usize, cell: &TupleCell, out: &mut Vec<u8>) -> Result<(), Misfit> {
+    let column = &table.columns[index];
+    let start = out.len();
+    out.extend(column.value_branch());
+    if !matches!(cell, TupleCell::Unchanged) && written(table, index, cell, out)? == Some(Written::Value) {
+        return Ok(());
+    }
+    out.truncate(start);
+    match column.null_branch() {
+        Some(null) if matches!(cell, TupleCell::Null) => out.push(null),
+        _ if table.fidelity == Fidelity::Debezium => out.extend_from_slice(table.fill(index)),
+        _ => {
+            return Err(Misfit::KeyAbsent {
+                column: column.name.clone(),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Appends the envelope; the indices of columns that could not say that they are unknown are pushed to `unsaid`.
@@ -193,7 +209,7 @@ fn check_shape(table: &Table, row: &[TupleCell]) -> Result<(), Misfit> {
 fn present<'a>(table: &Table, cell: &'a TupleCell, other: Other<'a>, index: usize) -> &'a TupleCell {
     let elsewhere = match other {
         Other::Full(other) => other.get(index),
-        Other::Key(other) if table.key.contains(&index) => other.get(index),
+        Other::Key(other) if table.identified.contains(&index) => other.get(index),
         Other::Key(_) | Other::None => None,
     };
     match (cell, elsewhere) {
@@ -203,25 +219,21 @@ fn present<'a>(table: &Table, cell: &'a TupleCell, other: Other<'a>, index: usiz
 }
 
 fn image(table: &Table, image: Image<'_>, out: &mut Vec<u8>, unsaid: &mut Vec<usize>) -> Result<(), Misfit> {
-    match image {
-        Image::None => out.push(avro::FIRST),
-        Image::Row(row, other) => {
-            check_shape(table, row)?;
-            out.push(avro::SECOND);
-            for (index, cell) in row.iter().enumerate() {
-                column(table, index, present(table, cell, other, index), out, unsaid)?;
-            }
-        }
-        Image::Key(row) => {
-            check_shape(table, row)?;
-            out.push(avro::SECOND);
-            for (index, cell) in row.iter().enumerate() {
-                if table.key.contains(&index) {
-                    column(table, index, cell, out, unsaid)?;
-                } else {
-                    out.extend_from_slice(table.fill(index));
-                }
-            }
+    let (Image::Row(row, _) | Image::Key(row)) = image else {
+        out.push(avro::FIRST);
+        return Ok(());
+    };
+    check_shape(table, row)?;
+    out.push(avro::SECOND);
+    let shown = row
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| !table.columns[*index].hidden);
+    for (index, cell) in shown {
+        match image {
+            Image::Row(_, other) => column(table, index, present(table, cell, other, index), out, unsaid)?,
+            Image::Key(_) if table.identified.contains(&index) => column(table, index, cell, out, unsaid)?,
+            _ => out.extend_from_slice(table.fill(index)),
         }
     }
     Ok(())
@@ -238,7 +250,14 @@ fn column(
     let column = &table.columns[index];
     let start = out.len();
     out.extend(column.value_branch());
-    if written(table, index, cell, out)? == Some(Written::Value) {
+    let value_start = out.len();
+    let written = written(table, index, cell, out)? == Some(Written::Value);
+    if let Some(mask) = &column.mask {
+        out.truncate(if written { out.len() } else { value_start });
+        if masked(table, column, mask, cell, value_start, out) {
+            return Ok(());
+        }
+    } else if written {
         return Ok(());
     }
     out.truncate(start);
@@ -257,6 +276,23 @@ fn column(
         }
     }
     Ok(())
+}
+
+/// Puts what the mask makes of a value in the place of the value at `start`; false if that is nothing.
+fn masked(table: &Table, column: &Column, mask: &Mask, cell: &TupleCell, start: usize, out: &mut Vec<u8>) -> bool {
+    let written = out.len() > start;
+    // The placeholder of a value that the log does not hold is none of the value, and readers must know it again.
+    let placeholder = written && matches!(cell, TupleCell::Unchanged) && !matches!(mask, Mask::Stars(_));
+    if placeholder && table.fidelity == Fidelity::Exact {
+        return written;
+    }
+    let value = avro::bytes_at(&out[start..]).filter(|_| written);
+    let Some(masked) = avro_schema::masked(&column.kind, mask, value, column.length_max) else {
+        return false;
+    };
+    out.truncate(start);
+    avro::bytes(&masked, out);
+    true
 }
 
 /// Appends the bare value; `None` if the cell is NULL.

@@ -348,6 +348,12 @@ fn odd_names() {
         crate::table::relation_of(&info, &["id".to_owned()]).columns.remove(0),
     );
     let topic = syncline_schemas::topic::capture("defaults", "public", "Odd Table");
-    let table = Table::new(&relation, Some(&info), topic, crate::table::Limits::default());
+    let table = Table::new(
+        &relation,
+        Some(&info),
+        topic,
+        &crate::form::Form::default(),
+        crate::table::Limits::default(),
+    );
     check(&table, golden!("Odd_Table-key.v1"), golden!("Odd_Table-value.v1"));
 }

@@ -79,7 +79,7 @@ impl<'a> Shapes<'a> {
     fn registered(&mut self, relation: &Relation, info: Option<&TableInfo>) -> Outcome<Arc<Registered>> {
         let topic = topic::capture(&self.config.prefix, &relation.schema, &relation.table);
         self.ensure(&topic)?;
-        let mut table = Table::new(relation, info, topic.clone(), Limits::default());
+        let mut table = Table::new(relation, info, topic.clone(), &self.config.form, Limits::default());
         if self.known.get(&relation.oid).is_some_and(|known| known.table == table) {
             return Ok(self.known[&relation.oid].clone());
         }
@@ -94,6 +94,7 @@ impl<'a> Shapes<'a> {
                     relation,
                     info,
                     topic,
+                    &self.config.form,
                     Limits {
                         no_object_defaults: true,
                     },

@@ -8,6 +8,8 @@ use crate::avro;
 use crate::avro_schema;
 use crate::default;
 use crate::encode::{self, Written};
+use crate::form::{Fidelity, Form};
+use crate::mask::Mask;
 use crate::postgres::catalog::{ColumnInfo, TableInfo, TypeInfo, TypeKind};
 use crate::postgres::pgoutput::{self, Relation, ReplicaIdentity};
 use crate::types::Kind;
@@ -25,6 +27,14 @@ pub struct Column {
     pub nullable: bool,
     /// The default that the schema carries, in the type's text form.
     pub default: Option<String>,
+    /// Left out of before and after. (A column of the key stays in the key.)
+    pub hidden: bool,
+    /// What is done to its values in before and after.
+    pub mask: Option<Mask>,
+    /// The parameter by which the schema tells of that.
+    pub parameter: Option<(&'static str, String)>,
+    /// The characters that its type holds, if there is a bound.
+    pub length_max: Option<usize>,
 }
 
 impl Column {
@@ -62,6 +72,10 @@ pub struct Table {
     pub columns: Vec<Column>,
     /// The columns of the key, as indices, in the order of the key. Empty: the table has none.
     pub key: Vec<usize>,
+    /// The columns that the log has of an old row, as indices, where it has not the whole row.
+    pub identified: Vec<usize>,
+    /// What to do where Debezium loses something: of a key that the log does not have it makes one of zeros.
+    pub fidelity: Fidelity,
     /// Text of the schema of its keys, if it has any.
     pub key_schema: Option<String>,
     /// Text of the schema of its values.
@@ -79,29 +93,46 @@ pub struct Limits {
 
 impl Table {
     /// The plan of `relation` on `topic`, with what the catalogue adds.
-    pub fn new(relation: &Relation, info: Option<&TableInfo>, topic: String, limits: Limits) -> Self {
+    pub fn new(relation: &Relation, info: Option<&TableInfo>, topic: String, form: &Form, limits: Limits) -> Self {
         let mut columns: Vec<Column> = relation
             .columns
             .iter()
             .map(|column| plan(column, info, limits))
             .collect();
         make_unique(&mut columns);
-        let key = key(relation, info);
-        for &index in &key {
-            columns[index].nullable = false;
+        for column in &mut columns {
+            select(relation, column, form);
+        }
+        let mut key = chosen_key(relation, form);
+        if key.is_empty() {
+            key = own_key(relation, info, form.fidelity);
+            for &index in &key {
+                columns[index].nullable = false;
+            }
         }
         let namespace = avro_schema::namespace(&topic);
-        let key_columns = || key.iter().map(|&index| &columns[index]);
+        // A key is never masked.
+        let key_columns: Vec<Column> = key
+            .iter()
+            .map(|&index| Column {
+                parameter: None,
+                ..columns[index].clone()
+            })
+            .collect();
         Self {
             schema: relation.schema.clone(),
             name: relation.table.clone(),
             identity: relation.identity,
-            key_schema: (!key.is_empty()).then(|| avro_schema::key(&namespace, key_columns())),
-            value_schema: avro_schema::envelope(&namespace, &columns),
+            key_schema: (!key.is_empty()).then(|| avro_schema::key(&namespace, &key_columns)),
+            value_schema: avro_schema::envelope(&namespace, columns.iter().filter(|column| !column.hidden)),
             fill: columns.iter().map(fill).collect(),
             topic,
             columns,
             key,
+            identified: (0..relation.columns.len())
+                .filter(|&index| relation.columns[index].is_key)
+                .collect(),
+            fidelity: form.fidelity,
         }
     }
 
@@ -157,7 +188,34 @@ fn plan(column: &pgoutput::Column, info: Option<&TableInfo>, limits: Limits) -> 
         nullable: !known.is_some_and(|known| known.not_null),
         kind,
         default,
+        hidden: false,
+        mask: None,
+        parameter: None,
+        length_max: length_max(column),
     }
+}
+
+/// The characters that `varchar(n)` and `char(n)` hold.
+fn length_max(column: &pgoutput::Column) -> Option<usize> {
+    let bounded = matches!(crate::types::builtin(column.type_oid), "varchar" | "bpchar");
+    usize::try_from(column.type_modifier - 4).ok().filter(|_| bounded)
+}
+
+/// What the lists say of the column. A mask that the type cannot bear leaves the column out: what was to be hidden must
+/// not come out because of its type. (Debezium lets it out.)
+fn select(relation: &Relation, column: &mut Column, form: &Form) {
+    let (schema, table) = (&relation.schema, &relation.table);
+    column.hidden = !form.selection.has_column(schema, table, &column.name);
+    let Some(mask) = form.selection.mask(schema, table, &column.name) else {
+        return;
+    };
+    let borne = avro_schema::bears_mask(&column.kind, mask);
+    if borne || form.fidelity == Fidelity::Debezium {
+        column.parameter = mask.parameter(column.length_max);
+    } else {
+        column.hidden |= !matches!(mask, Mask::Truncate(_));
+    }
+    column.mask = Some(mask.clone()).filter(|_| borne);
 }
 
 /// The catalogue's description holds if it is of the type that the log names. (Of a domain the log names the domain.)
@@ -193,11 +251,18 @@ fn make_unique(columns: &mut [Column]) {
     }
 }
 
+/// The columns that `message.key.columns` names.
+fn chosen_key(relation: &Relation, form: &Form) -> Vec<usize> {
+    let names: Vec<&str> = relation.columns.iter().map(|column| column.name.as_str()).collect();
+    form.selection.key(&relation.schema, &relation.table, &names)
+}
+
 /// The columns of the message key: of the chosen index if rows are identified by one, else of the primary key in its
-/// order, else what the log marks (where the catalogue knows the table no longer).
-fn key(relation: &Relation, info: Option<&TableInfo>) -> Vec<usize> {
-    let by_catalogue = info.map(|info| match relation.identity {
-        ReplicaIdentity::Index => &info.identity_columns,
+/// order, else what the log marks (where the catalogue knows the table no longer). Debezium takes the primary key even
+/// where the log has none of it.
+fn own_key(relation: &Relation, info: Option<&TableInfo>, fidelity: Fidelity) -> Vec<usize> {
+    let by_catalogue = info.map(|info| match (relation.identity, fidelity) {
+        (ReplicaIdentity::Index, Fidelity::Exact) => &info.identity_columns,
         _ => &info.primary_key,
     });
     let index_of = |name: &String| relation.columns.iter().position(|column| &column.name == name);
@@ -216,10 +281,20 @@ fn key(relation: &Relation, info: Option<&TableInfo>) -> Vec<usize> {
 }
 
 fn fill(column: &Column) -> Vec<u8> {
-    if let Some(null) = column.null_branch() {
-        return vec![null];
-    }
     let text = column.default.as_deref().unwrap_or(default::zero(&column.kind));
+    let text = match (&column.mask, column.null_branch()) {
+        (None, Some(null)) => return vec![null],
+        (Some(mask), null) => {
+            let text = Some(text.as_bytes()).filter(|_| null.is_none());
+            let Some(masked) = avro_schema::masked(&column.kind, mask, text, column.length_max) else {
+                return null.into_iter().collect();
+            };
+            let mut out: Vec<u8> = column.value_branch().into_iter().collect();
+            avro::bytes(&masked, &mut out);
+            return out;
+        }
+        (None, None) => text.to_owned(),
+    };
     let mut out = Vec::new();
     match encode::cell(&column.kind, text.as_bytes(), &mut out) {
         Ok(Written::Value) => out,
@@ -302,9 +377,14 @@ pub mod fixture {
 
     /// Its plan.
     pub fn table(info: &TableInfo, prefix: &str) -> Table {
+        table_in(info, prefix, &Form::default())
+    }
+
+    /// Its plan in that form.
+    pub fn table_in(info: &TableInfo, prefix: &str, form: &Form) -> Table {
         let names: Vec<String> = info.columns.iter().map(|column| column.name.clone()).collect();
         let topic = format!("{prefix}.{}.{}", info.schema, info.table);
-        Table::new(&relation_of(info, &names), Some(info), topic, Limits::default())
+        Table::new(&relation_of(info, &names), Some(info), topic, form, Limits::default())
     }
 }
 
@@ -341,13 +421,25 @@ mod tests {
         let info = fixture::info("t", &columns, &["id"], ReplicaIdentity::Default);
         let mut relation = relation_of(&info, &["id".to_owned(), "v".to_owned()]);
         relation.columns[1].name = "old".to_owned();
-        let table = Table::new(&relation, Some(&info), "x.public.t".to_owned(), Limits::default());
+        let table = Table::new(
+            &relation,
+            Some(&info),
+            "x.public.t".to_owned(),
+            &Form::default(),
+            Limits::default(),
+        );
         assert_eq!(
             (table.columns[1].kind.clone(), table.columns[1].nullable),
             (Kind::Text, true)
         );
         relation.columns[1].type_oid = 99_999;
-        let table = Table::new(&relation, None, "x.public.t".to_owned(), Limits::default());
+        let table = Table::new(
+            &relation,
+            None,
+            "x.public.t".to_owned(),
+            &Form::default(),
+            Limits::default(),
+        );
         assert_eq!(table.columns[1].kind, Kind::Foreign);
         assert_eq!(table.key, [0]);
     }

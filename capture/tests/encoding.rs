@@ -12,6 +12,7 @@ use apache_avro::writer::datum::GenericDatumWriter;
 use bytes::Bytes;
 use proptest::prelude::*;
 use syncline_capture::envelope::{self, Circumstances, Image, Other, Registered};
+use syncline_capture::form::Form;
 use syncline_capture::postgres::catalog::{ColumnInfo, TableInfo, TypeInfo, TypeKind};
 use syncline_capture::postgres::pgoutput::{ReplicaIdentity, TupleCell};
 use syncline_capture::table::{Limits, Table, relation_of};
@@ -353,7 +354,7 @@ proptest! {
     fn any_row_is_what_apache_avro_writes((columns, cells) in row()) {
         let info = info(&columns);
         let names: Vec<String> = info.columns.iter().map(|column| column.name.clone()).collect();
-        let table = Table::new(&relation_of(&info, &names), Some(&info), "x.public.t".to_owned(), Limits::default());
+        let table = Table::new(&relation_of(&info, &names), Some(&info), "x.public.t".to_owned(), &Form::default(), Limits::default());
         let schema = Schema::parse_str(&table.value_schema).unwrap();
         let writer = GenericDatumWriter::builder(&schema).build().unwrap();
         let theirs = writer.write_value_to_vec(expected(&table, &cells)).unwrap();

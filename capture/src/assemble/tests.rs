@@ -9,8 +9,12 @@ use syncline_schemas::position::Vector;
 use syncline_schemas::value::Value;
 
 use super::*;
+use crate::form::Form;
+use crate::postgres::catalog::TableInfo;
 use crate::postgres::pgoutput::ReplicaIdentity;
 use crate::table::fixture::{self, Spec};
+
+mod selected;
 
 const FINAL: u64 = 0x1000;
 const END: u64 = 0x1040;
@@ -23,7 +27,11 @@ const COLUMNS: [Spec<'static>; 3] = [
 ];
 
 fn registered(columns: &[Spec<'_>], key: &[&str], identity: ReplicaIdentity) -> Arc<Registered> {
-    let table = fixture::table(&fixture::info("t", columns, key, identity), "shop");
+    registered_in(&Form::default(), &fixture::info("t", columns, key, identity))
+}
+
+fn registered_in(form: &Form, info: &TableInfo) -> Arc<Registered> {
+    let table = fixture::table_in(info, "shop", form);
     let key_id = table.key_schema.is_some().then_some(1);
     Arc::new(Registered::new(table, (key_id, 2), "3.6.3.Final", "shop", "db"))
 }
