@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use syncline_bus::BusConfig;
 use syncline_runtime::process::{ARGUMENTS_INVALID, PIPELINE_INVALID};
 use syncline_runtime::{Failure, Outcome, ProcessArgs};
+use syncline_schemas::pipeline::care::Care;
 use syncline_schemas::pipeline::{self, CapturedBy, Delivery, Pipeline, Problem, System};
 
 use crate::debezium::connector::{self, Beside};
 
+use crate::care::CareArgs;
 use crate::form::{DEBEZIUM_VERSION, Form, Operation};
 use crate::postgres::dsn::Dsn;
 use crate::postgres::quote::TableName;
@@ -52,6 +54,9 @@ pub struct Args {
     /// The version of Debezium to name in each record
     #[arg(long, value_name = "VERSION", default_value = DEBEZIUM_VERSION)]
     pub debezium_version: String,
+    /// What to do when something goes wrong
+    #[command(flatten)]
+    pub care: CareArgs,
     /// Write a record for each TRUNCATE; always on for a source that is replicated
     #[arg(long)]
     pub truncates: bool,
@@ -124,6 +129,8 @@ pub struct SourceConfig {
     pub partitions: i32,
     /// How to write to Kafka.
     pub delivery: Delivery,
+    /// What is done when something goes wrong.
+    pub care: Care,
     /// What a person has decided about the slot.
     pub repair: Repair,
     /// The repairing command without its flag, for hints.
@@ -153,6 +160,7 @@ impl SourceConfig {
             registry: String::new(),
             partitions: 1,
             delivery: Delivery::ExactlyOnce,
+            care: Care::default(),
             repair: Repair::default(),
             command: String::new(),
             until_current: false,
@@ -221,6 +229,7 @@ fn told_by_arguments(source: &mut SourceConfig, args: &Args) {
     }
     source.bus.client_id = format!("syncline-capture-{}-{}", source.name, args.process.instance);
     source.until_current = args.process.until_current;
+    source.care = args.care.over(&source.care);
     source.repair = Repair {
         adopt_slot: args.adopt_slot,
         resnapshot: args.resnapshot,
@@ -282,6 +291,7 @@ fn source(pipeline: &Pipeline, system: &System, args: &Args) -> Outcome<SourceCo
     };
     source.bus.bootstrap.clone_from(&pipeline.kafka);
     source.bus.properties.clone_from(&pipeline.kafka_properties);
+    source.care.clone_from(&system.care);
     told_by_arguments(&mut source, args);
     if is_replicated(pipeline, system) {
         source.form.skipped.remove(&Operation::Truncate);

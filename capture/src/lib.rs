@@ -73,11 +73,20 @@ pub mod shapes;
 /// The rows that are there when capture begins.
 pub mod load;
 
+/// Whether a promoted server continues the history.
+pub mod failover;
+
+/// The watch over the slot.
+pub mod guard;
+
 /// The steps before the stream.
 pub mod open;
 
 /// READ FIRST: the loop of one source.
 pub mod stage;
+
+/// The command line's part of what is done when something goes wrong.
+pub mod care;
 
 /// What one source is captured by.
 pub mod config;

@@ -64,6 +64,19 @@ pub fn retained(source: &str, bytes: i64) {
     RETAINED_BYTES.with_label_values(&[source]).set(bytes as f64);
 }
 
+static SLOT_ALARM: LazyLock<GaugeVec> = LazyLock::new(|| {
+    metrics::gauge(
+        "syncline_capture_slot_alarm",
+        "1 if the slot holds back more than half of the log that it may",
+        &BY_SOURCE,
+    )
+});
+
+/// Whether the slot holds back too much.
+pub fn slot_alarm(source: &str, alarm: bool) {
+    SLOT_ALARM.with_label_values(&[source]).set(f64::from(u8::from(alarm)));
+}
+
 /// A row was sent.
 pub fn row(source: &str) {
     ROWS.with_label_values(&[source]).inc();

@@ -10,10 +10,11 @@ use syncline_schemas::progress::{Progress, SnapshotState};
 use syncline_schemas::topic;
 
 use crate::config::{Repair, SourceConfig};
+use crate::failover;
 use crate::load::{Load, Pending, loaded};
 use crate::outlet::Outlet;
 use crate::postgres::catalog::TableInfo;
-use crate::postgres::client::ReplicationClient;
+use crate::postgres::client::{ReplicationClient, SystemIdentity};
 use crate::postgres::control::Control;
 use crate::postgres::quote::TableName;
 use crate::postgres::session::SessionSettings;
@@ -71,6 +72,18 @@ pub fn open<'a>(
 ) -> Outcome<Option<Opened<'a>>> {
     let control = Control::connect(&config.dsn)?;
     let prepared = prepare(config, &control)?;
+    if !carried.repair.resnapshot
+        && let Some(lost) = prepared.slot.as_ref().and_then(|slot| slot.lost(&config.command))
+    {
+        if config.snapshots.mode != Mode::WhenNeeded {
+            return Err(lost);
+        }
+        tracing::warn!(
+            code = lost.code,
+            "all tables are read again (snapshot.mode when_needed): {lost}"
+        );
+        carried.repair.resnapshot = true;
+    }
     lease(prepared.slot.as_ref())?;
     if config.until_current && carried.target.is_none() {
         carried.target = Some(control.current_lsn()?);
@@ -114,6 +127,7 @@ fn fenced<'a>(
         identity: &identity,
         slot: slot.as_ref(),
         publication_hash: &hash,
+        fork: fork(&mut client, stored.as_ref(), &identity)?,
     };
     let names: Vec<String> = prepared.tables.iter().map(full_name).collect();
     let start = start::decide(config, stored.as_ref(), server, carried.repair, &names)?;
@@ -159,6 +173,17 @@ fn fenced<'a>(
     }
     let stream = stream(config, client, &progress)?;
     Ok(Some((stream, shapes, progress)))
+}
+
+/// Where the timeline that Kafka was fed from ended, if the server is on a later one.
+fn fork(client: &mut ReplicationClient, stored: Option<&Progress>, now: &SystemIdentity) -> Outcome<Option<Lsn>> {
+    match stored {
+        Some(stored) if stored.timeline != now.timeline => {
+            let history = client.timeline_history(now.timeline)?;
+            Ok(failover::fork(&history, stored.timeline))
+        }
+        _ => Ok(None),
+    }
 }
 
 fn full_name(table: &TableInfo) -> String {
@@ -287,7 +312,8 @@ impl Making<'_, '_> {
             tracing::warn!(slot = self.config.slot, "dropping the slot to make it anew");
             setup::drop_slot(self.control, &self.config.slot)?;
         }
-        let created = client.create_slot(&self.config.slot, Duration::from_millis(SLOT_WAIT_MS))?;
+        let failover = self.config.care.failover_slot.unwrap_or(true);
+        let created = client.create_slot(&self.config.slot, failover, Duration::from_millis(SLOT_WAIT_MS))?;
         let snapshot = Snapshot::exported(&self.config.dsn, &created.snapshot, created.consistent_point)?;
         progress.consistent_point = Some(created.consistent_point);
         progress.position = Position::new(epoch, created.consistent_point, 0);

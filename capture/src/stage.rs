@@ -23,11 +23,11 @@ use syncline_schemas::progress::Progress;
 use crate::assemble::{AssembleError, Assembler, Step};
 use crate::config::SourceConfig;
 use crate::form::Operation;
+use crate::guard::{Guard, SLOT_GIVEN_UP};
 use crate::metrics;
 use crate::open::{self, Opened};
 use crate::outlet::Outlet;
 use crate::postgres::pgoutput::Message;
-use crate::postgres::setup;
 use crate::shapes::Shapes;
 use crate::source::{Incoming, Source};
 
@@ -43,8 +43,6 @@ const CUT_MS_MAX: u64 = 30_000;
 const IDLE_WAIT_MS: u64 = 200;
 /// How often the progress of a quiet source is written.
 const IDLE_PROGRESS_MS: u64 = 3_000;
-/// How often the slot is looked at: how much log it makes the source keep.
-const SLOT_WATCH_MS: u64 = 10_000;
 const RETRY: RetryPolicy = RetryPolicy {
     initial_ms: 200,
     max_ms: 5_000,
@@ -56,9 +54,15 @@ pub fn run(config: &SourceConfig, registry: &Registry, shutdown: &Shutdown, heal
     let part = format!("capture {}", config.name);
     let state = RefCell::new((open::Carried::new(config), Fences::default()));
     health.set_ready(&part, false);
+    let guard = Guard::watch(config, shutdown)?;
     supervise(&part, shutdown, &RETRY, || {
         let (carried, fences) = &mut *state.borrow_mut();
-        let outcome = attempt(config, registry, shutdown, health, &part, carried);
+        let outcome = attempt(config, registry, &guard, health, &part, carried);
+        // Whatever came of the attempt: what the guard found is the cause.
+        let outcome = guard
+            .verdict()
+            .map_or(outcome, Err)
+            .map_err(|failure| repairable(config, failure));
         health.set_ready(&part, false);
         outcome.map_err(|failure| {
             health.set_status(&part, failure.to_string());
@@ -67,16 +71,30 @@ pub fn run(config: &SourceConfig, registry: &Registry, shutdown: &Shutdown, heal
     })
 }
 
+/// A hint that names the flag gets the whole command.
+fn repairable(config: &SourceConfig, failure: Failure) -> Failure {
+    match failure.hint.as_deref() {
+        Some(hint) if hint.contains("(--resnapshot)") => {
+            let hint = hint.replace("(--resnapshot)", &format!(": {} --resnapshot", config.command));
+            failure.hint(hint)
+        }
+        _ => failure,
+    }
+}
+
 fn attempt(
     config: &SourceConfig,
     registry: &Registry,
-    shutdown: &Shutdown,
+    guard: &Guard,
     health: &Health,
     part: &str,
     carried: &mut open::Carried,
 ) -> Outcome<()> {
     health.set_status(part, "starting");
-    let Some(opened) = open::open(config, registry, shutdown, carried)? else {
+    if let Some(verdict) = guard.verdict() {
+        return Err(verdict);
+    }
+    let Some(opened) = open::open(config, registry, guard.halt(), carried)? else {
         return Ok(());
     };
     let Opened {
@@ -89,7 +107,11 @@ fn attempt(
     health.set_status(part, "streaming");
     tracing::info!(source = config.name, position = %progress.position, "streaming");
     let mut streaming = Streaming::new(config, stream, outlet, shapes, progress, carried.target);
-    let outcome = streaming.run(shutdown);
+    let outcome = streaming.run(guard.halt());
+    let outcome = match guard.verdict() {
+        Some(verdict) => streaming.give_up(verdict),
+        None => outcome,
+    };
     streaming.outlet.abandon();
     outcome
 }
@@ -105,7 +127,6 @@ struct Streaming<'a, S> {
     target: Option<Lsn>,
     opened_at: Instant,
     written_at: Instant,
-    watched_at: Instant,
     last_commit_us: i64,
     heard_of: Lsn,
 }
@@ -130,14 +151,13 @@ impl<'a, S: Source> Streaming<'a, S> {
             target,
             opened_at: Instant::now(),
             written_at: Instant::now(),
-            watched_at: Instant::now(),
             last_commit_us: 0,
         }
     }
 
-    fn run(&mut self, shutdown: &Shutdown) -> Outcome<()> {
+    fn run(&mut self, halt: &Shutdown) -> Outcome<()> {
         while !self.is_current() {
-            if shutdown.requested() {
+            if halt.requested() {
                 return self.stop();
             }
             match self.source.next(self.wait())? {
@@ -197,7 +217,6 @@ impl<'a, S: Source> Streaming<'a, S> {
     fn idle(&mut self, lsn: Lsn) -> Outcome<()> {
         self.heard_of = self.heard_of.max(lsn);
         self.assembler.idle(lsn);
-        self.watch_slot();
         self.quiet()
     }
 
@@ -242,31 +261,16 @@ impl<'a, S: Source> Streaming<'a, S> {
             self.source.confirm(position.lsn);
             failpoint::check("capture.after_confirm")?;
         }
-        self.watch_slot();
         Ok(())
     }
 
-    /// A slot that is not read fast enough fills the source's disk, or is given up by the server.
-    fn watch_slot(&mut self) {
-        if self.watched_at.elapsed() < Duration::from_millis(SLOT_WATCH_MS) {
-            return;
+    /// The slot is gone on purpose. Progress says so, if Kafka can be told.
+    fn give_up(&mut self, verdict: Failure) -> Outcome<()> {
+        if verdict.code == SLOT_GIVEN_UP {
+            self.progress.given_up = Some(verdict.message.clone());
+            self.commit()?;
         }
-        self.watched_at = Instant::now();
-        let Ok(Some(slot)) = setup::slot_state(self.shapes.control(), &self.config.slot) else {
-            return;
-        };
-        metrics::retained(&self.config.name, slot.retained_bytes);
-        if let Some(safe_bytes) = slot
-            .safe_wal_bytes
-            .filter(|safe_bytes| *safe_bytes < slot.retained_bytes)
-        {
-            tracing::warn!(
-                source = self.config.name,
-                retained_bytes = slot.retained_bytes,
-                safe_bytes,
-                "more than half of max_slot_wal_keep_size is used; beyond it the server gives the slot up"
-            );
-        }
+        Err(verdict)
     }
 
     /// Ends in order: what is whole is committed, what is not will be read again.

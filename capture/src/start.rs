@@ -19,6 +19,8 @@ use syncline_schemas::position::{Lsn, Position};
 use syncline_schemas::progress::{Progress, SnapshotState};
 
 use crate::config::{Repair, SourceConfig};
+use crate::failover;
+use crate::guard::SLOT_GIVEN_UP;
 use crate::postgres::client::SystemIdentity;
 use crate::postgres::setup::SlotState;
 use crate::snapshots::Mode;
@@ -46,6 +48,8 @@ pub struct Server<'a> {
     pub slot: Option<&'a SlotState>,
     /// What is published now.
     pub publication_hash: &'a str,
+    /// Where the timeline of the progress ended, if the server is on a later one and comes from it.
+    pub fork: Option<Lsn>,
 }
 
 /// Decides. `tables` are those to be captured.
@@ -93,7 +97,7 @@ pub fn decide(
 
 /// The log no longer has what is missing in Kafka. Another cluster is something else: a wrong address, most likely.
 fn is_a_gap(failure: &Failure) -> bool {
-    ["SLOT_GONE", "SLOT_AHEAD"].contains(&failure.code)
+    ["SLOT_GONE", "SLOT_AHEAD", "FAILED_OVER"].contains(&failure.code)
 }
 
 fn anew(stored: &Progress, slot: Option<&SlotState>) -> Start {
@@ -129,6 +133,7 @@ pub fn preparing(config: &SourceConfig, epoch: u64, server: Server<'_>) -> Progr
         publication_hash: server.publication_hash.to_owned(),
         consistent_point: None,
         tables: Vec::new(),
+        given_up: None,
     }
 }
 
@@ -161,8 +166,13 @@ fn go_on(
     if stored.system_identifier != identity.system_identifier.to_string() {
         return Err(another_system(config, stored, identity));
     }
+    let failed_over = stored.timeline != identity.timeline;
     let Some(slot) = slot else {
-        return Err(gone(config, stored));
+        return Err(match (&stored.given_up, failed_over) {
+            (Some(why), _) => given_up(config, stored, why),
+            (None, true) => failover::slot_left_behind(config, stored, identity, server.fork),
+            (None, false) => gone(config, stored),
+        });
     };
     let confirmed = confirmed(slot)?;
     let mut progress = stored.clone();
@@ -174,12 +184,16 @@ fn go_on(
             .max(Position::new(stored.position.epoch, confirmed, 0));
         return Ok(Start::Continue(progress));
     }
-    if stored.timeline != identity.timeline || identity.lsn < stored.position.lsn {
-        return Err(another_history(config, stored, identity));
+    if failed_over && let Some(refusal) = failover::refusal(config, stored, identity, server.fork) {
+        return Err(refusal);
+    }
+    if identity.lsn < stored.position.lsn {
+        return Err(failover::shortened(config, stored, identity));
     }
     if confirmed > stored.position.lsn {
         return Err(ahead(config, stored, confirmed));
     }
+    progress.timeline = identity.timeline;
     Ok(Start::Continue(progress))
 }
 
@@ -236,17 +250,12 @@ fn another_system(config: &SourceConfig, stored: &Progress, identity: &SystemIde
     ))
 }
 
-fn another_history(config: &SourceConfig, stored: &Progress, identity: &SystemIdentity) -> Failure {
-    let text = format!(
-        "the log of {} has another history than before: timeline {} ending at {}, was timeline {} and read up to {}",
-        config.name, identity.timeline, identity.lsn, stored.timeline, stored.position.lsn
-    );
-    let hint = format!(
-        "read all tables again (rows deleted meanwhile leave no trace): {}; or, after a planned promotion with a synchronised slot: {} --adopt-slot",
-        resnapshot(config),
-        config.command
-    );
-    Failure::definite("SYSTEM_CHANGED", text).hint(hint)
+fn given_up(config: &SourceConfig, stored: &Progress, why: &str) -> Failure {
+    let text = format!("{why}; Kafka has its changes up to {}", stored.position.lsn);
+    Failure::definite(SLOT_GIVEN_UP, text).hint(format!(
+        "read all tables again (rows deleted meanwhile leave no trace): {}",
+        resnapshot(config)
+    ))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! process at once, for a person who does not want to wait; the process may be killed at any instruction anyway.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
@@ -20,7 +20,8 @@ pub struct Shutdown {
 #[derive(Default)]
 struct Inner {
     requested: AtomicBool,
-    lock: Mutex<()>,
+    /// Those that stop with this one; the lock that the bell goes with.
+    lock: Mutex<Vec<Weak<Inner>>>,
     bell: Condvar,
     notify: Notify,
 }
@@ -47,6 +48,19 @@ impl Shutdown {
         }
     }
 
+    /// One that stops with this one, and may be asked to stop without it.
+    pub fn child(&self) -> Self {
+        let child = Self::new();
+        let mut children = self.inner.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        children.retain(|known| known.strong_count() > 0);
+        children.push(Arc::downgrade(&child.inner));
+        drop(children);
+        if self.requested() {
+            child.request();
+        }
+        child
+    }
+
     /// Whether to stop.
     pub fn requested(&self) -> bool {
         self.inner.requested.load(Ordering::Acquire)
@@ -56,7 +70,13 @@ impl Shutdown {
     pub fn request(&self) {
         let guard = self.inner.lock.lock().unwrap_or_else(PoisonError::into_inner);
         self.inner.requested.store(true, Ordering::Release);
+        let children: Vec<Self> = guard
+            .iter()
+            .filter_map(Weak::upgrade)
+            .map(|inner| Self { inner })
+            .collect();
         drop(guard);
+        children.iter().for_each(Self::request);
         self.inner.bell.notify_all();
         self.inner.notify.notify_waiters();
     }
@@ -124,6 +144,16 @@ fn watch_signals(shutdown: &Shutdown, ready: &Ready) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_child_stops_with_its_parent_and_not_the_other_way() {
+        let parent = Shutdown::new();
+        let (first, second) = (parent.child(), parent.child());
+        first.request();
+        assert!(first.requested() && !parent.requested() && !second.requested());
+        parent.request();
+        assert!(second.requested() && parent.child().requested());
+    }
 
     #[test]
     fn a_wait_without_a_wish_ends_with_its_time() {

@@ -23,6 +23,8 @@ pub struct Progress {
     pub consistent_point: Option<Lsn>,
     /// How far the snapshot of each table has come.
     pub tables: Vec<TableProgress>,
+    /// Why the slot was dropped on purpose, if it was: nothing goes on before the tables are read again.
+    pub given_up: Option<String>,
 }
 
 /// How far the snapshot of one table has come.
@@ -101,6 +103,7 @@ mod tests {
             publication_hash: String::new(),
             consistent_point: None,
             tables: Vec::new(),
+            given_up: None,
         };
         assert_eq!(progress.table("public.a"), SnapshotState::NotStarted);
         progress.set_table("public.a", SnapshotState::Done);

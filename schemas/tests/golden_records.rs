@@ -198,6 +198,7 @@ fn what_capture_writes_beside_the_rows() {
         publication_hash: "h".to_owned(),
         consistent_point,
         tables: tables.to_vec(),
+        given_up: consistent_point.map(|_| "dropped at its limit".to_owned()),
     }));
 }
 

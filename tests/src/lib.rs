@@ -56,6 +56,9 @@ pub mod debezium;
 /// A network as bad as one likes, between a process and PostgreSQL or Kafka.
 pub mod proxy;
 
+/// A PostgreSQL of a test's own.
+pub mod own_server;
+
 /// A port that can be closed and opened: a target that is down for a while.
 pub mod gate;
 
@@ -69,6 +72,7 @@ pub use agreed::{Agreed, Decided};
 pub use dice::Dice;
 pub use gate::Gate;
 pub use kafka::{Record, Topics};
+pub use own_server::OwnServer;
 pub use postgres::Db;
 pub use process::{Finished, Service, Stage};
 pub use proxy::Proxy;

@@ -141,6 +141,10 @@ pub(super) fn tombstones(draft: &mut Draft, given: &Given<'_>) -> Set {
     flag(given).map(|on| draft.source.form.tombstones = on)
 }
 
+pub(super) fn failover(draft: &mut Draft, given: &Given<'_>) -> Set {
+    flag(given).map(|on| draft.source.care.failover_slot = Some(on))
+}
+
 pub(super) fn extended_headers(draft: &mut Draft, given: &Given<'_>) -> Set {
     flag(given).map(|on| draft.source.form.extended_headers = on)
 }

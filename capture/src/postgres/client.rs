@@ -91,15 +91,28 @@ impl ReplicationClient {
         identity().ok_or_else(|| unreadable(doing))
     }
 
+    /// The history file of `timeline`: where each of its forebears ended.
+    pub fn timeline_history(&mut self, timeline: u32) -> Outcome<String> {
+        let statement = format!("TIMELINE_HISTORY {timeline}");
+        let doing = "reading the history of the timeline";
+        let rows = self.runtime.block_on(self.session.query(&statement, doing))?;
+        Ok(rows
+            .first()
+            .and_then(|row| row.get(1).cloned().flatten())
+            .unwrap_or_default())
+    }
+
     /// Makes a slot for pgoutput and exports the snapshot at its consistent point.
     ///
     /// The server first waits for every transaction that is writing to end. After `wait` we ask it to give up, so that
     /// neither we nor a slot half made hang on a transaction that somebody forgot.
-    pub fn create_slot(&mut self, slot: &str, wait: Duration) -> Outcome<CreatedSlot> {
-        let export = if self.server_version() >= 150_000 {
-            "(SNAPSHOT 'export')"
-        } else {
-            "EXPORT_SNAPSHOT"
+    ///
+    /// `failover`: the slot is carried over to standbys that synchronise slots, where the server can (17 and later).
+    pub fn create_slot(&mut self, slot: &str, failover: bool, wait: Duration) -> Outcome<CreatedSlot> {
+        let export = match self.server_version() {
+            170_000.. if failover => "(SNAPSHOT 'export', FAILOVER true)",
+            150_000.. => "(SNAPSHOT 'export')",
+            _ => "EXPORT_SNAPSHOT",
         };
         let statement = format!(
             "CREATE_REPLICATION_SLOT {} LOGICAL pgoutput {export}",

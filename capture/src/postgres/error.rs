@@ -72,6 +72,10 @@ fn classify(sqlstate: &str, message: &str, hint: Option<&str>, doing: &str) -> F
         "55006" => Failure::transient("SLOT_ACTIVE", text),
         _ if is_lost_slot(sqlstate, message) => Failure::definite("SLOT_LOST", text)
             .hint("the server has removed log that was not read yet: the source must be read anew (--resnapshot)"),
+        "42704" if message.contains("publication") => Failure::definite("PUBLICATION_GONE", text).hint(
+            "the log is read with the catalogue as it was when each change was written, so making the publication again \
+             does not help for what was written before: make it, then read all tables again (--resnapshot)",
+        ),
         "42501" if message.contains("walsender") || message.contains("replication") => {
             Failure::definite("SOURCE_PERMISSION", text).hint("as an administrator: ALTER ROLE .. REPLICATION;")
         }
@@ -152,7 +156,13 @@ mod tests {
                 Class::Definite,
                 "SOURCE_LOGIN",
             ),
-            ("42704", "publication does not exist", Class::Definite, "SOURCE_ERROR"),
+            (
+                "42704",
+                "publication \"p\" does not exist",
+                Class::Definite,
+                "PUBLICATION_GONE",
+            ),
+            ("42704", "role \"p\" does not exist", Class::Definite, "SOURCE_ERROR"),
         ];
         for (sqlstate, message, class, code) in cases {
             let failure = classify(sqlstate, message, None, "doing");

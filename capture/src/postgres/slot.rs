@@ -42,14 +42,6 @@ impl SlotState {
             );
             return Err(Failure::definite("SLOT_FOREIGN", text).hint("name another slot in the pipeline file"));
         }
-        if self.wal_status.as_deref() == Some("lost") || self.invalidation.is_some() {
-            let why = self
-                .invalidation
-                .as_deref()
-                .unwrap_or("its log was removed: see max_slot_wal_keep_size");
-            let text = format!("the server has given up the slot {name:?} ({why})");
-            return Err(Failure::definite("SLOT_LOST", text).hint("the source must be read anew (--resnapshot)"));
-        }
         if self.wal_status.as_deref() == Some("unreserved") {
             tracing::warn!(
                 slot = name,
@@ -57,6 +49,31 @@ impl SlotState {
             );
         }
         Ok(())
+    }
+
+    /// Why it can never be read again, if the server has given it up, with what to set and what to run (`command`).
+    pub fn lost(&self, command: &str) -> Option<Failure> {
+        let lost = self.wal_status.as_deref() == Some("lost");
+        let reason = self.invalidation.as_deref().or(lost.then_some("wal_removed"))?;
+        let (why, setting) = match reason {
+            "wal_removed" => ("it held back more log than allowed", "raise max_slot_wal_keep_size"),
+            "idle_timeout" => ("nobody had read it for too long", "raise idle_replication_slot_timeout"),
+            "rows_removed" => (
+                "rows of the catalogue that it needs were removed",
+                "on the standby set hot_standby_feedback = on",
+            ),
+            "wal_level_insufficient" => ("wal_level was lowered", "ALTER SYSTEM SET wal_level = logical"),
+            _ => ("see the server's log", "see pg_replication_slots.invalidation_reason"),
+        };
+        let text = format!(
+            "the server has given up the slot {:?} ({reason}: {why}); what came after {} cannot be read from the log",
+            self.name,
+            self.confirmed_flush.unwrap_or_default()
+        );
+        let hint = format!(
+            "{setting}, then read all tables again (rows deleted meanwhile leave no trace): {command} --resnapshot"
+        );
+        Some(Failure::definite("SLOT_LOST", text).hint(hint))
     }
 }
 

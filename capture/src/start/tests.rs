@@ -42,6 +42,7 @@ fn stored(lsn: u64) -> Progress {
         identity: &identity,
         slot: None,
         publication_hash: "h",
+        fork: None,
     };
     let mut progress = preparing(&config(), 3, server);
     progress.position.lsn = Lsn(lsn);
@@ -63,6 +64,7 @@ fn start_on(
         identity,
         slot,
         publication_hash: "h",
+        fork: Some(Lsn(200)),
     };
     decide(&config(), stored, server, repair, &["public.t".to_owned()])
 }
@@ -139,8 +141,7 @@ fn another_cluster_or_another_history_is_refused() {
     let none = Repair::default();
     let on = |identity| code(start_on(Some(&stored(100)), Some(&slot(100)), none, &identity));
     assert_eq!(on(identity(8, 1, 1000)), "SYSTEM_CHANGED");
-    assert_eq!(on(identity(7, 2, 1000)), "SYSTEM_CHANGED");
-    assert_eq!(on(identity(7, 1, 99)), "SYSTEM_CHANGED");
+    assert_eq!(on(identity(7, 1, 99)), "TIMELINE_DIVERGED");
     let adopted = start_on(Some(&stored(100)), Some(&slot(100)), ADOPT, &identity(7, 2, 1000)).unwrap();
     assert!(matches!(adopted, Start::Continue(progress) if progress.timeline == 2));
     assert_eq!(
@@ -162,6 +163,7 @@ fn in_mode(mode: Mode, stored: Option<&Progress>, slot: Option<&SlotState>) -> O
         identity: &identity,
         slot,
         publication_hash: "h",
+        fork: None,
     };
     decide(&config, stored, server, Repair::default(), &["public.t".to_owned()])
 }
@@ -232,4 +234,37 @@ fn a_person_may_decide_otherwise() {
         panic!("not adopted")
     };
     assert_eq!(adopted.position, Position::new(3, Lsn(200), 0));
+}
+
+#[test]
+fn a_failover_is_gone_on_with_only_if_nothing_is_missing() {
+    let none = Repair::default();
+    let promoted = identity(7, 2, 1000);
+    let Start::Continue(progress) = start_on(Some(&stored(200)), Some(&slot(150)), none, &promoted).unwrap() else {
+        panic!("a synchronised slot goes on")
+    };
+    assert_eq!((progress.timeline, progress.position.lsn), (2, Lsn(200)));
+    let beyond = start_on(Some(&stored(0x201)), Some(&slot(150)), none, &promoted).unwrap_err();
+    assert_eq!(beyond.code, "TIMELINE_DIVERGED");
+    assert!(beyond.message.contains("between 0/C8 and 0/201"), "{beyond}");
+    let left = start_on(Some(&stored(100)), None, none, &promoted).unwrap_err();
+    assert_eq!(left.code, "FAILED_OVER");
+    assert!(left.hint.unwrap().contains("--resnapshot"));
+    assert_eq!(
+        code(start_on(Some(&stored(100)), Some(&slot(150)), none, &promoted)),
+        "SLOT_AHEAD"
+    );
+}
+
+#[test]
+fn a_slot_that_was_given_up_is_refused_with_its_reason() {
+    let mut given_up = stored(100);
+    given_up.given_up = Some("dropped at its limit".to_owned());
+    let refused = start(Some(&given_up), None, Repair::default()).unwrap_err();
+    assert_eq!(refused.code, crate::guard::SLOT_GIVEN_UP);
+    assert!(refused.message.contains("dropped at its limit"), "{refused}");
+    assert!(matches!(
+        start(Some(&given_up), None, ANEW),
+        Ok(Start::Anew { epoch: 4, .. })
+    ));
 }

@@ -411,6 +411,7 @@ fn write_progress(progress: &Progress, out: &mut Out<'_>) {
         out.optional_text(done_to);
         out.long(rows.cast_signed());
     });
+    out.optional_text(progress.given_up.as_deref());
 }
 
 fn read_progress(progress: &Fields<'_>) -> Result<Progress, CodecError> {
@@ -422,6 +423,11 @@ fn read_progress(progress: &Fields<'_>) -> Result<Progress, CodecError> {
         publication_hash: progress.text("publication_hash")?.to_owned(),
         consistent_point: progress.optional_parsed("consistent_point")?,
         tables: progress.list("tables", read_table_progress)?,
+        // Records from before this field was there have none.
+        given_up: progress
+            .optional_text("given_up")
+            .unwrap_or_default()
+            .map(str::to_owned),
     })
 }
 

@@ -7,6 +7,8 @@
 use std::path::Path;
 
 mod avro;
+/// What capture does when something goes wrong.
+pub mod care;
 mod meaning;
 mod model;
 mod problem;

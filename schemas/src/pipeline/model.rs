@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use super::care::Care;
 use super::secret::Secret;
 use crate::lens::Expr;
 
@@ -67,6 +68,8 @@ pub struct System {
     pub capture: CapturedBy,
     /// Tables to capture as `schema.table`, beyond those that links and replicas read; none if the file does not say.
     pub tables: Option<Vec<String>>,
+    /// What its capture does when something goes wrong.
+    pub care: Care,
 }
 
 /// Who writes the capture topics of a system.

@@ -65,7 +65,7 @@ pub(super) const ROWS: &[Row] = &[
         "false",
         "a slot that is dropped loses what changes until the next start; remove it, and drop the slot by hand when you are done",
     ),
-    not_yet("slot.failover", "false", set::nothing),
+    honoured("slot.failover", set::failover),
     refused(
         "slot.stream.params",
         "",

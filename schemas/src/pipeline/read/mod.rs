@@ -20,6 +20,9 @@ pub(super) mod links;
 /// One field of a link.
 mod mapping;
 
+/// What capture does when something goes wrong.
+mod care;
+
 /// What a file may say one day and cannot say yet.
 mod later;
 

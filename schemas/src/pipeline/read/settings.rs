@@ -22,7 +22,20 @@ const DEFAULTS: Keys = Keys {
 };
 
 const SYSTEM: Keys = Keys {
-    known: &["postgres", "slot", "publication", "topic_prefix", "capture", "tables"],
+    known: &[
+        "postgres",
+        "slot",
+        "publication",
+        "topic_prefix",
+        "capture",
+        "tables",
+        "wal_budget",
+        "failover_slot",
+        "on_poison",
+        "max_row_bytes",
+        "auto_backfill",
+        "slots",
+    ],
     later: &["http", "auth", "pull", "limits", "maintenance", "mysql"],
 };
 
@@ -242,6 +255,7 @@ fn system(check: &mut Check<'_>, name: &str, node: &Node, pipeline: &str) -> Sys
             .unwrap_or_else(|| name.to_owned()),
         capture,
         tables: map.get("tables").map(|node| tables(check, node, &context)),
+        care: super::care::read(check, &map, &context),
     }
 }
 
@@ -269,7 +283,7 @@ fn identifier(check: &mut Check<'_>, map: &Map<'_>, context: &str, key: &str) ->
 }
 
 /// `table` or `schema.table`; the schema is `public` unless it is named.
-fn tables(check: &mut Check<'_>, node: &Node, context: &str) -> Vec<String> {
+pub(super) fn tables(check: &mut Check<'_>, node: &Node, context: &str) -> Vec<String> {
     let names = check.texts(node, context);
     names
         .into_iter()

@@ -1,0 +1,195 @@
+//! What Debezium's users ask for and do not have: a slot that is guarded, tables that are known by more than their name,
+//! DDL that is noticed, rows that do not stop the rest. Named after the faults.
+
+use syncline_tests::{OwnServer, Service, Stage, World, in_world, until};
+
+const TABLES: &str = "CREATE TABLE accounts (id serial PRIMARY KEY, owner text)";
+
+fn pipeline(settings: &str) -> String {
+    format!(
+        r#"
+pipeline: "${{env:PIPELINE}}"
+defaults: {{ kafka: "${{env:BOOTSTRAP}}", registry: "${{env:REGISTRY}}" }}
+systems:
+  shop: {{ postgres: "${{env:SHOP_DSN}}", topic_prefix: "${{env:SHOP_PREFIX}}", {settings} }}
+"#
+    )
+}
+
+/// A world with one captured table and these settings of its system.
+fn with_a_captured_table(name: &str, settings: &str, test: impl FnOnce(&World) -> anyhow::Result<()>) {
+    let file = pipeline(&format!("tables: [public.accounts]{settings}"));
+    in_world(name, &[("shop", TABLES)], &[("pipeline.yaml", &file)], |world| {
+        insert(world, "before")?;
+        world.until_current(&Stage::Capture)?;
+        assert_eq!(owners(world)?, ["before"]);
+        test(world)
+    });
+}
+
+fn insert(world: &World, owner: &str) -> anyhow::Result<()> {
+    world
+        .db("shop")
+        .exec(&format!("INSERT INTO accounts (owner) VALUES ('{owner}')"))
+}
+
+/// The owners in the capture topic, in its order.
+fn owners(world: &World) -> anyhow::Result<Vec<String>> {
+    column(world, "accounts", "owner")
+}
+
+/// The values of a column in a table's capture topic, in its order.
+fn column(world: &World, table: &str, column: &str) -> anyhow::Result<Vec<String>> {
+    let records = world.topics.read(&world.capture_topic("shop", table))?;
+    let show = |value: &Vec<u8>| {
+        Ok(syncline_tests::agreed::show(
+            &world.topics.json(value)?["after"][column],
+        ))
+    };
+    records
+        .iter()
+        .filter_map(|record| record.value.as_ref())
+        .map(show)
+        .collect()
+}
+
+/// Lets the log grow by so many megabytes, without a row of anybody.
+fn grow_log(db: &syncline_tests::Db, megabytes: u32) -> anyhow::Result<()> {
+    db.exec(&format!(
+        "SELECT pg_logical_emit_message(false, 'test', repeat('x', 1 << 20)) FROM generate_series(1, {megabytes})"
+    ))
+}
+
+fn ended_with(service: &mut Service, code: &str) -> anyhow::Result<String> {
+    let status = service.wait(60)?;
+    let log = service.log()?;
+    assert_eq!(status.and_then(|status| status.code()), Some(1), "{log}");
+    assert!(log.contains(code), "no {code} in {log}");
+    Ok(log)
+}
+
+/// A transaction that nobody ends holds the slot back: an alarm at half of the budget, and at its limit the slot is
+/// dropped, which later starts know. About 15 s.
+#[test]
+fn f09_a_slot_beyond_its_budget_is_dropped_and_known_as_dropped() {
+    let budget = ", wal_budget: { bytes: 48MiB, at_limit: drop }";
+    with_a_captured_table("f09b", budget, |world| {
+        let mut capture = world.start(&Stage::Capture)?;
+        insert(world, "streamed")?;
+        until("the row", 30, || Ok(owners(world)?.len() == 2))?;
+        let holder = world.connect("shop")?;
+        holder.exec("BEGIN; INSERT INTO accounts (owner) VALUES ('never committed')")?;
+        grow_log(world.db("shop"), 60)?;
+        let log = ended_with(&mut capture, "SLOT_GIVEN_UP")?;
+        assert!(log.contains("SLOT_RETAINS"), "no alarm before: {log}");
+        holder.exec("ROLLBACK")?;
+        let slot = world.slot("shop");
+        let left = world.db("shop").number(&format!(
+            "SELECT count(*) FROM pg_replication_slots WHERE slot_name = '{slot}'"
+        ))?;
+        assert_eq!(left, 0, "the slot is gone");
+        world
+            .run(&Stage::Capture, &["--until-current"])?
+            .expect_code(1)?
+            .expect_log("SLOT_GIVEN_UP")?
+            .expect_log("--resnapshot")?;
+        insert(world, "after")?;
+        world
+            .run(&Stage::Capture, &["--until-current", "--resnapshot"])?
+            .expect_code(0)?;
+        assert_eq!(owners(world)?[2..], ["before", "streamed", "after"]);
+        Ok(())
+    });
+}
+
+/// The default, `keep`: the alarm, and capture goes on. About 10 s.
+#[test]
+fn f09_a_slot_beyond_its_budget_is_kept_unless_said_otherwise() {
+    with_a_captured_table("f09k", ", wal_budget: { bytes: 8MiB }", |world| {
+        let capture = world.start(&Stage::Capture)?;
+        let holder = world.connect("shop")?;
+        holder.exec("BEGIN; INSERT INTO accounts (owner) VALUES ('late')")?;
+        grow_log(world.db("shop"), 16)?;
+        until("the alarm", 30, || Ok(capture.log()?.contains("SLOT_RETAINS")))?;
+        holder.exec("COMMIT")?;
+        until("the row", 30, || Ok(owners(world)?.len() == 2))?;
+        capture.stop()
+    });
+}
+
+/// A server that gives the slot up: the run ends with the reason and the command, at once and without trying again; and
+/// the command repairs it. About 20 s.
+#[test]
+fn f09_a_lost_slot_ends_the_run_and_the_command_repairs_it() {
+    let server = OwnServer::start(&[("max_slot_wal_keep_size", "32MB"), ("max_wal_size", "32MB")]);
+    let server = server.unwrap_or_else(|error| panic!("{error:?}"));
+    with_a_captured_table_of(&server, "f09l", |world, db| {
+        let slot = world.slot("shop");
+        // Nobody reads: the log goes beyond what the server keeps, and a checkpoint removes it.
+        for _ in 0..8 {
+            grow_log(db, 16)?;
+            db.exec("CHECKPOINT")?;
+        }
+        let status = format!("SELECT wal_status FROM pg_replication_slots WHERE slot_name = '{slot}'");
+        assert_eq!(db.text(&status)?, "lost");
+        let finished = world.run(&Stage::Capture, &[])?.expect_code(1)?;
+        let finished = finished
+            .expect_log("SLOT_LOST")?
+            .expect_log("wal_removed")?
+            .expect_log("max_slot_wal_keep_size")?
+            .expect_log("--source shop --resnapshot")?;
+        assert!(
+            !finished.log.contains("waiting: SLOT_LOST"),
+            "no retries: {}",
+            finished.log
+        );
+        db.exec("INSERT INTO accounts (owner) VALUES ('after')")?;
+        world
+            .run(&Stage::Capture, &["--until-current", "--resnapshot"])?
+            .expect_code(0)?;
+        assert_eq!(owners(world)?, ["before", "before", "after"]);
+        Ok(())
+    });
+}
+
+/// The same on a server of the test's own.
+fn with_a_captured_table_of(
+    server: &OwnServer,
+    name: &str,
+    test: impl FnOnce(&World, &syncline_tests::Db) -> anyhow::Result<()>,
+) {
+    let file = pipeline("tables: [public.accounts]");
+    in_world(name, &[("shop", "SELECT 1")], &[("pipeline.yaml", &file)], |world| {
+        let db = server.db("postgres")?;
+        db.exec(TABLES)?;
+        db.exec("INSERT INTO accounts (owner) VALUES ('before')")?;
+        world.set_env("SHOP_DSN", &server.dsn("postgres"));
+        world.until_current(&Stage::Capture)?;
+        assert_eq!(owners(world)?, ["before"]);
+        test(world, &db)
+    });
+}
+
+/// The captured table is idle and others are busy: the slot follows the log, through Kafka. About 10 s.
+#[test]
+fn f05_an_idle_table_does_not_hold_back_the_slot() {
+    with_a_captured_table("f05", "", |world| {
+        let db = world.db("shop");
+        let capture = world.start(&Stage::Capture)?;
+        db.exec("CREATE TABLE busy (id int); INSERT INTO busy SELECT generate_series(1, 100000)")?;
+        grow_log(db, 32)?;
+        let target = db.lsn()?;
+        let slot = world.slot("shop");
+        let confirmed =
+            format!("SELECT confirmed_flush_lsn - '0/0' FROM pg_replication_slots WHERE slot_name = '{slot}'");
+        until("the slot to follow", 60, || {
+            Ok(db.text(&confirmed)?.parse::<u64>()? >= target)
+        })?;
+        capture.stop()?;
+        // The slot has not overtaken what Kafka knows: the next start finds nothing amiss.
+        insert(world, "after")?;
+        world.until_current(&Stage::Capture)?;
+        assert_eq!(owners(world)?, ["before", "after"]);
+        Ok(())
+    });
+}
