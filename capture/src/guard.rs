@@ -24,7 +24,7 @@ use crate::snapshots::Mode;
 /// Between two looks.
 const LOOK_MS: u64 = 3_000;
 /// How long a process that streams the slot is given to let go of it.
-const RELEASE_MS_MAX: u64 = 10_000;
+const RELEASE_MS_MAX: u64 = 4_000;
 const RELEASE_POLL_MS: u64 = 100;
 
 /// The code of a slot that was dropped at its limit.
@@ -60,6 +60,8 @@ fn level(slot: &SlotState, budget: Option<&WalBudget>) -> Level {
 pub struct Guard {
     verdict: Arc<Mutex<Option<Verdict>>>,
     halt: Shutdown,
+    /// Rings when what the verdict says has been done.
+    done: Shutdown,
 }
 
 #[derive(Clone, Debug)]
@@ -75,11 +77,13 @@ impl Guard {
         let guard = Self {
             verdict: Arc::default(),
             halt: shutdown.child(),
+            done: Shutdown::new(),
         };
         let watch = Watch {
             config: config.clone(),
             verdict: Arc::clone(&guard.verdict),
             halt: guard.halt.clone(),
+            done: guard.done.clone(),
             control: None,
             last: Level::Calm,
         };
@@ -95,9 +99,10 @@ impl Guard {
         &self.halt
     }
 
-    /// Why the run is over, if it is.
+    /// Why the run is over, if it is. Waits until what that takes has been done: the process ends soon after.
     pub fn verdict(&self) -> Option<Failure> {
         let verdict = self.verdict.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        self.done.wait_timeout(Duration::from_millis(2 * RELEASE_MS_MAX));
         Some(Failure::definite(verdict.code, verdict.message).hint(verdict.hint))
     }
 }
@@ -112,6 +117,7 @@ struct Watch {
     config: SourceConfig,
     verdict: Arc<Mutex<Option<Verdict>>>,
     halt: Shutdown,
+    done: Shutdown,
     control: Option<Control>,
     last: Level,
 }
@@ -154,6 +160,7 @@ impl Watch {
                 message: failure.message,
                 hint: failure.hint.unwrap_or_default(),
             });
+            self.done.request();
             return Ok(());
         }
         let level = level(slot, self.config.care.wal_budget.as_ref());
@@ -164,7 +171,15 @@ impl Watch {
         self.last = level;
         let drops = |budget: WalBudget| budget.at_limit == AtLimit::Drop;
         if level == Level::Limit && self.config.care.wal_budget.is_some_and(drops) {
-            self.give_up(control, slot)?;
+            let dropped = self.give_up(control, slot);
+            self.done.request();
+            if let Err(failure) = &dropped {
+                tracing::error!(
+                    source = self.config.name,
+                    slot = slot.name,
+                    "the slot could not be dropped: {failure}"
+                );
+            }
         }
         Ok(())
     }
