@@ -10,11 +10,10 @@ use syncline_schemas::progress::{Progress, SnapshotState};
 use syncline_schemas::topic;
 
 use crate::config::{Repair, SourceConfig};
-use crate::failover;
 use crate::load::{Load, Pending, loaded};
 use crate::outlet::Outlet;
 use crate::postgres::catalog::TableInfo;
-use crate::postgres::client::{ReplicationClient, SystemIdentity};
+use crate::postgres::client::ReplicationClient;
 use crate::postgres::control::Control;
 use crate::postgres::quote::TableName;
 use crate::postgres::session::SessionSettings;
@@ -127,7 +126,7 @@ fn fenced<'a>(
         identity: &identity,
         slot: slot.as_ref(),
         publication_hash: &hash,
-        fork: fork(&mut client, stored.as_ref(), &identity)?,
+        fork: client.fork(stored.as_ref(), &identity)?,
     };
     let names: Vec<String> = prepared.tables.iter().map(full_name).collect();
     let start = start::decide(config, stored.as_ref(), server, carried.repair, &names)?;
@@ -173,17 +172,6 @@ fn fenced<'a>(
     }
     let stream = stream(config, client, &progress)?;
     Ok(Some((stream, shapes, progress)))
-}
-
-/// Where the timeline that Kafka was fed from ended, if the server is on a later one.
-fn fork(client: &mut ReplicationClient, stored: Option<&Progress>, now: &SystemIdentity) -> Outcome<Option<Lsn>> {
-    match stored {
-        Some(stored) if stored.timeline != now.timeline => {
-            let history = client.timeline_history(now.timeline)?;
-            Ok(failover::fork(&history, stored.timeline))
-        }
-        _ => Ok(None),
-    }
 }
 
 fn full_name(table: &TableInfo) -> String {

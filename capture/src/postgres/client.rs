@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use syncline_runtime::failure::{Failure, Outcome};
 use syncline_schemas::position::Lsn;
+use syncline_schemas::progress::Progress;
 use tokio::runtime::Runtime;
 
+use crate::failover;
 use crate::postgres::dsn::Dsn;
 use crate::postgres::quote::{Ident, Literal};
 use crate::postgres::session::{self, Session, SessionSettings};
@@ -91,8 +93,19 @@ impl ReplicationClient {
         identity().ok_or_else(|| unreadable(doing))
     }
 
+    /// Where the timeline that Kafka was fed from ended, if the server is on a later one and comes from it.
+    pub fn fork(&mut self, stored: Option<&Progress>, now: &SystemIdentity) -> Outcome<Option<Lsn>> {
+        match stored {
+            Some(stored) if stored.timeline != now.timeline => {
+                let history = self.timeline_history(now.timeline)?;
+                Ok(failover::fork(&history, stored.timeline))
+            }
+            _ => Ok(None),
+        }
+    }
+
     /// The history file of `timeline`: where each of its forebears ended.
-    pub fn timeline_history(&mut self, timeline: u32) -> Outcome<String> {
+    fn timeline_history(&mut self, timeline: u32) -> Outcome<String> {
         let statement = format!("TIMELINE_HISTORY {timeline}");
         let doing = "reading the history of the timeline";
         let rows = self.runtime.block_on(self.session.query(&statement, doing))?;

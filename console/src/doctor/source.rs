@@ -65,6 +65,7 @@ pub fn refusal(config: &SourceConfig, registry: &Registry, source: &Source) -> O
         identity: &identity,
         slot: slot.as_ref(),
         publication_hash: &publication.hash(),
+        fork: client.fork(stored.as_ref(), &identity)?,
     };
     let names: Vec<String> = source.tables.iter().map(|table| table.name.to_string()).collect();
     Ok(start::decide(config, stored.as_ref(), server, Repair::default(), &names).err())
