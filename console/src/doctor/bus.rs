@@ -3,7 +3,7 @@
 
 use syncline_bus::admin::TopicSpec;
 use syncline_bus::survey::survey;
-use syncline_bus::{BusConfig, Producer, Registry};
+use syncline_bus::{BusConfig, Producer};
 use syncline_capture::config::SourceConfig;
 use syncline_runtime::Failure;
 use syncline_schemas::pipeline::{CapturedBy, Pipeline};
@@ -11,8 +11,12 @@ use syncline_schemas::topic;
 
 use super::facts::{Bus, Source, WantedTopic};
 
-/// Asks Kafka and the registry of this pipeline.
-pub fn gather(pipeline: &Pipeline, sources: &[(SourceConfig, Option<Source>)], registry: &Registry) -> Bus {
+/// Asks Kafka; what the registry answered is known already.
+pub fn gather(
+    pipeline: &Pipeline,
+    sources: &[(SourceConfig, Option<Source>)],
+    registry: Result<String, Failure>,
+) -> Bus {
     let config = BusConfig {
         bootstrap: pipeline.kafka.clone(),
         properties: pipeline.kafka_properties.clone(),
@@ -36,7 +40,7 @@ pub fn gather(pipeline: &Pipeline, sources: &[(SourceConfig, Option<Source>)], r
         wanted,
         transactions,
         transactional_prefix: PREFIX.to_owned(),
-        registry: registry.compatibility("syncline-doctor"),
+        registry,
     }
 }
 

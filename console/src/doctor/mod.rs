@@ -102,13 +102,16 @@ struct Examined {
 fn examine(pipeline: &Pipeline, args: &Args) -> Outcome<Examined> {
     known(pipeline, args)?;
     let registry = Registry::new(pipeline.registry.clone());
+    // Once, and first: one that is away is waited for a while, and not for each table.
+    let level = registry.compatibility("syncline-doctor");
+    let answering = level.is_ok().then_some(&registry);
     let mut unasked = Vec::new();
     let mut sources = Vec::new();
     for config in sources_of(pipeline, args)? {
-        let source = answered(&config.name, source::gather(&config, &registry), &mut unasked);
+        let source = answered(&config.name, source::gather(&config, answering), &mut unasked);
         sources.push((config, source));
     }
-    let bus = bus::gather(pipeline, &sources, &registry);
+    let bus = bus::gather(pipeline, &sources, level);
     for (config, source) in &mut sources {
         let Some(source) = source.as_mut().filter(|source| may_be_refused(config, source, &bus)) else {
             continue;

@@ -23,16 +23,16 @@ use super::facts::{Connection, Kind, OpenTransaction, Rights, Role, Server, Slot
 
 const CLOCK_SAMPLES: usize = 5;
 
-/// Asks the database of this source.
-pub fn gather(config: &SourceConfig, registry: &Registry) -> Outcome<Source> {
+/// Asks the database of this source, and the registry if it is one that answers.
+pub fn gather(config: &SourceConfig, registry: Option<&Registry>) -> Outcome<Source> {
     let control = Control::connect(&config.dsn)?;
     let (names, keyless) = match &config.tables {
         Some(names) => (names.clone(), Vec::new()),
         None => (open::all_tables(&control)?, keyless(&control)?),
     };
     let mut tables = tables(&control, &names)?;
-    for table in &mut tables {
-        table.subjects = subjects(config, registry, &table.name)?;
+    for table in tables.iter_mut() {
+        table.subjects = registry.map_or_else(Vec::new, |registry| subjects(config, registry, &table.name));
     }
     Ok(Source {
         name: config.name.clone(),
@@ -226,12 +226,12 @@ fn kind(relation: &str, persistence: &str) -> Kind {
 
 /// The subjects of a table that exist, with what the registry asks of their next schema. One that does not answer is
 /// found out about elsewhere.
-fn subjects(config: &SourceConfig, registry: &Registry, name: &TableName) -> Outcome<Vec<(String, String)>> {
+fn subjects(config: &SourceConfig, registry: &Registry, name: &TableName) -> Vec<(String, String)> {
     let topic = topic::capture(&config.prefix, &name.schema, &name.table);
     let subject = topic::value_subject(&topic);
     let known = registry.latest(&subject).ok().flatten();
     let level = known.and_then(|_| registry.compatibility(&subject).ok());
-    Ok(level.map(|level| (subject, level)).into_iter().collect())
+    level.map(|level| (subject, level)).into_iter().collect()
 }
 
 fn keyless(control: &Control) -> Outcome<Vec<TableName>> {

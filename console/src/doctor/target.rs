@@ -59,9 +59,12 @@ fn table(control: &Control, link: &Link) -> Outcome<WrittenTable> {
                               FROM pg_attrdef d
                               JOIN pg_depend p ON p.classid = 'pg_attrdef'::regclass AND p.objid = d.oid
                                               AND p.refclassid = 'pg_class'::regclass
-                              JOIN pg_class s ON s.oid = p.refobjid AND s.relkind = 'S'
+                              JOIN pg_class s ON s.oid = p.refobjid
                               JOIN pg_namespace m ON m.oid = s.relnamespace
-                             WHERE d.adrelid = c.oid AND NOT has_sequence_privilege(s.oid, 'USAGE') ORDER BY 1),
+                             -- In a CASE, since asking that of what is no sequence is an error.
+                             WHERE d.adrelid = c.oid
+                               AND CASE s.relkind WHEN 'S' THEN NOT has_sequence_privilege(s.oid, 'USAGE') END
+                             ORDER BY 1),
                       coalesce(row_security_active(c.oid), false),
                       ARRAY(SELECT g.tgname::text FROM pg_trigger g
                              WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgenabled <> 'D' ORDER BY 1)

@@ -125,7 +125,7 @@ fn identity(table: &Table, info: &TableInfo, findings: &mut Findings) {
     // A name that cannot be quoted is none, and was reported as missing.
     if let Ok(Some(problem)) = identity_problem(info) {
         let why = "an UPDATE or DELETE that does not say which row it was can be applied nowhere";
-        findings.stops(problem.code, problem.message, why, problem.hint.unwrap_or_default());
+        findings.stops(problem.code, problem.message, why, identify(table, info));
         return;
     }
     let full = format!("ALTER TABLE {} REPLICA IDENTITY FULL;", name(&table.name));
@@ -143,6 +143,16 @@ fn identity(table: &Table, info: &TableInfo, findings: &mut Findings) {
             "records have no before-image, and a large value (TOAST) that an UPDATE leaves alone is missing in `after`",
             format!("{full} -- costs log: each UPDATE then writes the old row as well"),
         );
+    }
+}
+
+fn identify(table: &Table, info: &TableInfo) -> String {
+    let name = name(&table.name);
+    match info.primary_key.is_empty() {
+        true => {
+            format!("ALTER TABLE {name} REPLICA IDENTITY FULL; -- or, better: ALTER TABLE {name} ADD PRIMARY KEY (..)")
+        }
+        false => format!("ALTER TABLE {name} REPLICA IDENTITY DEFAULT; -- or FULL"),
     }
 }
 
