@@ -15,7 +15,7 @@ use crate::form::{DEBEZIUM_VERSION, Form, Operation};
 use crate::postgres::dsn::Dsn;
 use crate::postgres::quote::TableName;
 use crate::snapshots::Snapshots;
-use crate::takeover::Offsets;
+use crate::takeover::{Offsets, export};
 
 /// The command line of `syncline-capture`.
 #[derive(Clone, Debug, clap::Parser)]
@@ -57,6 +57,9 @@ pub struct Args {
     /// What to do when something goes wrong
     #[command(flatten)]
     pub care: CareArgs,
+    /// Print where capture stands as an offset from which Debezium goes on, then exit
+    #[arg(long, value_name = "FORM", num_args = 0..=1, default_missing_value = "connect")]
+    pub export_offsets: Option<export::Form>,
     /// Write a record for each TRUNCATE; always on for a source that is replicated
     #[arg(long)]
     pub truncates: bool,
@@ -141,6 +144,8 @@ pub struct SourceConfig {
     pub connector: Option<String>,
     /// Where that connector's offsets are.
     pub offsets: Option<Offsets>,
+    /// Its driver moves the slot on by itself while nothing changes: `lsn.flush.mode=connector_and_driver`.
+    pub driver_flushes: bool,
 }
 
 impl SourceConfig {
@@ -166,6 +171,7 @@ impl SourceConfig {
             until_current: false,
             connector: None,
             offsets: None,
+            driver_flushes: false,
         }
     }
 

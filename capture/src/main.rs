@@ -1,13 +1,15 @@
 //! `syncline-capture`: committed changes of PostgreSQL databases, to Kafka.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser;
 use syncline_bus::Registry;
 use syncline_capture::config::{self, Args};
 use syncline_capture::stage;
-use syncline_runtime::Outcome;
+use syncline_capture::takeover::export;
 use syncline_runtime::process::{self, Part};
+use syncline_runtime::{Failure, Outcome};
 
 fn main() -> ExitCode {
     process::exit_code(&run(&Args::parse()))
@@ -19,6 +21,11 @@ fn run(args: &Args) -> Outcome<()> {
         return Ok(());
     }
     let process = process::start("syncline-capture", &args.process)?;
+    if let Some(form) = args.export_offsets {
+        return sources
+            .iter()
+            .try_for_each(|source| print(&export::export(source, form)?));
+    }
     let part = |source: config::SourceConfig| -> Part {
         let (shutdown, health) = (process.shutdown.clone(), process.health.clone());
         let registry = Registry::new(source.registry.clone());
@@ -29,4 +36,8 @@ fn run(args: &Args) -> Outcome<()> {
         )
     };
     process::spawn_all(sources.into_iter().map(part).collect(), &process.shutdown)
+}
+
+fn print(line: &str) -> Outcome<()> {
+    writeln!(std::io::stdout(), "{line}").map_err(|error| Failure::definite("STDOUT", "cannot print").source(error))
 }

@@ -24,6 +24,7 @@ use crate::progress;
 use crate::shapes::Shapes;
 use crate::snapshots::Mode;
 use crate::start::{self, Server, Start};
+use crate::takeover;
 
 /// How long the making of a slot may wait for open transactions of the source.
 const SLOT_WAIT_MS: u64 = 60_000;
@@ -129,7 +130,14 @@ fn fenced<'a>(
         fork: client.fork(stored.as_ref(), &identity)?,
     };
     let names: Vec<String> = prepared.tables.iter().map(full_name).collect();
-    let start = start::decide(config, stored.as_ref(), server, carried.repair, &names)?;
+    let taken = takeover::progress(config, registry, stored.as_ref(), server, &prepared.tables)?;
+    let start = start::decide(
+        config,
+        taken.as_ref().or(stored.as_ref()),
+        server,
+        carried.repair,
+        &names,
+    )?;
     let mut making = Making {
         config,
         control: &control,

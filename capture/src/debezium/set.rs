@@ -279,13 +279,18 @@ pub(super) fn publication_mode(draft: &mut Draft, given: &Given<'_>) -> Set {
 }
 
 /// Both of Debezium's automatic ways are one here: the slot follows Kafka, also while nothing changes.
-pub(super) fn flush_mode(_: &mut Draft, given: &Given<'_>) -> Set {
-    match word(
-        given,
-        &[("connector", true), ("connector_and_driver", true), ("manual", false)],
-    )? {
-        true => Ok(()),
-        false => Err("the slot is always told what is in Kafka, or else the source's disk fills; remove it".to_owned()),
+pub(super) fn flush_mode(draft: &mut Draft, given: &Given<'_>) -> Set {
+    let words = [
+        ("connector", Some(false)),
+        ("connector_and_driver", Some(true)),
+        ("manual", None),
+    ];
+    match word(given, &words)? {
+        Some(driver) => {
+            draft.source.driver_flushes = driver;
+            Ok(())
+        }
+        None => Err("the slot is always told what is in Kafka, or else the source's disk fills; remove it".to_owned()),
     }
 }
 
