@@ -167,7 +167,7 @@ impl Assembler {
     ) -> Result<(), AssembleError> {
         self.records.clear();
         self.entry(registered, position, |writer| {
-            let key = writer.key(row, Other::None)?;
+            let key = writer.snapshot_key(row)?;
             let value = writer.value(Image::None, Image::Row(row, Other::None), circumstances)?;
             Ok((key, Some(value)))
         })

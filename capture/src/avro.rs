@@ -74,6 +74,19 @@ pub fn optional_text(value: Option<&str>, out: &mut Vec<u8>) {
     }
 }
 
+/// The zigzag integer at the start of `bytes`, and what follows it.
+pub fn read_long(bytes: &[u8]) -> Option<(i64, &[u8])> {
+    let mut number = 0u64;
+    for (index, byte) in bytes.iter().enumerate().take(10) {
+        number |= u64::from(byte & 0x7F) << (7 * index);
+        if byte & 0x80 == 0 {
+            let value = (number >> 1).cast_signed() ^ -((number & 1).cast_signed());
+            return Some((value, &bytes[index + 1..]));
+        }
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,6 +117,17 @@ mod tests {
             encoded(i64::MIN),
             [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1]
         );
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        for value in [0, -1, 64, i64::MIN, i64::MAX, 9_000_000_000] {
+            let mut out = Vec::new();
+            long(value, &mut out);
+            out.push(7);
+            assert_eq!(read_long(&out), Some((value, [7].as_slice())));
+        }
+        assert_eq!(read_long(&[0x80]), None);
     }
 
     #[test]

@@ -3,13 +3,14 @@
 //! A default is kept in the type's text form, so that the one reader of texts, `encode`, makes its bytes too.
 //! (A quirk that must be met to the byte: `nextval(..)` becomes 0, `now()` 1970, `upper('x')` an empty text.)
 
+use crate::form::{Fidelity, Form};
 use crate::types::{Kind, Name};
 
 /// The default that goes into the schema, in the type's text form.
-pub fn carried(kind: &Kind, expression: Option<&str>) -> Option<String> {
+pub fn carried(kind: &Kind, expression: Option<&str>, form: &Form) -> Option<String> {
     let expression = expression.filter(|_| carries(kind))?;
     match literal(expression) {
-        Literal::Text(text) => Some(text).filter(|text| acceptable(kind, text)),
+        Literal::Text(text) => Some(text).filter(|text| acceptable(kind, text, form)),
         Literal::Null => None,
         Literal::Call => Some(zero(kind).to_owned()),
         Literal::Other => None,
@@ -21,20 +22,32 @@ fn carries(kind: &Kind) -> bool {
     !matches!(
         kind,
         Kind::VariableDecimal
-            | Kind::Money
+            | Kind::Money(_)
+            | Kind::MoneyDouble
+            | Kind::MoneyText
             | Kind::Bytes
+            | Kind::BytesText(_)
             | Kind::List(_)
+            | Kind::LostBits(_)
             | Kind::Hstore
+            | Kind::HstoreMap
             | Kind::Point
+            | Kind::Shape(_)
+            | Kind::Vector(_)
+            | Kind::SparseVector
             | Kind::Printed
             | Kind::Foreign
+            | Kind::Opaque { .. }
+            | Kind::LeftOut
     )
 }
 
 /// Avro has no default `NaN` for a double; Debezium writes it all the same and the registry then serves it to nobody.
-fn acceptable(kind: &Kind, text: &str) -> bool {
+fn acceptable(kind: &Kind, text: &str, form: &Form) -> bool {
     match kind {
-        Kind::Float32 | Kind::Float64 => text.parse::<f64>().is_ok_and(f64::is_finite),
+        Kind::Float32 | Kind::Float64 | Kind::DecimalDouble if form.fidelity == Fidelity::Exact => {
+            text.parse::<f64>().is_ok_and(f64::is_finite)
+        }
         _ => true,
     }
 }
@@ -51,16 +64,22 @@ pub fn zero(kind: &Kind) -> &'static str {
         | Kind::Float64
         | Kind::Decimal { .. }
         | Kind::VariableDecimal
-        | Kind::Money => "0",
+        | Kind::DecimalDouble
+        | Kind::DecimalText(_) => "0",
+        // The last two digits are the cents, wherever the point stands.
+        Kind::Money(_) | Kind::MoneyDouble | Kind::MoneyText => "0.00",
         Kind::Named(Name::Uuid) => "00000000-0000-0000-0000-000000000000",
-        Kind::Text | Kind::Printed | Kind::Named(_) | Kind::Enum(_) | Kind::Foreign | Kind::Bits(_) | Kind::Hstore => {
-            ""
-        }
-        Kind::Bytes => "\\x",
+        Kind::Text | Kind::SystemName | Kind::Printed | Kind::Named(_) | Kind::Enum(_) | Kind::Foreign => "",
+        Kind::Bits(_) | Kind::LostBits(_) | Kind::Hstore | Kind::HstoreMap | Kind::Opaque { .. } | Kind::LeftOut => "",
+        Kind::Bytes | Kind::BytesText(_) => "\\x",
         Kind::Point => "(0,0)",
-        Kind::Date => "1970-01-01",
-        Kind::TimeMillis | Kind::TimeMicros | Kind::Duration => "00:00:00",
-        Kind::TimestampMillis | Kind::TimestampMicros => "1970-01-01 00:00:00",
+        // An empty collection.
+        Kind::Shape(_) => "010700000000000000",
+        Kind::Vector(_) => "[]",
+        Kind::SparseVector => "{}/0",
+        Kind::Date(_) => "1970-01-01",
+        Kind::Time(_) | Kind::Duration | Kind::Interval => "00:00:00",
+        Kind::Timestamp(_) => "1970-01-01 00:00:00",
         Kind::ZonedTimestamp(_) => "1970-01-01 00:00:00+00",
         Kind::ZonedTime => "00:00:00+00",
         Kind::List(_) => "{}",
@@ -150,13 +169,18 @@ mod tests {
 
     #[test]
     fn kinds_without_defaults_have_none() {
-        assert_eq!(
-            carried(&Kind::Int32, Some("nextval('s'::regclass)")),
-            Some("0".to_owned())
-        );
-        assert_eq!(carried(&Kind::Bytes, Some("'\\x01'::bytea")), None);
-        assert_eq!(carried(&Kind::Float64, Some("'NaN'::double precision")), None);
-        assert_eq!(carried(&Kind::Printed, Some("'10.0.0.1'::inet")), None);
-        assert_eq!(carried(&Kind::Text, None), None);
+        let exact = Form::default();
+        let carried = |kind: &Kind, text: &str| carried(kind, Some(text), &exact);
+        assert_eq!(carried(&Kind::Int32, "nextval('s'::regclass)"), Some("0".to_owned()));
+        assert_eq!(carried(&Kind::Bytes, "'\\x01'::bytea"), None);
+        assert_eq!(carried(&Kind::Float64, "'NaN'::double precision"), None);
+        assert_eq!(carried(&Kind::Printed, "'10.0.0.1'::inet"), None);
+        assert_eq!(super::carried(&Kind::Text, None, &exact), None);
+        let debezium = Form {
+            fidelity: Fidelity::Debezium,
+            ..Form::default()
+        };
+        let nan = super::carried(&Kind::Float64, Some("'NaN'::double precision"), &debezium);
+        assert_eq!(nan, Some("NaN".to_owned()));
     }
 }

@@ -8,8 +8,9 @@ use std::ops::Range;
 
 use crate::avro;
 use crate::avro_schema;
-use crate::encode::{self, Written};
-use crate::form::Fidelity;
+use crate::encode::{self, Reading, Written};
+use crate::form::{Fidelity, Form};
+use crate::loss::{Loss, Losses};
 use crate::mask::Mask;
 use crate::postgres::pgoutput::TupleCell;
 use crate::table::{Column, Table};
@@ -60,18 +61,27 @@ pub struct Registered {
     database: Vec<u8>,
     /// schema, table.
     names: Vec<u8>,
+    /// What its values have lost.
+    losses: Losses,
 }
 
 impl Registered {
-    /// The plan with its ids. `version` is the version of Debezium to name, `prefix` the name of the source.
-    pub fn new(table: Table, ids: (Option<u32>, u32), version: &str, prefix: &str, database: &str) -> Self {
+    /// The plan with its ids. `prefix` is the name of the source.
+    pub fn new(table: Table, ids: (Option<u32>, u32), form: &Form, prefix: &str, database: &str) -> Self {
         let text = |parts: &[&str]| {
             let mut out = Vec::new();
             parts.iter().for_each(|part| avro::bytes(part.as_bytes(), &mut out));
             out
         };
+        let columns = table.columns.iter().map(|column| column.name.as_str());
+        let losses = Losses::new(prefix, table.full_name(), columns);
+        let left_out = |column: &Column| !column.kind.is_shown();
+        for (index, _) in table.columns.iter().enumerate().filter(|(_, column)| left_out(column)) {
+            losses.count(index, Loss::LeftOut);
+        }
         Self {
-            head: text(&[version, CONNECTOR, prefix]),
+            losses,
+            head: text(&[&form.emulated.version, CONNECTOR, prefix]),
             database: text(&[database]),
             names: text(&[&table.schema, &table.name]),
             key_id: ids.0,
@@ -144,6 +154,7 @@ pub fn key(
     registered: &Registered,
     row: &[TupleCell],
     other: Other<'_>,
+    reading: Reading,
     out: &mut Vec<u8>,
 ) -> Result<Option<Range<usize>>, Misfit> {
     let Some(id) = registered.key_id else { return Ok(None) };
@@ -152,23 +163,41 @@ pub fn key(
     let start = out.len();
     frame(id, out);
     for &index in &table.key {
-        key_column(table, index, present(table, &row[index], other, index), out)?;
+        key_column(
+            registered,
+            index,
+            present(table, &row[index], other, index),
+            reading,
+            out,
+        )?;
     }
     Ok(Some(start..out.len()))
 }
 
-/// Appends one column of the key. A primary key is NOT NULL; a key that somebody chose may hold NULL.
-fn key_column(table: &Table, index: usize, cell: &TupleCell, out: &mut Vec<u8>) -> Result<(), Misfit> {
+/// Appends one column of the key. A primary key is NOT NULL; a key that somebody chose may hold NULL. Of a key that the
+/// log does not have Debezium makes one of zeros.
+fn key_column(
+    registered: &Registered,
+    index: usize,
+    cell: &TupleCell,
+    reading: Reading,
+    out: &mut Vec<u8>,
+) -> Result<(), Misfit> {
+    let table = &registered.table;
     let column = &table.columns[index];
     let start = out.len();
     out.extend(column.value_branch());
-    if !matches!(cell, TupleCell::Unchanged) && written(table, index, cell, out)? == Some(Written::Value) {
+    let known = !matches!(cell, TupleCell::Unchanged);
+    if known && written(registered, index, cell, reading, out)? == Some(Written::Value) {
         return Ok(());
     }
     out.truncate(start);
     match column.null_branch() {
         Some(null) if matches!(cell, TupleCell::Null) => out.push(null),
-        _ if table.fidelity == Fidelity::Debezium => out.extend_from_slice(table.fill(index)),
+        _ if table.fidelity == Fidelity::Debezium => {
+            registered.losses.count(index, Loss::KeyUnknown);
+            out.extend_from_slice(table.fill(index));
+        }
         _ => {
             return Err(Misfit::KeyAbsent {
                 column: column.name.clone(),
@@ -189,10 +218,17 @@ pub fn value(
 ) -> Result<Range<usize>, Misfit> {
     let start = out.len();
     frame(registered.value_id, out);
-    image(&registered.table, before, out, unsaid)?;
-    image(&registered.table, after, out, unsaid)?;
+    let reading = registered.table.reading(circumstances.snapshot != "false");
+    let mut row = Row {
+        registered,
+        reading,
+        out,
+        unsaid,
+    };
+    row.image(before)?;
+    row.image(after)?;
     source(registered, circumstances, out);
-    tail(circumstances, out);
+    tail(registered, circumstances, out);
     Ok(start..out.len())
 }
 
@@ -218,64 +254,80 @@ fn present<'a>(table: &Table, cell: &'a TupleCell, other: Other<'a>, index: usiz
     }
 }
 
-fn image(table: &Table, image: Image<'_>, out: &mut Vec<u8>, unsaid: &mut Vec<usize>) -> Result<(), Misfit> {
-    let (Image::Row(row, _) | Image::Key(row)) = image else {
-        out.push(avro::FIRST);
-        return Ok(());
-    };
-    check_shape(table, row)?;
-    out.push(avro::SECOND);
-    let shown = row
-        .iter()
-        .enumerate()
-        .filter(|(index, _)| !table.columns[*index].hidden);
-    for (index, cell) in shown {
-        match image {
-            Image::Row(_, other) => column(table, index, present(table, cell, other, index), out, unsaid)?,
-            Image::Key(_) if table.identified.contains(&index) => column(table, index, cell, out, unsaid)?,
-            _ => out.extend_from_slice(table.fill(index)),
-        }
-    }
-    Ok(())
+/// A row that is being written.
+struct Row<'a> {
+    registered: &'a Registered,
+    reading: Reading,
+    out: &'a mut Vec<u8>,
+    unsaid: &'a mut Vec<usize>,
 }
 
-/// Appends a cell as its column's union or plain type.
-fn column(
-    table: &Table,
-    index: usize,
-    cell: &TupleCell,
-    out: &mut Vec<u8>,
-    unsaid: &mut Vec<usize>,
-) -> Result<(), Misfit> {
-    let column = &table.columns[index];
-    let start = out.len();
-    out.extend(column.value_branch());
-    let value_start = out.len();
-    let written = written(table, index, cell, out)? == Some(Written::Value);
-    if let Some(mask) = &column.mask {
-        out.truncate(if written { out.len() } else { value_start });
-        if masked(table, column, mask, cell, value_start, out) {
+impl Row<'_> {
+    fn image(&mut self, image: Image<'_>) -> Result<(), Misfit> {
+        let table = &self.registered.table;
+        let (Image::Row(row, _) | Image::Key(row)) = image else {
+            self.out.push(avro::FIRST);
+            return Ok(());
+        };
+        check_shape(table, row)?;
+        self.out.push(avro::SECOND);
+        for (index, cell) in row.iter().enumerate() {
+            match image {
+                _ if table.columns[index].hidden => (),
+                Image::Row(_, other) => self.column(index, present(table, cell, other, index))?,
+                Image::Key(_) if table.identified.contains(&index) => self.column(index, cell)?,
+                _ => self.out.extend_from_slice(table.fill(index)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends a cell as its column's union or plain type.
+    fn column(&mut self, index: usize, cell: &TupleCell) -> Result<(), Misfit> {
+        let table = &self.registered.table;
+        let column = &table.columns[index];
+        let start = self.out.len();
+        self.out.extend(column.value_branch());
+        let value_start = self.out.len();
+        let done = written(self.registered, index, cell, self.reading, self.out)?;
+        let is_value = done == Some(Written::Value);
+        if let Some(mask) = &column.mask {
+            self.out.truncate(if is_value { self.out.len() } else { value_start });
+            if masked(table, column, mask, cell, value_start, self.out) {
+                return Ok(());
+            }
+        } else if is_value {
             return Ok(());
         }
-    } else if written {
-        return Ok(());
+        self.out.truncate(start);
+        self.null(index, matches!(cell, TupleCell::Unchanged), done.is_some())
     }
-    out.truncate(start);
-    let unknown = matches!(cell, TupleCell::Unchanged);
-    if unknown {
-        unsaid.push(index);
-    }
-    match column.null_branch() {
-        Some(null) => out.push(null),
-        None if unknown => out.extend_from_slice(table.fill(index)),
-        None => {
-            return Err(Misfit::Value {
-                column: column.name.clone(),
-                unfit: Unfit("value for NOT NULL"),
-            });
+
+    /// A null: of a cell that is NULL, that is not known, or that the kind cannot say.
+    fn null(&mut self, index: usize, unknown: bool, lost: bool) -> Result<(), Misfit> {
+        let table = &self.registered.table;
+        let column = &table.columns[index];
+        let debezium = table.fidelity == Fidelity::Debezium;
+        if unknown {
+            self.unsaid.push(index);
+            self.registered.losses.count(index, Loss::Unmoved);
         }
+        match column.null_branch() {
+            Some(_) if debezium && column.default.is_some() && column.mask.is_none() => {
+                self.registered.losses.count(index, Loss::NullAsDefault);
+                self.out.extend_from_slice(table.fill(index));
+            }
+            Some(null) => self.out.push(null),
+            None if unknown || (debezium && lost) => self.out.extend_from_slice(table.fill(index)),
+            None => {
+                return Err(Misfit::Value {
+                    column: column.name.clone(),
+                    unfit: Unfit("value for NOT NULL"),
+                });
+            }
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Puts what the mask makes of a value in the place of the value at `start`; false if that is nothing.
@@ -296,18 +348,38 @@ fn masked(table: &Table, column: &Column, mask: &Mask, cell: &TupleCell, start: 
 }
 
 /// Appends the bare value; `None` if the cell is NULL.
-fn written(table: &Table, index: usize, cell: &TupleCell, out: &mut Vec<u8>) -> Result<Option<Written>, Misfit> {
+fn written(
+    registered: &Registered,
+    index: usize,
+    cell: &TupleCell,
+    reading: Reading,
+    out: &mut Vec<u8>,
+) -> Result<Option<Written>, Misfit> {
+    let table = &registered.table;
     let column = &table.columns[index];
     let misfit = |unfit| Misfit::Value {
         column: column.name.clone(),
         unfit,
     };
-    match cell {
-        TupleCell::Null => Ok(None),
-        TupleCell::Unchanged => Ok(Some(encode::unavailable(&column.kind, out))),
-        TupleCell::Text(text) => encode::cell(&column.kind, text, out).map(Some).map_err(misfit),
-        TupleCell::Binary(_) => Err(misfit(Unfit("text form"))),
+    let text = match cell {
+        TupleCell::Null => return Ok(None),
+        TupleCell::Unchanged => {
+            return Ok(Some(encode::unavailable(
+                &column.kind,
+                reading,
+                &table.placeholder,
+                out,
+            )));
+        }
+        TupleCell::Text(text) => text,
+        TupleCell::Binary(_) => return Err(misfit(Unfit("text form"))),
+    };
+    let mut lost = None;
+    let done = encode::cell(&column.kind, reading, text, out, &mut lost).map_err(misfit)?;
+    if let Some(loss) = lost {
+        registered.losses.count(index, loss);
     }
+    Ok(Some(done))
 }
 
 fn source(registered: &Registered, at: &Circumstances<'_>, out: &mut Vec<u8>) {
@@ -318,12 +390,18 @@ fn source(registered: &Registered, at: &Circumstances<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(&registered.database);
     out.push(avro::SECOND);
     sequence(at, out);
-    avro::optional_long(Some(at.commit_us), out);
-    avro::optional_long(Some(at.commit_us.saturating_mul(1000)), out);
+    let release = registered.table.release;
+    if release.fine_times {
+        avro::optional_long(Some(at.commit_us), out);
+        avro::optional_long(Some(at.commit_us.saturating_mul(1000)), out);
+    }
     out.extend_from_slice(&registered.names);
     avro::optional_long(at.xid.map(i64::from), out);
     avro::optional_long(Some(at.lsn.cast_signed()), out);
     out.push(avro::FIRST); // xmin
+    if !release.origin {
+        return;
+    }
     avro::optional_text(at.origin.map(|(name, _)| name), out);
     avro::optional_long(at.origin.map(|(_, lsn)| lsn.cast_signed()), out);
 }
@@ -337,11 +415,19 @@ fn sequence(at: &Circumstances<'_>, out: &mut Vec<u8>) {
     });
 }
 
-fn tail(at: &Circumstances<'_>, out: &mut Vec<u8>) {
-    out.push(avro::FIRST); // transaction
+/// Up to 2.5 the transaction came last, and times were in milliseconds only.
+fn tail(registered: &Registered, at: &Circumstances<'_>, out: &mut Vec<u8>) {
+    let fine = registered.table.release.fine_times;
+    if fine {
+        out.push(avro::FIRST); // transaction
+    }
     let mut letter = [0; 4];
     avro::bytes(at.op.encode_utf8(&mut letter).as_bytes(), out);
     avro::optional_long(Some(at.now_ns.div_euclid(1_000_000)), out);
-    avro::optional_long(Some(at.now_ns.div_euclid(1000)), out);
-    avro::optional_long(Some(at.now_ns), out);
+    if fine {
+        avro::optional_long(Some(at.now_ns.div_euclid(1000)), out);
+        avro::optional_long(Some(at.now_ns), out);
+    } else {
+        out.push(avro::FIRST); // transaction
+    }
 }

@@ -7,8 +7,9 @@ use syncline_schemas::value::Value;
 
 use crate::postgres::pgoutput::TupleCell;
 use crate::table::Table;
+use crate::text::interval::Interval;
 use crate::text::time;
-use crate::types::Kind;
+use crate::types::{Clock, Days, Kind};
 
 /// The key as Connect's header converter writes it: `{"b":"three","a":4}`, in the order of the key.
 pub fn connect_json(table: &Table, row: &[TupleCell], other: Option<&[TupleCell]>) -> String {
@@ -49,12 +50,12 @@ fn connect_value(kind: &Kind, text: &str) -> String {
         Kind::Int16 | Kind::Int32 | Kind::Int64 | Kind::Decimal { .. } | Kind::VariableDecimal => {
             return text.to_owned();
         }
-        Kind::Date => time::date_days(text).map(i64::from),
-        Kind::TimeMillis => time::time_us(text).map(|us| us.div_euclid(1000)),
-        Kind::TimeMicros => time::time_us(text),
-        Kind::TimestampMillis => time::timestamp_us(text).map(|us| us.div_euclid(1000)),
-        Kind::TimestampMicros => time::timestamp_us(text),
-        Kind::Duration => time::interval_us(text),
+        Kind::Date(Days::Count) => time::date_days(text, time::STREAM_DATE_INFINITY).map(i64::from),
+        Kind::Time(Clock::Millis) => time::time_us(text).map(|us| us.div_euclid(1000)),
+        Kind::Time(Clock::Micros) => time::time_us(text),
+        Kind::Timestamp(Clock::Millis) => time::timestamp_us(text).map(|us| us.div_euclid(1000)),
+        Kind::Timestamp(Clock::Micros) => time::timestamp_us(text),
+        Kind::Duration => Interval::parse(text).map(|interval| interval.us()),
         Kind::ZonedTimestamp(digits) => return json(&zoned(text, usize::from(*digits))),
         _ => return json(text),
     };
@@ -85,7 +86,7 @@ fn mark_value(kind: &Kind, text: &str) -> Value {
         | Kind::Float64
         | Kind::Decimal { .. }
         | Kind::VariableDecimal => text.parse().map_or_else(|_| Value::text(text), Value::Number),
-        Kind::TimestampMillis | Kind::TimestampMicros => Value::text(text.replacen(' ', "T", 1)),
+        Kind::Timestamp(_) => Value::text(text.replacen(' ', "T", 1)),
         Kind::ZonedTimestamp(_) => Value::text(text.replacen(' ', "T", 1).replace("+00", "Z")),
         _ => Value::text(text),
     }

@@ -34,6 +34,9 @@ pub mod default;
 /// Avro's binary rules.
 pub mod avro;
 
+/// What is lost of a value, counted.
+pub mod loss;
+
 /// One cell from text to Avro bytes.
 pub mod encode;
 

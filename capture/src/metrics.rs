@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use syncline_runtime::metrics::{self, CounterVec, GaugeVec};
+use syncline_runtime::metrics::{self, Counter, CounterVec, GaugeVec};
 
 const BY_SOURCE: [&str; 1] = ["source"];
 
@@ -58,6 +58,19 @@ static RETAINED_BYTES: LazyLock<GaugeVec> = LazyLock::new(|| {
         &BY_SOURCE,
     )
 });
+
+static LOSSES: LazyLock<CounterVec> = LazyLock::new(|| {
+    metrics::counter(
+        "syncline_capture_losses_total",
+        "Values that lost something on their way into the record, by table, column and kind of loss",
+        &["source", "table", "column", "loss"],
+    )
+});
+
+/// Values of a column that lost something.
+pub fn losses(source: &str, table: &str, column: &str, loss: &str) -> Counter {
+    LOSSES.with_label_values(&[source, table, column, loss])
+}
 
 /// How much log the source keeps for us.
 pub fn retained(source: &str, bytes: i64) {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use syncline_bus::Registry;
 use syncline_bus::admin::{self, TopicSpec};
-use syncline_runtime::{Class, Outcome};
+use syncline_runtime::{Class, Failure, Outcome};
 use syncline_schemas::topic;
 
 use crate::config::SourceConfig;
@@ -80,6 +80,7 @@ impl<'a> Shapes<'a> {
         let topic = topic::capture(&self.config.prefix, &relation.schema, &relation.table);
         self.ensure(&topic)?;
         let mut table = Table::new(relation, info, topic.clone(), &self.config.form, Limits::default());
+        check_names(&table)?;
         if self.known.get(&relation.oid).is_some_and(|known| known.table == table) {
             return Ok(self.known[&relation.oid].clone());
         }
@@ -106,13 +107,7 @@ impl<'a> Shapes<'a> {
         self.warn(&table);
         self.watch_for_rewrites(relation.oid, &table);
         let config = self.config;
-        let registered = Registered::new(
-            table,
-            ids,
-            &config.form.emulated.version,
-            &config.prefix,
-            &self.database,
-        );
+        let registered = Registered::new(table, ids, &config.form, &config.prefix, &self.database);
         let registered = Arc::new(registered);
         self.known.insert(relation.oid, registered.clone());
         Ok(registered)
@@ -173,6 +168,17 @@ impl<'a> Shapes<'a> {
             }
         }
     }
+}
+
+/// Names are not adjusted where that is set, and then what Avro cannot bear stops the table, as it stops Debezium.
+fn check_names(table: &Table) -> Outcome<()> {
+    let names = table.illegal_names();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let text = format!("{}: Avro cannot bear the column names {names:?}", table.full_name());
+    Err(Failure::definite("NAME_ILLEGAL", text)
+        .hint("set field.name.adjustment.mode to avro, or leave the columns out"))
 }
 
 fn has_object_default(table: &Table) -> bool {

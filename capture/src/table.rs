@@ -5,9 +5,9 @@
 //! what it says, and a column that the catalogue no longer knows is written as its type alone tells.
 
 use crate::avro;
-use crate::avro_schema;
+use crate::avro_schema::{self, Release, Style};
 use crate::default;
-use crate::encode::{self, Written};
+use crate::encode::{self, Placeholder, Reading, Written};
 use crate::form::{Fidelity, Form};
 use crate::mask::Mask;
 use crate::postgres::catalog::{ColumnInfo, TableInfo, TypeInfo, TypeKind};
@@ -27,7 +27,8 @@ pub struct Column {
     pub nullable: bool,
     /// The default that the schema carries, in the type's text form.
     pub default: Option<String>,
-    /// Left out of before and after. (A column of the key stays in the key.)
+    /// Left out of before and after: nobody wants it, or Debezium does not know its type. (A column of the key stays in the
+    /// key.)
     pub hidden: bool,
     /// What is done to its values in before and after.
     pub mask: Option<Mask>,
@@ -80,6 +81,10 @@ pub struct Table {
     pub key_schema: Option<String>,
     /// Text of the schema of its values.
     pub value_schema: String,
+    /// Which of Debezium's releases is stood in for.
+    pub release: Release,
+    /// What stands for values that the log does not hold.
+    pub placeholder: Placeholder,
     /// Each column as it stands in a before-image that has only the key: null, or the default or zero of NOT NULL.
     fill: Vec<Vec<u8>>,
 }
@@ -97,7 +102,7 @@ impl Table {
         let mut columns: Vec<Column> = relation
             .columns
             .iter()
-            .map(|column| plan(column, info, limits))
+            .map(|column| plan(column, info, form, limits))
             .collect();
         make_unique(&mut columns);
         for column in &mut columns {
@@ -110,7 +115,8 @@ impl Table {
                 columns[index].nullable = false;
             }
         }
-        let namespace = avro_schema::namespace(&topic);
+        key.retain(|&index| columns[index].kind.is_shown());
+        let namespace = avro_schema::namespace(&topic, form.schema_names);
         // A key is never masked.
         let key_columns: Vec<Column> = key
             .iter()
@@ -119,13 +125,23 @@ impl Table {
                 ..columns[index].clone()
             })
             .collect();
+        let style = Style {
+            release: Release::of(&form.emulated),
+            reading: Reading {
+                debezium: form.fidelity == Fidelity::Debezium,
+                snapshot: false,
+            },
+        };
+        let shown = columns.iter().filter(|column| !column.hidden);
         Self {
             schema: relation.schema.clone(),
             name: relation.table.clone(),
             identity: relation.identity,
-            key_schema: (!key.is_empty()).then(|| avro_schema::key(&namespace, &key_columns)),
-            value_schema: avro_schema::envelope(&namespace, columns.iter().filter(|column| !column.hidden)),
-            fill: columns.iter().map(fill).collect(),
+            key_schema: (!key.is_empty()).then(|| avro_schema::key(&namespace, &key_columns, style)),
+            value_schema: avro_schema::envelope(&namespace, shown, style),
+            fill: columns.iter().map(|column| fill(column, style.reading)).collect(),
+            release: style.release,
+            placeholder: Placeholder::new(&form.unavailable),
             topic,
             columns,
             key,
@@ -134,6 +150,21 @@ impl Table {
                 .collect(),
             fidelity: form.fidelity,
         }
+    }
+
+    /// How values are read, in a snapshot or from the log.
+    pub fn reading(&self, snapshot: bool) -> Reading {
+        Reading {
+            debezium: self.fidelity == Fidelity::Debezium,
+            snapshot,
+        }
+    }
+
+    /// The names that Avro cannot bear: there are some only where names are not to be adjusted.
+    pub fn illegal_names(&self) -> Vec<&str> {
+        let shown = self.columns.iter().filter(|column| !column.hidden);
+        let fields = shown.map(|column| column.field.as_str());
+        fields.filter(|field| !avro_schema::is_legal(field)).collect()
     }
 
     /// `schema.table`.
@@ -174,21 +205,21 @@ pub fn relation_of(info: &TableInfo, published: &[String]) -> Relation {
     }
 }
 
-fn plan(column: &pgoutput::Column, info: Option<&TableInfo>, limits: Limits) -> Column {
+fn plan(column: &pgoutput::Column, info: Option<&TableInfo>, form: &Form, limits: Limits) -> Column {
     let known = info.and_then(|info| info.column(&column.name));
-    let kind = kind(column, known);
+    let kind = kind(column, known, form);
     let expression = known
         .filter(|known| !known.identity)
         .and_then(|known| known.default.as_deref());
-    let default = default::carried(&kind, expression)
+    let default = default::carried(&kind, expression, form)
         .filter(|text| !(limits.no_object_defaults && text.trim_start().starts_with('{')));
     Column {
         name: column.name.clone(),
-        field: avro_schema::field_name(&column.name),
+        field: avro_schema::field_name(&column.name, form.field_names),
         nullable: !known.is_some_and(|known| known.not_null),
+        hidden: !kind.is_shown(),
         kind,
         default,
-        hidden: false,
         mask: None,
         parameter: None,
         length_max: length_max(column),
@@ -205,7 +236,7 @@ fn length_max(column: &pgoutput::Column) -> Option<usize> {
 /// not come out because of its type. (Debezium lets it out.)
 fn select(relation: &Relation, column: &mut Column, form: &Form) {
     let (schema, table) = (&relation.schema, &relation.table);
-    column.hidden = !form.selection.has_column(schema, table, &column.name);
+    column.hidden |= !form.selection.has_column(schema, table, &column.name);
     let Some(mask) = form.selection.mask(schema, table, &column.name) else {
         return;
     };
@@ -219,10 +250,10 @@ fn select(relation: &Relation, column: &mut Column, form: &Form) {
 }
 
 /// The catalogue's description holds if it is of the type that the log names. (Of a domain the log names the domain.)
-fn kind(column: &pgoutput::Column, known: Option<&ColumnInfo>) -> Kind {
+fn kind(column: &pgoutput::Column, known: Option<&ColumnInfo>, form: &Form) -> Kind {
     match known {
-        Some(known) if known.type_info.oid == column.type_oid => Kind::of(&known.type_info, column.type_modifier),
-        Some(known) if known.type_info.domain.is_some() => Kind::of(&known.type_info, known.type_modifier),
+        Some(known) if known.type_info.oid == column.type_oid => Kind::of(&known.type_info, column.type_modifier, form),
+        Some(known) if known.type_info.domain.is_some() => Kind::of(&known.type_info, known.type_modifier, form),
         _ => {
             let builtin = crate::types::builtin(column.type_oid);
             let info = TypeInfo {
@@ -232,7 +263,7 @@ fn kind(column: &pgoutput::Column, known: Option<&ColumnInfo>) -> Kind {
                 domain: None,
                 kind: TypeKind::Base,
             };
-            Kind::of(&info, column.type_modifier)
+            Kind::of(&info, column.type_modifier, form)
         }
     }
 }
@@ -244,7 +275,7 @@ fn make_unique(columns: &mut [Column]) {
         let column = &mut rest[0];
         let wanted = column.field.clone();
         let mut number = 2;
-        while before.iter().any(|other| other.field == column.field) {
+        while !column.hidden && before.iter().any(|other| !other.hidden && other.field == column.field) {
             column.field = format!("{wanted}_{number}");
             number += 1;
         }
@@ -258,11 +289,12 @@ fn chosen_key(relation: &Relation, form: &Form) -> Vec<usize> {
 }
 
 /// The columns of the message key: of the chosen index if rows are identified by one, else of the primary key in its
-/// order, else what the log marks (where the catalogue knows the table no longer). Debezium takes the primary key even
-/// where the log has none of it.
+/// order, else of the first unique index, else what the log marks (where the catalogue knows the table no longer).
+/// Debezium takes the primary key even where the log has none of it.
 fn own_key(relation: &Relation, info: Option<&TableInfo>, fidelity: Fidelity) -> Vec<usize> {
     let by_catalogue = info.map(|info| match (relation.identity, fidelity) {
         (ReplicaIdentity::Index, Fidelity::Exact) => &info.identity_columns,
+        _ if info.primary_key.is_empty() => &info.unique_key,
         _ => &info.primary_key,
     });
     let index_of = |name: &String| relation.columns.iter().position(|column| &column.name == name);
@@ -280,32 +312,46 @@ fn own_key(relation: &Relation, info: Option<&TableInfo>, fidelity: Fidelity) ->
         .collect()
 }
 
-fn fill(column: &Column) -> Vec<u8> {
-    let text = column.default.as_deref().unwrap_or(default::zero(&column.kind));
-    let text = match (&column.mask, column.null_branch()) {
-        (None, Some(null)) => return vec![null],
-        (Some(mask), null) => {
-            let text = Some(text.as_bytes()).filter(|_| null.is_none());
-            let Some(masked) = avro_schema::masked(&column.kind, mask, text, column.length_max) else {
-                return null.into_iter().collect();
-            };
-            let mut out: Vec<u8> = column.value_branch().into_iter().collect();
-            avro::bytes(&masked, &mut out);
-            return out;
-        }
-        (None, None) => text.to_owned(),
-    };
-    let mut out = Vec::new();
-    match encode::cell(&column.kind, text.as_bytes(), &mut out) {
-        Ok(Written::Value) => out,
-        // A default of another type than the column's (a domain's, say): the zero is one for sure.
-        _ => zero_bytes(&column.kind),
+/// Where Debezium's losses are repeated, a null is written as the default if there is one.
+fn fill(column: &Column, reading: Reading) -> Vec<u8> {
+    if !column.kind.is_shown() {
+        return Vec::new();
     }
+    let text = column.default.as_deref().unwrap_or(default::zero(&column.kind));
+    if let Some(mask) = &column.mask {
+        return masked_fill(column, mask, text);
+    }
+    let is_null = !(reading.debezium && column.default.is_some());
+    if let Some(null) = column.null_branch().filter(|_| is_null) {
+        return vec![null];
+    }
+    let mut out: Vec<u8> = column.value_branch().into_iter().collect();
+    let start = out.len();
+    // A text is not lost here because its type is `name`.
+    let outside_stream = Reading {
+        snapshot: true,
+        ..reading
+    };
+    let mut write = |text: &str| {
+        out.truncate(start);
+        encode::cell(&column.kind, outside_stream, text.as_bytes(), &mut out, &mut None)
+    };
+    // A default of another type than the column's (a domain's, say): the zero is one for sure, and nothing, false and
+    // an empty text are the same byte.
+    if write(text) != Ok(Written::Value) && write(default::zero(&column.kind)) != Ok(Written::Value) {
+        out.push(0);
+    }
+    out
 }
 
-fn zero_bytes(kind: &Kind) -> Vec<u8> {
-    let mut out = Vec::new();
-    let _ = encode::cell(kind, default::zero(kind).as_bytes(), &mut out);
+fn masked_fill(column: &Column, mask: &Mask, text: &str) -> Vec<u8> {
+    let null = column.null_branch();
+    let text = Some(text.as_bytes()).filter(|_| null.is_none());
+    let Some(masked) = avro_schema::masked(&column.kind, mask, text, column.length_max) else {
+        return null.into_iter().collect();
+    };
+    let mut out: Vec<u8> = column.value_branch().into_iter().collect();
+    avro::bytes(&masked, &mut out);
     out
 }
 
@@ -337,6 +383,7 @@ pub mod fixture {
                 .map(|(index, spec)| column(index, spec))
                 .collect(),
             primary_key: key.iter().map(|name| (*name).to_owned()).collect(),
+            unique_key: Vec::new(),
             identity,
             identity_columns: key.iter().map(|name| (*name).to_owned()).collect(),
             partitioned: false,

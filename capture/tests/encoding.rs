@@ -219,6 +219,7 @@ fn info(columns: &[Spec]) -> TableInfo {
         table: "t".to_owned(),
         columns: columns.collect(),
         primary_key: Vec::new(),
+        unique_key: Vec::new(),
         identity: ReplicaIdentity::Full,
         identity_columns: Vec::new(),
         partitioned: false,
@@ -315,7 +316,7 @@ fn expected(table: &Table, cells: &[Cell]) -> Value {
 }
 
 fn encoded(table: Table, cells: &[Cell]) -> Vec<u8> {
-    let registered = Registered::new(table, (None, 5), "3.6.3.Final", "x", "db");
+    let registered = Registered::new(table, (None, 5), &Form::default(), "x", "db");
     let row: Vec<TupleCell> = cells
         .iter()
         .map(|cell| match cell {

@@ -9,7 +9,7 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use prometheus::core::Collector;
 use prometheus::{HistogramOpts, Opts, Registry, TextEncoder};
 
-pub use prometheus::{CounterVec, GaugeVec, HistogramVec};
+pub use prometheus::{Counter, CounterVec, GaugeVec, HistogramVec};
 
 /// Bounds of histograms of durations, in seconds: from one millisecond to one minute.
 pub const SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 15.0, 60.0];

@@ -74,7 +74,14 @@ pub(super) struct Writer<'a> {
 
 impl Writer<'_> {
     pub(super) fn key(&mut self, row: &[TupleCell], other: Other<'_>) -> Result<Bytes, Misfit> {
-        envelope::key(self.registered, row, other, self.out)
+        let reading = self.registered.table.reading(false);
+        envelope::key(self.registered, row, other, reading, self.out)
+    }
+
+    /// The key of a row that a query has read.
+    pub(super) fn snapshot_key(&mut self, row: &[TupleCell]) -> Result<Bytes, Misfit> {
+        let reading = self.registered.table.reading(true);
+        envelope::key(self.registered, row, Other::None, reading, self.out)
     }
 
     pub(super) fn value(
@@ -134,8 +141,9 @@ pub(super) fn moves(
         position,
         misfit,
     };
-    let before = envelope::key(registered, old, Other::None, &mut keys).map_err(misfit)?;
-    let after = envelope::key(registered, new, other, &mut keys).map_err(misfit)?;
+    let reading = registered.table.reading(false);
+    let before = envelope::key(registered, old, Other::None, reading, &mut keys).map_err(misfit)?;
+    let after = envelope::key(registered, new, other, reading, &mut keys).map_err(misfit)?;
     Ok(before
         .zip(after)
         .is_some_and(|(before, after)| keys[before] != keys[after]))

@@ -33,7 +33,13 @@ fn registered(columns: &[Spec<'_>], key: &[&str], identity: ReplicaIdentity) -> 
 fn registered_in(form: &Form, info: &TableInfo) -> Arc<Registered> {
     let table = fixture::table_in(info, "shop", form);
     let key_id = table.key_schema.is_some().then_some(1);
-    Arc::new(Registered::new(table, (key_id, 2), "3.6.3.Final", "shop", "db"))
+    Arc::new(Registered::new(
+        table,
+        (key_id, 2),
+        &crate::form::Form::default(),
+        "shop",
+        "db",
+    ))
 }
 
 fn assembler(identity: ReplicaIdentity) -> Assembler {

@@ -27,6 +27,9 @@ pub struct TableInfo {
     pub columns: Vec<ColumnInfo>,
     /// Names of the primary key's columns, in the order of the key. Empty if there is none.
     pub primary_key: Vec<String>,
+    /// Names of the columns of the first unique index, by its name, none of which may be null: what identifies rows where
+    /// there is no primary key.
+    pub unique_key: Vec<String>,
     /// What the log holds of an old row.
     pub identity: ReplicaIdentity,
     /// Names of the columns of the replica identity: of the primary key, or of the chosen index; empty for full and nothing.
@@ -237,6 +240,7 @@ fn table(name: &TableName, row: &Row, columns: Vec<ColumnInfo>) -> Outcome<Table
         primary_key: row.get(7),
         identity,
         identity_columns: row.get(8),
+        unique_key: row.get(9),
         partitioned: letter(row, 4) == b'p',
         partition: row.get(5),
         rows_estimate: whole(estimate),
@@ -341,7 +345,18 @@ const TABLES: &str = "
                    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.number
                   WHERE i.indrelid = c.oid AND k.place <= i.indnkeyatts
                     AND (c.relreplident = 'd' AND i.indisprimary OR c.relreplident = 'i' AND i.indisreplident)
-                  ORDER BY k.place)
+                  ORDER BY k.place),
+           ARRAY(SELECT a.attname::text
+                   FROM (SELECT i.indkey, i.indnkeyatts FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
+                          WHERE i.indrelid = c.oid AND i.indisunique AND NOT i.indisprimary AND i.indisvalid
+                            AND i.indpred IS NULL AND i.indexprs IS NULL
+                            AND NOT EXISTS (SELECT FROM unnest(i.indkey) WITH ORDINALITY k(number, place)
+                                              JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.number
+                                             WHERE k.place <= i.indnkeyatts AND NOT a.attnotnull)
+                          ORDER BY x.relname LIMIT 1) i
+                   CROSS JOIN unnest(i.indkey) WITH ORDINALITY k(number, place)
+                   JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.number
+                  WHERE k.place <= i.indnkeyatts ORDER BY k.place)
       FROM unnest($1::text[], $2::text[]) AS w(schema_name, table_name)
       JOIN pg_namespace n ON n.nspname = w.schema_name
       JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = w.table_name AND c.relkind IN ('r', 'p')";

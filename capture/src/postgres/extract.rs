@@ -167,6 +167,7 @@ mod tests {
             table: "Odd \"Table\"".to_owned(),
             columns: Vec::new(),
             primary_key: primary_key.iter().map(|&name| name.to_owned()).collect(),
+            unique_key: Vec::new(),
             identity: ReplicaIdentity::Default,
             identity_columns: Vec::new(),
             partitioned: false,

@@ -374,6 +374,7 @@ mod tests {
             table: "t".to_owned(),
             columns: Vec::new(),
             primary_key: owned(primary_key),
+            unique_key: Vec::new(),
             identity,
             identity_columns: owned(identity_columns),
             partitioned: false,

@@ -10,10 +10,41 @@ pub mod number;
 /// Days, microseconds and ISO texts of dates, times and intervals.
 pub mod time;
 
-/// Arrays, hstore, points, bytea: texts that contain texts.
+/// Intervals, as numbers and as ISO texts.
+pub mod interval;
+
+/// Arrays, points, vectors: texts that contain texts.
 pub mod nested;
+
+/// hstore, in the order in which Debezium writes it.
+pub mod hstore;
+
+/// bytea and geometries, and bytes as text.
+pub mod binary;
 
 /// The text is not one that its type has. Says what was expected, never what was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the value is no {0}")]
 pub struct Unfit(pub &'static str);
+
+/// Appends a JSON text as Jackson writes it: other than quotes, backslashes and control characters nothing is escaped.
+pub fn push_json(out: &mut String, text: &str) {
+    use std::fmt::Write;
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\u{8}' => out.push_str("\\b"),
+            '\u{c}' => out.push_str("\\f"),
+            c if u32::from(c) < 0x20 => {
+                let _ = write!(out, "\\u{:04X}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+}

@@ -1,9 +1,9 @@
-//! Texts that contain texts: arrays, hstore, points, bytea.
+//! Texts that contain texts: arrays, points, vectors.
 
 use super::Unfit;
 
 const ARRAY: Unfit = Unfit("array");
-const HSTORE: Unfit = Unfit("hstore");
+const VECTOR: Unfit = Unfit("vector of this size");
 
 /// Calls `each` with the elements of `{a,"b c",NULL}` in order and gives their number. An element that is itself an
 /// array is `Element::Nested`: the Avro form has one dimension, as Debezium's has.
@@ -31,8 +31,8 @@ pub fn array(text: &str, mut each: impl FnMut(Element<'_>) -> Result<(), Unfit>)
 pub enum Element<'a> {
     /// NULL.
     Null,
-    /// An array within the array.
-    Nested,
+    /// An array within the array, as it is printed.
+    Nested(&'a str),
     /// The element's text.
     Text(&'a str),
 }
@@ -47,7 +47,8 @@ fn without_bounds(text: &str) -> &str {
 
 fn next_element<'e, 't: 'e>(text: &'t str, unescaped: &'e mut String) -> Result<(Element<'e>, &'t str), Unfit> {
     if text.starts_with('{') {
-        return Ok((Element::Nested, after_nested(text)?));
+        let after = after_nested(text)?;
+        return Ok((Element::Nested(&text[..text.len() - after.len()]), after));
     }
     if let Some(quoted) = text.strip_prefix('"') {
         let after = unquote(quoted, unescaped).ok_or(ARRAY)?;
@@ -85,7 +86,7 @@ fn after_nested(text: &str) -> Result<&str, Unfit> {
 }
 
 /// Reads up to the closing quote into `into` and gives what follows it.
-fn unquote<'a>(text: &'a str, into: &mut String) -> Option<&'a str> {
+pub(super) fn unquote<'a>(text: &'a str, into: &mut String) -> Option<&'a str> {
     into.clear();
     let mut rest = text;
     loop {
@@ -100,35 +101,6 @@ fn unquote<'a>(text: &'a str, into: &mut String) -> Option<&'a str> {
     }
 }
 
-/// `"a b"=>"x", "c"=>NULL` as the JSON text `{"a b":"x","c":null}`.
-pub fn hstore_json(text: &str) -> Result<String, Unfit> {
-    let (mut out, mut key, mut value) = (String::from("{"), String::new(), String::new());
-    let mut rest = text.trim();
-    while !rest.is_empty() {
-        rest = unquote(rest.strip_prefix('"').ok_or(HSTORE)?, &mut key).ok_or(HSTORE)?;
-        rest = rest.strip_prefix("=>").ok_or(HSTORE)?;
-        if out.len() > 1 {
-            out.push(',');
-        }
-        push_json(&mut out, &key);
-        out.push(':');
-        if let Some(after) = rest.strip_prefix("NULL") {
-            out.push_str("null");
-            rest = after;
-        } else {
-            rest = unquote(rest.strip_prefix('"').ok_or(HSTORE)?, &mut value).ok_or(HSTORE)?;
-            push_json(&mut out, &value);
-        }
-        rest = rest.strip_prefix(',').map_or(rest, str::trim_start);
-    }
-    out.push('}');
-    Ok(out)
-}
-
-fn push_json(out: &mut String, text: &str) {
-    out.push_str(&serde_json::Value::from(text).to_string());
-}
-
 /// `(1.5,-2)` as its two numbers.
 pub fn point(text: &str) -> Result<(f64, f64), Unfit> {
     let inner = text.strip_prefix('(').and_then(|text| text.strip_suffix(')'));
@@ -136,27 +108,34 @@ pub fn point(text: &str) -> Result<(f64, f64), Unfit> {
     x.parse().ok().zip(y.parse().ok()).ok_or(Unfit("point"))
 }
 
-/// `\x00ff` as bytes.
-pub fn bytea(text: &str, out: &mut Vec<u8>) -> Result<(), Unfit> {
-    let digits = text.strip_prefix("\\x").ok_or(Unfit("bytea"))?.as_bytes();
-    if digits.len() % 2 != 0 {
-        return Err(Unfit("bytea"));
+/// Calls `each` with the numbers of `[1,2.5,-3]` in order and gives how many they were.
+pub fn vector<T: std::str::FromStr>(text: &str, mut each: impl FnMut(T)) -> Result<usize, Unfit> {
+    let inner = text
+        .strip_prefix('[')
+        .and_then(|text| text.strip_suffix(']'))
+        .ok_or(VECTOR)?;
+    let mut count = 0;
+    for number in inner.split(',') {
+        each(number.trim().parse().map_err(|_| VECTOR)?);
+        count += 1;
     }
-    out.reserve(digits.len() / 2);
-    for pair in digits.chunks_exact(2) {
-        let (high, low) = nibble(pair[0]).zip(nibble(pair[1])).ok_or(Unfit("bytea"))?;
-        out.push(high << 4 | low);
-    }
-    Ok(())
+    Ok(count)
 }
 
-fn nibble(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        b'A'..=b'F' => Some(digit - b'A' + 10),
-        _ => None,
+/// `{1:0.5,3:2}/5`: calls `each` with index and number and gives how many they were, and the dimensions.
+pub fn sparse_vector(text: &str, mut each: impl FnMut(i16, f64)) -> Result<(usize, i16), Unfit> {
+    let (entries, dimensions) = text
+        .strip_prefix('{')
+        .and_then(|text| text.split_once("}/"))
+        .ok_or(VECTOR)?;
+    let mut count = 0;
+    for entry in entries.split(',').filter(|entry| !entry.is_empty()) {
+        let (index, number) = entry.split_once(':').ok_or(VECTOR)?;
+        let index = index.trim().parse().map_err(|_| VECTOR)?;
+        each(index, number.trim().parse().map_err(|_| VECTOR)?);
+        count += 1;
     }
+    Ok((count, dimensions.trim().parse().map_err(|_| VECTOR)?))
 }
 
 #[cfg(test)]
@@ -168,7 +147,7 @@ mod tests {
         let count = array(text, |element| {
             found.push(match element {
                 Element::Null => None,
-                Element::Nested => Some("<nested>".to_owned()),
+                Element::Nested(_) => Some("<nested>".to_owned()),
                 Element::Text(text) => Some(text.to_owned()),
             });
             Ok(())
@@ -196,25 +175,19 @@ mod tests {
     }
 
     #[test]
-    fn hstore_becomes_json() {
-        assert_eq!(hstore_json("").unwrap(), "{}");
-        assert_eq!(
-            hstore_json(r#""a b"=>"x", "c"=>NULL"#).unwrap(),
-            r#"{"a b":"x","c":null}"#
-        );
-        assert_eq!(hstore_json(r#""q\"\\"=>"NULL""#).unwrap(), r#"{"q\"\\":"NULL"}"#);
-        assert!(hstore_json("a=>b").is_err());
-    }
-
-    #[test]
-    fn bytes_and_points() {
-        let mut out = Vec::new();
-        bytea("\\x00ffA0", &mut out).unwrap();
-        assert_eq!(out, [0, 0xff, 0xa0]);
-        assert!(
-            bytea("\\x0", &mut out).is_err() && bytea("00", &mut out).is_err() && bytea("\\x0g", &mut out).is_err()
-        );
+    fn points_and_vectors() {
         assert_eq!(point("(1.5,-2)"), Ok((1.5, -2.0)));
         assert!(point("(NaN,Infinity)").is_ok_and(|(x, y)| x.is_nan() && y.is_infinite()));
+        let mut numbers = Vec::new();
+        assert_eq!(vector("[1,2.5,-3]", |number: f32| numbers.push(number)), Ok(3));
+        assert_eq!(numbers, [1.0, 2.5, -3.0]);
+        let mut entries = Vec::new();
+        assert_eq!(
+            sparse_vector("{1:0.5,3:2}/5", |index, number| entries.push((index, number))),
+            Ok((2, 5))
+        );
+        assert_eq!(entries, [(1, 0.5), (3, 2.0)]);
+        assert_eq!(sparse_vector("{}/5", |_, _| ()), Ok((0, 5)));
+        assert!(vector("1,2", |_: f64| ()).is_err() && sparse_vector("{1:2}", |_, _| ()).is_err());
     }
 }

@@ -1,6 +1,6 @@
 //! Numbers: decimals of any length as unscaled two's complement bytes, money, bit strings.
 
-use num_bigint::BigInt;
+use num_bigint::{BigInt, Sign};
 
 use super::Unfit;
 
@@ -53,6 +53,38 @@ impl Unscaled {
             digits: self.digits.divided_by_ten_to(divisor)?,
             scale,
         })
+    }
+
+    /// The number with `scale` digits after the point: half of the last one goes away from zero. Whether digits were lost.
+    pub fn round(self, scale: u32) -> (Self, bool) {
+        if scale >= self.scale {
+            let factor = scale - self.scale;
+            let digits = self.digits.times_ten_to(factor);
+            return (Self { digits, scale }, false);
+        }
+        let divisor = BigInt::from(10).pow(self.scale - scale);
+        let number = self.digits.to_big();
+        let (quotient, rest) = (&number / &divisor, &number % &divisor);
+        let lost = rest != BigInt::ZERO;
+        let away = rest.magnitude() * 2u32 >= *divisor.magnitude();
+        let step = match (away, number.sign()) {
+            (true, Sign::Minus) => -1,
+            (true, _) => 1,
+            (false, _) => 0,
+        };
+        let digits = Digits::Large(quotient + step);
+        (Self { digits, scale }, lost)
+    }
+
+    /// The number as PostgreSQL prints it, without exponent.
+    pub fn plain(&self) -> String {
+        let number = self.digits.to_big();
+        let sign = if number.sign() == Sign::Minus { "-" } else { "" };
+        let scale = usize::try_from(self.scale).unwrap_or(0);
+        let digits = format!("{:0>width$}", number.magnitude().to_string(), width = scale + 1);
+        let (whole, fraction) = digits.split_at(digits.len() - scale);
+        let point = if scale > 0 { "." } else { "" };
+        format!("{sign}{whole}{point}{fraction}")
     }
 
     /// Appends the shortest two's complement form, most significant byte first.
@@ -149,6 +181,53 @@ pub fn money_cents(text: &str) -> Result<Unscaled, Unfit> {
     Ok(Unscaled { digits, scale: 2 })
 }
 
+/// As Java prints a number: `1.5`, `100.0`, `1.0E20`.
+pub fn java_double(value: f64) -> String {
+    java_float(&value.to_string(), &format!("{value:E}"), value.abs())
+}
+
+/// The same from both forms that Rust prints, which for a `f32` are shorter than of the `f64` of equal value.
+pub fn java_float(plain: &str, scientific: &str, magnitude: f64) -> String {
+    let with_point = |digits: &str| {
+        if digits.contains('.') {
+            digits.to_owned()
+        } else {
+            format!("{digits}.0")
+        }
+    };
+    if magnitude.is_nan() {
+        return "NaN".to_owned();
+    }
+    if magnitude.is_infinite() {
+        return plain.replace("inf", "Infinity");
+    }
+    if magnitude == 0.0 || (1e-3..1e7).contains(&magnitude) {
+        return with_point(plain);
+    }
+    let (digits, exponent) = scientific.split_once('E').unwrap_or((scientific, "0"));
+    format!("{}E{exponent}", with_point(digits))
+}
+
+/// A box, a circle, a polygon as Debezium prints it: each number as Java prints one, `<(0.0,0.0),2.0>`.
+pub fn java_figure(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() * 2);
+    let mut rest = text;
+    while let Some(start) = rest.find(|c: char| c.is_ascii_alphanumeric() || c == '-') {
+        out.push_str(&rest[..start]);
+        let end = rest[start..]
+            .find([',', '(', ')', '[', ']', '<', '>', '{', '}'])
+            .map_or(rest.len(), |length| start + length);
+        let number = &rest[start..end];
+        match number.parse() {
+            Ok(value) => out.push_str(&java_double(value)),
+            Err(_) => out.push_str(number),
+        }
+        rest = &rest[end..];
+    }
+    out.push_str(rest);
+    out
+}
+
 /// `10110000` as Debezium's Bits: least significant byte first, without leading zeros.
 pub fn bits(text: &str, out: &mut Vec<u8>) -> Result<(), Unfit> {
     let start = out.len();
@@ -206,6 +285,26 @@ mod tests {
         for wrong in ["", "-", ".", "1e5", "NaN", "1.2.3", "12a", "--1"] {
             assert!(Unscaled::parse(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn rounding_says_what_it_loses() {
+        let round = |text: &str, scale| {
+            let (number, lost) = Unscaled::parse(text).unwrap().round(scale);
+            (number.plain(), lost)
+        };
+        assert_eq!(round("12.34", 3), ("12.340".to_owned(), false));
+        assert_eq!(round("12.35", 1), ("12.4".to_owned(), true));
+        assert_eq!(round("-12.34", 1), ("-12.3".to_owned(), true));
+        assert_eq!(round("-0.50", 0), ("-1".to_owned(), true));
+        assert_eq!(round("7.00", 0), ("7".to_owned(), false));
+    }
+
+    #[test]
+    fn figures_are_printed_as_java_prints_them() {
+        assert_eq!(java_figure("[(0,0),(1,1e+20)]"), "[(0.0,0.0),(1.0,1.0E20)]");
+        assert_eq!(java_figure("<(-1.5,0),2>"), "<(-1.5,0.0),2.0>");
+        assert_eq!(java_figure("{1,-1,NaN}"), "{1.0,-1.0,NaN}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
-//! Dates, times and intervals: days, milliseconds, microseconds and the ISO texts that Debezium writes.
+//! Dates and times: days, milliseconds, microseconds and the ISO texts that Debezium writes.
 //!
-//! The calendar is PostgreSQL's: proleptic Gregorian, year 0 is 1 BC. (Debezium's `date` loses the BC; here it is kept.)
+//! The calendar is PostgreSQL's: proleptic Gregorian, year 0 is 1 BC. Where Debezium loses something (the BC of a
+//! date in its snapshot, infinite dates, which overflow), the function for it says so in its name.
 
 use std::io::Write;
 
@@ -8,18 +9,19 @@ use super::Unfit;
 
 /// Microseconds of a day.
 pub const DAY_US: i64 = 86_400_000_000;
-/// A month in an interval, in microseconds: 30.4375 days, as Debezium counts.
-const MONTH_US: i128 = 2_629_800_000_000;
 
 const DATE: Unfit = Unfit("date");
 const TIME: Unfit = Unfit("time");
 const TIMESTAMP: Unfit = Unfit("timestamp");
-const INTERVAL: Unfit = Unfit("interval");
 
-/// What Debezium writes for `infinity` and `-infinity`: of a date (an overflow, kept), of a timestamp in microseconds.
-pub const DATE_INFINITY: (i32, i32) = (-622_191_234, -625_821_272);
-/// As [`DATE_INFINITY`], of a timestamp.
+/// Infinite timestamps in microseconds, as Debezium writes them: farther away than any other.
 pub const TIMESTAMP_INFINITY: (i64, i64) = (9_223_372_036_825_200_000, -9_223_372_036_832_400_000);
+/// Infinite dates, farther away than any that PostgreSQL has.
+pub const DATE_INFINITY: (i32, i32) = (i32::MAX, i32::MIN);
+/// Infinite dates as Debezium reads them from its log: both overflow.
+pub const STREAM_DATE_INFINITY: (i32, i32) = (-2_147_472_692, -2_147_472_691);
+/// The same from its snapshot.
+pub const SNAPSHOT_DATE_INFINITY: (i32, i32) = (-622_191_234, -625_821_272);
 
 /// Days since 1970 of a year, month and day.
 fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
@@ -65,7 +67,7 @@ fn civil_days(text: &str, bc: bool) -> Option<i64> {
 }
 
 /// `13:14:15.123456` as microseconds; hours may be 24 (a time) or more (an interval).
-fn clock_us(text: &str) -> Option<i64> {
+pub(super) fn clock_us(text: &str) -> Option<i64> {
     let (hours, rest) = text.split_once(':')?;
     let (minutes, seconds) = rest.split_once(':').unwrap_or((rest, "0"));
     let (seconds, fraction) = seconds.split_once('.').unwrap_or((seconds, ""));
@@ -83,16 +85,30 @@ fn fraction_us(fraction: &str) -> Option<i64> {
     }
 }
 
-/// A date as days since 1970.
-pub fn date_days(text: &str) -> Result<i32, Unfit> {
+/// Which infinity the text is, if it is one: 1 or -1.
+pub fn infinity(text: &str) -> Option<i8> {
     match text {
-        "infinity" => return Ok(DATE_INFINITY.0),
-        "-infinity" => return Ok(DATE_INFINITY.1),
-        _ => (),
+        "infinity" => Some(1),
+        "-infinity" => Some(-1),
+        _ => None,
+    }
+}
+
+/// A date as days since 1970, `infinite` being the two infinities.
+pub fn date_days(text: &str, infinite: (i32, i32)) -> Result<i32, Unfit> {
+    match infinity(text) {
+        Some(1) => return Ok(infinite.0),
+        Some(_) => return Ok(infinite.1),
+        None => (),
     }
     let (date, bc) = strip_bc(text);
     let days = civil_days(date, bc).ok_or(DATE)?;
     i32::try_from(days).map_err(|_| DATE)
+}
+
+/// Whether the date is before our era; then with its text without the BC.
+pub fn without_bc(text: &str) -> Option<&str> {
+    text.strip_suffix(" BC")
 }
 
 /// A time of day as microseconds.
@@ -144,17 +160,51 @@ pub fn zoned_us(text: &str) -> Result<Option<i64>, Unfit> {
     us.map(Some).ok_or(TIMESTAMP)
 }
 
-/// `2024-02-29T11:14:15.120Z` with as many digits of a second as the column has. Years beyond 9999 have a sign.
+/// `2024-02-29T11:14:15.120Z` with as many digits of a second as the column has.
 pub fn write_zoned(us: i64, digits: usize, out: &mut Vec<u8>) {
-    let (year, month, day) = civil_from_days(us.div_euclid(DAY_US));
+    write_day(us.div_euclid(DAY_US), out);
+    out.push(b'T');
+    write_clock(us.rem_euclid(DAY_US), digits, out);
+    out.push(b'Z');
+}
+
+/// `2024-02-29T11:14:15.12Z` with as many digits of a second as it takes.
+pub fn write_timestamp(us: i64, out: &mut Vec<u8>) {
+    write_zoned(us, digits(us), out);
+}
+
+/// `2024-02-29Z`.
+pub fn write_date(days: i32, out: &mut Vec<u8>) {
+    write_day(i64::from(days), out);
+    out.push(b'Z');
+}
+
+/// `11:14:15.12Z` with as many digits of a second as it takes. 24:00 becomes 00:00, which ISO 8601 does not tell apart.
+pub fn write_time(us: i64, out: &mut Vec<u8>) {
+    write_clock(us.rem_euclid(DAY_US), digits(us), out);
+    out.push(b'Z');
+}
+
+/// Years beyond 9999 and before 0 have a sign.
+fn write_day(days: i64, out: &mut Vec<u8>) {
+    let (year, month, day) = civil_from_days(days);
     let _ = match year {
         0..=9999 => write!(out, "{year:04}"),
         10_000.. => write!(out, "+{year}"),
         _ => write!(out, "-{:04}", -year),
     };
-    let _ = write!(out, "-{month:02}-{day:02}T");
-    write_clock(us.rem_euclid(DAY_US), digits, out);
-    out.push(b'Z');
+    let _ = write!(out, "-{month:02}-{day:02}");
+}
+
+/// How many digits the fraction of a second has.
+fn digits(us: i64) -> usize {
+    let mut fraction = us.rem_euclid(1_000_000);
+    let mut digits = 6;
+    while digits > 0 && fraction % 10 == 0 {
+        fraction /= 10;
+        digits -= 1;
+    }
+    digits
 }
 
 fn write_clock(us: i64, digits: usize, out: &mut Vec<u8>) {
@@ -172,59 +222,20 @@ fn write_clock(us: i64, digits: usize, out: &mut Vec<u8>) {
     }
 }
 
-/// A time with time zone in UTC: `11:14:15.123456Z`, the fraction only if it is not zero.
+/// A time with time zone in UTC: `11:14:15.123456Z`, with as many digits of a second as it takes.
 pub fn write_zoned_time(text: &str, out: &mut Vec<u8>) -> Result<(), Unfit> {
     let (clock, offset) = split_offset(text).ok_or(TIME)?;
-    let us = (clock_us(clock).ok_or(TIME)? - offset).rem_euclid(DAY_US);
-    let fraction = us % 1_000_000;
-    let digits = match fraction {
-        0 => 0,
-        fraction if fraction % 1000 == 0 => 3,
-        _ => 6,
-    };
-    write_clock(us, digits, out);
-    out.push(b'Z');
+    write_time(clock_us(clock).ok_or(TIME)? - offset, out);
     Ok(())
-}
-
-/// An interval as microseconds, a month being 30.4375 days; beyond the range of an i64 its end.
-pub fn interval_us(text: &str) -> Result<i64, Unfit> {
-    let mut total = 0i128;
-    let mut words = text.split(' ').filter(|word| !word.is_empty());
-    while let Some(word) = words.next() {
-        total += if word.contains(':') {
-            signed_clock_us(word).ok_or(INTERVAL)?
-        } else {
-            let count: i64 = word.parse().map_err(|_| INTERVAL)?;
-            i128::from(count) * unit_us(words.next().ok_or(INTERVAL)?)?
-        };
-    }
-    let end = if total < 0 { i64::MIN } else { i64::MAX };
-    Ok(i64::try_from(total).unwrap_or(end))
-}
-
-fn signed_clock_us(word: &str) -> Option<i128> {
-    let (negative, clock) = match word.as_bytes().first()? {
-        b'-' => (true, &word[1..]),
-        b'+' => (false, &word[1..]),
-        _ => (false, word),
-    };
-    let us = i128::from(clock_us(clock)?);
-    Some(if negative { -us } else { us })
-}
-
-fn unit_us(unit: &str) -> Result<i128, Unfit> {
-    Ok(match unit {
-        "year" | "years" => 12 * MONTH_US,
-        "mon" | "mons" => MONTH_US,
-        "day" | "days" => i128::from(DAY_US),
-        _ => return Err(INTERVAL),
-    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn days(text: &str) -> Result<i32, Unfit> {
+        date_days(text, DATE_INFINITY)
+    }
 
     fn zoned(text: &str, digits: usize) -> String {
         let mut out = Vec::new();
@@ -234,10 +245,11 @@ mod tests {
 
     #[test]
     fn dates_and_times_are_debeziums_numbers() {
-        assert_eq!(date_days("2024-02-29"), Ok(19_782));
-        assert_eq!(date_days("0001-01-01"), Ok(-719_162));
-        assert_eq!(date_days("9999-12-31"), Ok(2_932_896));
-        assert_eq!(date_days("infinity"), Ok(-622_191_234));
+        assert_eq!(days("2024-02-29"), Ok(19_782));
+        assert_eq!(days("0001-01-01"), Ok(-719_162));
+        assert_eq!(days("9999-12-31"), Ok(2_932_896));
+        assert_eq!(days("infinity"), Ok(i32::MAX));
+        assert_eq!(days("0044-03-15 BC"), Ok(-735_160));
         assert_eq!(time_us("13:14:15.123456"), Ok(47_655_123_456));
         assert_eq!(time_us("24:00:00"), Ok(86_400_000_000));
         assert_eq!(timestamp_us("2024-02-29 13:14:15.123456"), Ok(1_709_212_455_123_456));
@@ -263,24 +275,24 @@ mod tests {
         };
         assert_eq!(time("13:14:15.123456+02"), "11:14:15.123456Z");
         assert_eq!(time("13:14:15.123-03:30"), "16:44:15.123Z");
+        assert_eq!(time("13:14:15.5+00"), "13:14:15.5Z");
         assert_eq!(time("24:00:00+00"), "00:00:00Z");
         assert_eq!(time("23:59:59.999999-15:59"), "15:58:59.999999Z");
     }
 
     #[test]
-    fn intervals_count_months_as_debezium_does() {
-        assert_eq!(
-            interval_us("1 year 2 mons 3 days 04:05:06.789012"),
-            Ok(37_091_106_789_012)
-        );
-        assert_eq!(
-            interval_us("-1 years -2 mons +3 days -04:05:06"),
-            Ok(-36_572_706_000_000)
-        );
-        assert_eq!(interval_us("178000000 years"), Ok(i64::MAX));
-        assert_eq!(interval_us("00:00:00"), Ok(0));
-        assert_eq!(interval_us("1 mon"), Ok(2_629_800_000_000));
-        assert!(interval_us("P1Y").is_err());
+    fn iso_texts_are_as_short_as_java_prints_them() {
+        let text = |write: &dyn Fn(&mut Vec<u8>)| {
+            let mut out = Vec::new();
+            write(&mut out);
+            String::from_utf8(out).unwrap()
+        };
+        let us = timestamp_us("2024-02-29 13:14:15.120").unwrap();
+        assert_eq!(text(&|out| write_timestamp(us, out)), "2024-02-29T13:14:15.12Z");
+        assert_eq!(text(&|out| write_date(16_321, out)), "2014-09-08Z");
+        assert_eq!(text(&|out| write_date(-735_160, out)), "-0043-03-15Z");
+        assert_eq!(text(&|out| write_time(9_000_000_000, out)), "02:30:00Z");
+        assert_eq!(text(&|out| write_time(DAY_US, out)), "00:00:00Z");
     }
 
     #[test]
@@ -304,7 +316,7 @@ mod tests {
             "2024-01-01 BCE",
             "0000-01-01",
         ] {
-            assert!(date_days(text).is_err(), "{text}");
+            assert!(days(text).is_err(), "{text}");
             assert!(zoned_us(text).is_err(), "{text}");
         }
         assert!(time_us("25:00:00").is_err() && time_us("13:14:15.1234567").is_err());

@@ -9,7 +9,10 @@ const DAY_NS: i128 = 86_400_000_000_000;
 /// `infinity` and `-infinity` of a timestamp, in microseconds, as Debezium writes them.
 const INFINITY_US: i64 = 9_223_372_036_825_200_000;
 const MINUS_INFINITY_US: i64 = -9_223_372_036_832_400_000;
-/// The same of a date, in days: an overflow in Debezium, in the stream always this one ...
+/// The same of a date, in days, as our capture writes them: farther away than any date ...
+const FARTHEST_DAYS: i64 = i32::MAX as i64;
+const MINUS_FARTHEST_DAYS: i64 = i32::MIN as i64;
+/// ... as an overflow in Debezium, in the stream always this one ...
 const INFINITY_DAYS: i64 = -2_147_472_692;
 const MINUS_INFINITY_DAYS: i64 = -2_147_472_691;
 /// ... and in the snapshot this one.
@@ -38,8 +41,8 @@ impl Unit {
 /// `2026-01-02`.
 pub(crate) fn date_text(days: i64) -> String {
     match days {
-        INFINITY_DAYS | SNAPSHOT_INFINITY_DAYS => "infinity".to_owned(),
-        MINUS_INFINITY_DAYS | SNAPSHOT_MINUS_INFINITY_DAYS => "-infinity".to_owned(),
+        FARTHEST_DAYS | INFINITY_DAYS | SNAPSHOT_INFINITY_DAYS => "infinity".to_owned(),
+        MINUS_FARTHEST_DAYS | MINUS_INFINITY_DAYS | SNAPSHOT_MINUS_INFINITY_DAYS => "-infinity".to_owned(),
         _ => {
             let (year, month, day) = civil(days);
             format!("{}-{month:02}-{day:02}", year_text(year))
