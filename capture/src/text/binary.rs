@@ -51,7 +51,7 @@ pub fn bytea(text: &str, out: &mut Vec<u8>) -> Result<(), Unfit> {
 
 /// Appends the bytes of `00ff`.
 pub fn hex(digits: &str, out: &mut Vec<u8>) -> Option<()> {
-    if digits.len() % 2 != 0 {
+    if !digits.len().is_multiple_of(2) {
         return None;
     }
     out.reserve(digits.len() / 2);
