@@ -1,6 +1,6 @@
 //! The tables to capture: whether their changes are in the log, can be read, and mean what they seem to.
 
-use syncline_capture::postgres::catalog::TableInfo;
+use syncline_capture::postgres::catalog::{ColumnInfo, TableInfo};
 use syncline_capture::postgres::pgoutput::ReplicaIdentity;
 use syncline_capture::postgres::quote::TableName;
 use syncline_capture::postgres::setup::identity_problem;
@@ -175,10 +175,9 @@ fn columns(source: &Source, info: &TableInfo, findings: &mut Findings) {
             "compute them where they are read",
         );
     }
-    let foreign = info
-        .columns
-        .iter()
-        .filter(|column| Form::of(&column.type_info, column.type_modifier).is_foreign());
+    let defaults = syncline_capture::form::Form::default();
+    let form = |column: &ColumnInfo| Form::of(&column.type_info, column.type_modifier, &defaults);
+    let foreign = info.columns.iter().filter(|column| form(column).is_foreign());
     let foreign: Vec<String> = foreign
         .map(|column| format!("{} ({})", column.name, column.type_info.name))
         .collect();
@@ -191,9 +190,10 @@ fn columns(source: &Source, info: &TableInfo, findings: &mut Findings) {
             "",
         );
     }
-    let inexact = info.columns.iter().filter_map(|column| {
-        inexact(&Form::of(&column.type_info, column.type_modifier)).map(|why| format!("{} ({why})", column.name))
-    });
+    let inexact = info
+        .columns
+        .iter()
+        .filter_map(|column| inexact(&form(column)).map(|why| format!("{} ({why})", column.name)));
     let inexact: Vec<String> = inexact.collect();
     if !inexact.is_empty() {
         let names: Vec<&str> = inexact.iter().map(String::as_str).collect();

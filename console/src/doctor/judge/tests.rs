@@ -90,6 +90,7 @@ fn table() -> Table {
             table: "orders".to_owned(),
             columns: Vec::new(),
             primary_key: vec!["id".to_owned()],
+            unique_key: Vec::new(),
             identity: ReplicaIdentity::Full,
             identity_columns: Vec::new(),
             partitioned: false,
