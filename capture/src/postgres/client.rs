@@ -20,6 +20,8 @@ use crate::postgres::stream::{Stream, StreamSettings};
 /// CopyBothResponse, which `postgres-protocol` does not know.
 const COPY_BOTH_TAG: u8 = b'W';
 const ERROR_TAG: u8 = b'E';
+/// How long the answer to a command may take: a connection that has died says nothing.
+const ANSWER_MS_MAX: u64 = 30_000;
 
 /// The oldest server whose pgoutput we ask for (logical messages came with it).
 const SERVER_VERSION_MIN: u32 = 140_000;
@@ -80,7 +82,8 @@ impl ReplicationClient {
     /// Who the server is. To be compared on each reconnect: another server at the same address is another log.
     pub fn identify_system(&mut self) -> Outcome<SystemIdentity> {
         let doing = "identifying the server";
-        let rows = self.runtime.block_on(self.session.query("IDENTIFY_SYSTEM", doing))?;
+        let asked = self.session.query("IDENTIFY_SYSTEM", doing);
+        let rows = self.runtime.block_on(answered(asked, doing))?;
         let cell = |index: usize| rows.first().and_then(|row| row.get(index).cloned().flatten());
         let identity = || {
             Some(SystemIdentity {
@@ -178,11 +181,23 @@ impl ReplicationClient {
             Literal::new(&names)?,
         );
         let doing = format!("starting to read the log through slot {slot:?}");
-        self.runtime.block_on(async {
+        let begun = async {
             self.session.send_query(&statement).await?;
             begin_copy(&mut self.session, &doing).await
-        })?;
+        };
+        self.runtime.block_on(answered(begun, &doing))?;
         Stream::spawn(self.runtime, self.session.wire, slot, from, settings)
+    }
+}
+
+/// What the server answers, within a time.
+async fn answered<T>(asked: impl Future<Output = Outcome<T>>, doing: &str) -> Outcome<T> {
+    match tokio::time::timeout(Duration::from_millis(ANSWER_MS_MAX), asked).await {
+        Ok(answer) => answer,
+        Err(_) => Err(Failure::transient(
+            "SOURCE_SILENT",
+            format!("{doing}: the server does not answer"),
+        )),
     }
 }
 

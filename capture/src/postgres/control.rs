@@ -3,12 +3,22 @@
 //! `tokio-postgres` on a current-thread runtime of its own: its connection task runs only while a call of ours waits,
 //! which is all that a session without notifications needs. The session pins what `session.rs` pins, and switches row
 //! security off, so that a policy on a table is an error and not a silent hole in a snapshot.
+//!
+//! A connection can die without a word (a firewall that forgot it, a machine that is gone), and then no answer ever
+//! comes. So every wait has an end. A query of the catalogue is given a time, after which the server is asked to break it
+//! off, or it would go on to wait for its lock, and the next attempt's behind it. A COPY may rightly be silent for long,
+//! while the server sorts: a second connection asks whether it is still at work or believes to have sent what we never
+//! got. Either way the connection is not used again.
+
+use std::cell::Cell;
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use secrecy::ExposeSecret as _;
 use syncline_runtime::failure::{Failure, Outcome};
 use syncline_schemas::position::Lsn;
 use tokio::runtime::Runtime;
+use tokio::time::timeout;
 use tokio_postgres::config::{ChannelBinding, SslMode as PgSslMode};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, Row};
@@ -20,11 +30,20 @@ use crate::postgres::error::sql_failure;
 use crate::postgres::session::{Attempt, PINNED, Session, numeric};
 use crate::postgres::tls;
 
+/// How long the answer to a query may take.
+const ANSWER_MS_MAX: u64 = 30_000;
+/// How long a COPY may be silent before the server is asked what it is doing.
+const COPY_SILENCE_MS_MAX: u64 = 15_000;
+
 /// A connection for SQL.
 pub struct Control {
     pub(super) runtime: Runtime,
     pub(super) client: Client,
+    dsn: Dsn,
     server_version: u32,
+    backend_pid: i32,
+    /// An answer never came; another will not come either.
+    silent: Cell<bool>,
 }
 
 impl Control {
@@ -35,14 +54,18 @@ impl Control {
         let mut control = Self {
             runtime,
             client,
+            dsn: dsn.clone(),
             server_version: 0,
+            backend_pid: 0,
+            silent: Cell::new(false),
         };
         let row = control.one(
-            "SELECT current_setting('server_version_num')::int8",
+            "SELECT current_setting('server_version_num')::int8, pg_backend_pid()",
             &[],
             "asking for the version",
         )?;
         control.server_version = u32::try_from(row.get::<_, i64>(0)).unwrap_or(0);
+        control.backend_pid = row.get(1);
         Ok(control)
     }
 
@@ -53,23 +76,45 @@ impl Control {
 
     /// The rows of a query.
     pub fn rows(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)], doing: &str) -> Outcome<Vec<Row>> {
-        self.runtime
-            .block_on(self.client.query(sql, parameters))
-            .map_err(|error| sql_failure(&error, doing))
+        self.answer(self.client.query(sql, parameters), doing)
     }
 
     /// The one row of a query.
     pub fn one(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)], doing: &str) -> Outcome<Row> {
-        self.runtime
-            .block_on(self.client.query_one(sql, parameters))
-            .map_err(|error| sql_failure(&error, doing))
+        self.answer(self.client.query_one(sql, parameters), doing)
     }
 
     /// Runs statements that give no rows. Names in them are quoted by `quote.rs`.
     pub fn execute(&self, sql: &str, doing: &str) -> Outcome<()> {
-        self.runtime
-            .block_on(self.client.batch_execute(sql))
-            .map_err(|error| sql_failure(&error, doing))
+        self.answer(self.client.batch_execute(sql), doing)
+    }
+
+    fn answer<T>(&self, asked: impl Future<Output = Result<T, tokio_postgres::Error>>, doing: &str) -> Outcome<T> {
+        if self.silent.get() {
+            return Err(no_answer(doing));
+        }
+        self.runtime.block_on(async {
+            match timeout(Duration::from_millis(ANSWER_MS_MAX), asked).await {
+                Ok(answer) => answer.map_err(|error| sql_failure(&error, doing)),
+                Err(_) => {
+                    self.silent.set(true);
+                    self.break_off().await;
+                    Err(no_answer(doing))
+                }
+            }
+        })
+    }
+
+    /// Asks the server to break off what this connection is doing; it hears it or it does not.
+    async fn break_off(&self) {
+        if let Ok(tls) = tls::client_config(&self.dsn) {
+            let token = self.client.cancel_token();
+            let _ = timeout(
+                self.dsn.connect_timeout,
+                token.cancel_query(MakeRustlsConnect::new(tls)),
+            )
+            .await;
+        }
     }
 
     /// The end of the log: what is written (`pg_current_wal_lsn`). What commits from now on lies after it.
@@ -107,7 +152,10 @@ async fn connect_to(host: &Host, attempt: Attempt, dsn: &Dsn) -> Outcome<Client>
         Session::probe(host, attempt, dsn).await?;
     }
     let tls = MakeRustlsConnect::new(tls::client_config(dsn)?);
-    let connected = config(host, attempt, dsn).connect(tls).await;
+    // The client's own bound covers only the socket, not the login.
+    let config = config(host, attempt, dsn);
+    let connected = timeout(dsn.connect_timeout, config.connect(tls)).await;
+    let connected = connected.map_err(|_| no_answer("logging in to the source"))?;
     let (client, mut connection) = connected.map_err(|error| sql_failure(&error, "connecting to the source"))?;
     tokio::spawn(async move {
         // An error of the connection comes back from the call that waits on it.
@@ -173,34 +221,63 @@ fn options(dsn: &Dsn) -> String {
     options
 }
 
+fn no_answer(doing: &str) -> Failure {
+    Failure::transient("SOURCE_SILENT", format!("{doing}: the server does not answer"))
+}
+
 /// The stream of a COPY, pulled from a plain thread.
 pub(super) struct CopyOut<'a> {
-    runtime: &'a Runtime,
+    control: &'a Control,
     stream: std::pin::Pin<Box<tokio_postgres::CopyOutStream>>,
 }
 
 impl Control {
     /// Begins `COPY .. TO STDOUT`.
     pub(super) fn copy_out(&self, statement: &str, doing: &str) -> Outcome<CopyOut<'_>> {
-        let stream = self.runtime.block_on(self.client.copy_out(statement));
-        let stream = Box::pin(stream.map_err(|error| sql_failure(&error, doing))?);
+        let stream = self.answer(self.client.copy_out(statement), doing)?;
         Ok(CopyOut {
-            runtime: &self.runtime,
-            stream,
+            control: self,
+            stream: Box::pin(stream),
         })
+    }
+
+    /// Whether the server still works on what it was asked for, and does not merely believe to send it.
+    async fn is_at_work(&self) -> bool {
+        let asked = async {
+            let other = connect(&self.dsn).await.ok()?;
+            let sql = "SELECT state = 'active' AND wait_event_type IS DISTINCT FROM 'Client'
+                         FROM pg_stat_activity WHERE pid = $1";
+            other.query_opt(sql, &[&self.backend_pid]).await.ok()?
+        };
+        let answered = timeout(Duration::from_millis(ANSWER_MS_MAX), asked).await;
+        // Who may not see it, sees NULL: then it has the benefit of the doubt.
+        answered
+            .ok()
+            .flatten()
+            .is_some_and(|row| row.get::<_, Option<bool>>(0).unwrap_or(true))
     }
 }
 
 impl CopyOut<'_> {
     /// Hands `take` what arrives until it has enough (`false`) or the copy ends. Whether there may be more.
     pub(super) fn pull(&mut self, doing: &str, mut take: impl FnMut(bytes::Bytes) -> Outcome<bool>) -> Outcome<bool> {
-        self.runtime.block_on(async {
-            while let Some(chunk) = self.stream.next().await {
-                if !take(chunk.map_err(|error| sql_failure(&error, doing))?)? {
-                    return Ok(true);
+        let Self { control, stream } = self;
+        control.runtime.block_on(async {
+            loop {
+                match timeout(Duration::from_millis(COPY_SILENCE_MS_MAX), stream.next()).await {
+                    Ok(None) => return Ok(false),
+                    Ok(Some(chunk)) => {
+                        if !take(chunk.map_err(|error| sql_failure(&error, doing))?)? {
+                            return Ok(true);
+                        }
+                    }
+                    Err(_) if control.is_at_work().await => {}
+                    Err(_) => {
+                        control.silent.set(true);
+                        return Err(no_answer(doing));
+                    }
                 }
             }
-            Ok(false)
         })
     }
 }
