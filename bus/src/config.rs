@@ -12,7 +12,7 @@ use rdkafka::ClientConfig;
 pub const TRANSACTION_TIMEOUT_MS: u64 = 120_000;
 /// How long a record may be on its way before its transaction is given up.
 pub const DELIVERY_TIMEOUT_MS: u64 = 60_000;
-/// How long a request waits for its answer before the call fails.
+/// How long a request waits for its answer before the call fails, and the connection counts as dead.
 pub const REQUEST_TIMEOUT_MS: u64 = 30_000;
 /// How much may wait in a producer for being sent; a producer that is full blocks.
 pub const SEND_BUFFER_KBYTES_MAX: u64 = 32 * 1024;
@@ -111,6 +111,7 @@ impl BusConfig {
         let mut config = ClientConfig::new();
         config
             .set("reconnect.backoff.max.ms", "2000")
+            .set("socket.timeout.ms", REQUEST_TIMEOUT_MS.to_string())
             .set("socket.keepalive.enable", "true");
         for (name, value) in defaults {
             config.set(*name, value);

@@ -10,9 +10,14 @@ use crate::world::{World, in_world};
 
 /// Accounts of a rig.
 pub const ACCOUNTS: u64 = 60;
-const COMMITS_PER_SESSION_PER_S: u64 = 60;
+const COMMITS_PER_SESSION_PER_S: u64 = 30;
 /// Promise P5: progress so soon after all is well again.
 pub const HEAL_MAX_S: u64 = 30;
+/// And time for the backlog.
+pub const DRAIN_MAX_S: u64 = 90;
+
+/// What capture says when it has begun to stream.
+const STREAMING: &str = "\"streaming\"";
 
 /// A world whose capture goes through two proxies. The load and the judge go to the services themselves.
 pub struct Rig<'a> {
@@ -61,9 +66,12 @@ impl<'a> Rig<'a> {
         Ok(Load::start(&dsn, &mut self.dice, ACCOUNTS, COMMITS_PER_SESSION_PER_S))
     }
 
-    /// Starts capture and waits until it has what is there.
+    /// Starts capture and waits until it has read the tables and streams.
     pub fn capture(&self) -> anyhow::Result<Service> {
         let service = self.world.start(&Stage::Capture)?;
+        crate::until("capture to stream", HEAL_MAX_S, || {
+            Ok(service.log()?.contains(STREAMING))
+        })?;
         self.caught_up(HEAL_MAX_S)?;
         Ok(service)
     }
@@ -89,7 +97,7 @@ impl<'a> Rig<'a> {
     /// The end of every test: the load stops, all arrives, capture ends in order, and every change was there once.
     pub fn judge(&self, load: Load, service: Service) -> anyhow::Result<()> {
         let commits = load.stop()?;
-        self.caught_up(HEAL_MAX_S)?;
+        self.caught_up(DRAIN_MAX_S)?;
         oracle::assert_confirmed_is_in_kafka(self.world, oracle::APP)?;
         service.stop()?;
         let checked = oracle::assert_every_change_once(self.world)?;

@@ -80,6 +80,8 @@ fn classify(sqlstate: &str, message: &str, hint: Option<&str>, doing: &str) -> F
             Failure::definite("SOURCE_PERMISSION", text).hint("as an administrator: ALTER ROLE .. REPLICATION;")
         }
         "42501" => Failure::definite("SOURCE_PERMISSION", text),
+        // An exported snapshot lives as long as the connection that exported it; the next attempt makes another.
+        _ if is_lost_snapshot(sqlstate, message) => Failure::transient("SNAPSHOT_GONE", text),
         "3D000" | "28000" | "28P01" => Failure::definite("SOURCE_LOGIN", text),
         _ if is_infrastructure(sqlstate) => Failure::transient("SOURCE_UNAVAILABLE", text),
         _ => Failure::definite("SOURCE_ERROR", text),
@@ -93,6 +95,12 @@ fn classify(sqlstate: &str, message: &str, hint: Option<&str>, doing: &str) -> F
 /// Until PostgreSQL 17 "can no longer get changes", since 18 "can no longer access replication slot".
 fn is_lost_slot(sqlstate: &str, message: &str) -> bool {
     sqlstate == "55000" && message.contains("can no longer") && message.contains("replication slot")
+}
+
+/// Until PostgreSQL 16 "invalid snapshot identifier", since 17 "snapshot .. does not exist".
+fn is_lost_snapshot(sqlstate: &str, message: &str) -> bool {
+    sqlstate == "22023" && message.contains("invalid snapshot identifier")
+        || sqlstate == "42704" && message.starts_with("snapshot ")
 }
 
 /// Connection, resources, operator, system, serialisation, lock not available: all pass.
@@ -163,6 +171,18 @@ mod tests {
                 "PUBLICATION_GONE",
             ),
             ("42704", "role \"p\" does not exist", Class::Definite, "SOURCE_ERROR"),
+            (
+                "22023",
+                "invalid snapshot identifier: \"00000016-00000A5B-1\"",
+                Class::Transient,
+                "SNAPSHOT_GONE",
+            ),
+            (
+                "42704",
+                "snapshot \"00000016-00000A5B-1\" does not exist",
+                Class::Transient,
+                "SNAPSHOT_GONE",
+            ),
         ];
         for (sqlstate, message, class, code) in cases {
             let failure = classify(sqlstate, message, None, "doing");
