@@ -51,8 +51,11 @@ pub struct AppWords {
     pub made: Option<Position>,
     /// Whether the app itself deleted the row and that stands: the sink must not make it anew.
     pub gone: bool,
-    /// Whether the app itself deleted the row and that does not stand (`update_wins`): the sink makes it anew, with its key.
+    /// Whether the row went by a deletion that does not stand: the sink makes it anew, with its key.
     pub remake: bool,
+    /// Whether what the app said through the row that went still holds in the one made anew. It does where the deletion
+    /// lost (`update_wins`), and not where somebody who knew of it made the entity again.
+    pub restore: bool,
     /// The last word of each field, in the order of names.
     pub words: Vec<SaidWord>,
 }
@@ -74,6 +77,14 @@ pub struct SaidWord {
     pub unseen: Vector,
     /// For a counter: the app's value less all that was ever delivered to it.
     pub own: Option<Number>,
+}
+
+impl AppWords {
+    /// Whether what the app said still counts in a row that is made anew for it: the record says so, or has its words
+    /// because it was made before the row's end was heard of.
+    pub fn hold(&self) -> bool {
+        self.restore || !self.words.is_empty()
+    }
 }
 
 impl Canonical {

@@ -45,6 +45,8 @@ pub struct Mark {
 pub enum Act {
     /// Made the row.
     Insert,
+    /// Made the row anew that a deletion took which does not stand: what its app said through it holds.
+    Restore,
     /// Wrote some of its fields.
     Update,
     /// Removed the row.
@@ -73,6 +75,13 @@ pub struct PlacedMark {
     pub commit_us: i64,
     /// The mark as JSON text, as found in the log.
     pub mark: String,
+}
+
+impl Act {
+    /// Whether the row was not there before.
+    pub fn makes(self) -> bool {
+        matches!(self, Act::Insert | Act::Restore)
+    }
 }
 
 impl Mark {

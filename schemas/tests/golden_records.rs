@@ -259,6 +259,7 @@ fn customer(fields: &[(&str, &str)]) -> Canonical {
         made: Some(at(3)),
         gone: false,
         remake: true,
+        restore: false,
         words: vec![word],
     };
     Canonical {

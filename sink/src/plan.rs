@@ -212,10 +212,13 @@ impl Given<'_> {
     }
 
     /// What is left of the books if the app has made another row since: the fence, and nothing of fields and counters.
-    /// None if it is the same row still.
+    /// None if it is the same row still. A row that the last record already knew to be made is none that came since, even
+    /// if it stands under the same key as the one that we made in between.
     fn of_this_row(&self, applied: &Applied) -> Option<Applied> {
-        let made = self.words()?.made?;
-        (applied.made != Some(made)).then(|| Applied {
+        let words = self.words()?;
+        let made = words.made?;
+        let known = applied.row.as_ref() == Some(&words.row) && applied.vector.covers(&self.link.system, made);
+        (applied.made != Some(made) && !known).then(|| Applied {
             row: applied.row.clone(),
             made: Some(made),
             vector: applied.vector.clone(),
@@ -327,7 +330,9 @@ impl<'a> Given<'a> {
             return Err(Refusal("no field of the record can be written here".to_owned()));
         }
         let row = key.cloned().or_else(|| self.key_within(&values));
-        let mark = Some(self.mark(Act::Insert, row.as_ref(), &marked));
+        let restores = self.words().is_some_and(AppWords::hold);
+        let act = if restores { Act::Restore } else { Act::Insert };
+        let mark = Some(self.mark(act, row.as_ref(), &marked));
         let applied = self.remember(row.clone(), &marked, Verdict::Inserted);
         Ok(Plan {
             verdict: Verdict::Inserted,

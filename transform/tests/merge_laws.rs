@@ -20,6 +20,8 @@ fn every_strategy(on_delete: DeletePolicy) -> Entity {
         ("code", Strategy::Owner("shop".to_owned())),
         ("price", Strategy::Max),
         ("cost", Strategy::Min),
+        ("about", Strategy::Longest),
+        ("no_mail", Strategy::MostRestrictive),
         ("tags", Strategy::Union),
         ("stock", Strategy::Add),
     ];
@@ -40,6 +42,8 @@ fn random_value(dice: &mut Dice, field: &str) -> Value {
         ),
         "price" | "cost" | "stock" => Value::from(number),
         "email" if dice.below(8) == 0 => Value::Null,
+        "about" => Value::text("é".repeat(usize::try_from(number).unwrap())),
+        "no_mail" => Value::Bool(number > 2),
         _ => Value::text(format!("v{number}")),
     }
 }
@@ -399,6 +403,33 @@ fn decide(world: &mut World, field: &str, value: Value) {
         syncline_transform::merge::published(model::CID, &before, &world.state, &world.entity, &world.authority);
     world.conflicts.extend(outputs.conflicts);
     world.canonical = outputs.canonical;
+}
+
+#[test]
+fn the_longer_text_and_the_stricter_answer_win_whoever_says_them() {
+    let fields = [("about", Strategy::Longest), ("no_mail", Strategy::MostRestrictive)];
+    let said = [("éèê".into(), Value::Bool(false)), ("four".into(), Value::Bool(true))];
+    for turned in [false, true] {
+        let mut world = World::new(&APPS[..2], entity(&fields, DeletePolicy::Ignore), &[0, 0]);
+        let first = [
+            ("about".to_owned(), "a".into()),
+            ("no_mail".to_owned(), Value::Bool(false)),
+        ];
+        (0..2).for_each(|app| world.insert(app, first.clone().into()));
+        assert!(world.settle());
+        for (index, (about, no_mail)) in said.iter().enumerate() {
+            let app = if turned { 1 - index } else { index };
+            world.edit(app, "about", Value::clone(about));
+            world.edit(app, "no_mail", no_mail.clone());
+        }
+        assert!(world.settle());
+        let agreed = &world.canonical.as_ref().unwrap().fields;
+        // More bytes are not more characters.
+        assert_eq!(
+            (&agreed["about"], &agreed["no_mail"]),
+            (&"four".into(), &Value::Bool(true))
+        );
+    }
 }
 
 #[test]

@@ -167,6 +167,7 @@ fn around(entity_name: &str, entity: Json) -> Json {
                     {"name": "made", "type": ["null", "string"], "default": null},
                     {"name": "gone", "type": "boolean"},
                     {"name": "remake", "type": "boolean", "default": false},
+                    {"name": "restore", "type": "boolean", "default": false},
                     {"name": "words", "type": {"type": "array", "items": said_word()}}]}}},
             {"name": "rules", "type": "string"}]
     })
@@ -190,6 +191,7 @@ fn write_app(app: &AppWords, out: &mut Out<'_>) {
     out.optional_shown(app.made);
     out.boolean(app.gone);
     out.boolean(app.remake);
+    out.boolean(app.restore);
     out.array(&app.words, |out, word| {
         out.text(&word.field);
         out.shown(&word.value);
@@ -208,6 +210,7 @@ fn read_app(node: &Node<'_>) -> Result<AppWords, CodecError> {
         made: app.optional_parsed("made")?,
         gone: app.boolean("gone")?,
         remake: app.boolean("remake")?,
+        restore: app.boolean("restore")?,
         words: app.list("words", read_word)?,
     })
 }

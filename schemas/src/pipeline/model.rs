@@ -168,6 +168,10 @@ pub enum Strategy {
     Max,
     /// The smallest value.
     Min,
+    /// The text of most characters.
+    Longest,
+    /// `true`, of a field that says what is not allowed.
+    MostRestrictive,
 }
 
 /// What a delete in an app means.
@@ -405,6 +409,8 @@ impl fmt::Display for Strategy {
             Strategy::Union => f.write_str("union"),
             Strategy::Max => f.write_str("max"),
             Strategy::Min => f.write_str("min"),
+            Strategy::Longest => f.write_str("longest"),
+            Strategy::MostRestrictive => f.write_str("most_restrictive"),
         }
     }
 }

@@ -81,6 +81,7 @@ pub fn app(name: &str, id: i64, words: Vec<SaidWord>) -> AppWords {
         made: None,
         gone: false,
         remake: false,
+        restore: false,
         words,
     }
 }

@@ -12,7 +12,7 @@ use syncline_schemas::codec::Crosswalk;
 use syncline_schemas::envelope::{ChangeEvent, Op};
 use syncline_schemas::lens::{self, Cell, Fields, Row};
 use syncline_schemas::mapped::{FieldValue, Mapped, RowKey, RowOp};
-use syncline_schemas::mark::{Act, Mark, PlacedMark};
+use syncline_schemas::mark::{Mark, PlacedMark};
 use syncline_schemas::pipeline::{Entity, Link};
 use syncline_schemas::position::Position;
 
@@ -188,10 +188,7 @@ fn present(
 ) -> Result<Mapping, Refusal> {
     let fields = lens::get(link, after).map_err(|error| Refusal(error.to_string()))?;
     let sticky = known.cid();
-    let inserted = input
-        .mark
-        .filter(|mark| mark.act == Act::Insert)
-        .map(|mark| mark.cid.as_str());
+    let inserted = input.mark.filter(|mark| mark.act.makes()).map(|mark| mark.cid.as_str());
     // A row that moves onto a key takes its entity along, whoever had the key before.
     let moved = known.was.as_ref();
     let moving = moved.filter(|entry| entry.left_at.is_none_or(|left_at| left_at == input.position));

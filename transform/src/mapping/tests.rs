@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use syncline_schemas::envelope::SourceInfo;
-use syncline_schemas::mark::MarkedField;
+use syncline_schemas::mark::{Act, MarkedField};
 use syncline_schemas::pipeline::Pipeline;
 use syncline_schemas::position::{Lsn, Vector};
 use syncline_schemas::value::Value;

@@ -162,7 +162,8 @@ impl<'a> View<'a> {
     /// What one app said, if it ever said anything itself.
     fn app(&self, speaker: &Speaker<'_>, decided: &[(&Field, Decided<'_>)], fate: &Fate) -> Option<AppWords> {
         speaker.lane.said?;
-        let remake = fate.remade.iter().any(|app| app == speaker.source);
+        let is_among = |apps: &[String]| apps.iter().any(|app| app == speaker.source);
+        let remake = is_among(&fate.remade);
         let gone = !remake && speaker.deleted_itself();
         let words = decided
             .iter()
@@ -181,6 +182,7 @@ impl<'a> View<'a> {
             made,
             gone,
             remake,
+            restore: is_among(&fate.restored),
             words,
         })
     }
@@ -188,7 +190,8 @@ impl<'a> View<'a> {
     /// The app's last word on a field. Of a deleted entity it serves to recognise a row that nobody edited meanwhile.
     fn word(&self, speaker: &Speaker<'_>, field: &Field, decided: &Decided<'_>, deleted: bool) -> Option<SaidWord> {
         let lane = speaker.lane.fields.get(&field.name)?;
-        let word = lane.word.as_ref().filter(|_| deleted || speaker.speaks())?;
+        let there = speaker.lane.presence == Presence::Here;
+        let word = lane.word.as_ref().filter(|_| deleted || self.is_heard(speaker))?;
         Some(SaidWord {
             field: field.name.clone(),
             value: word.value.clone(),
@@ -201,7 +204,7 @@ impl<'a> View<'a> {
             },
             own: lane
                 .own()
-                .filter(|_| field.strategy == Strategy::Add && !speaker.deleted_itself()),
+                .filter(|_| field.strategy == Strategy::Add && (there || deleted && speaker.was_removed())),
         })
     }
 
@@ -378,11 +381,13 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Whether an app's words count: not those of a row that went, where somebody who knew has made the entity anew.
+    /// Whether an app's words count: not those of a row that went, where somebody who knew has made the entity anew; and of
+    /// a row that we deleted only if that deletion was wrong after all.
     fn is_heard(&self, speaker: &Speaker<'_>) -> bool {
         match speaker.lane.presence {
             Presence::Deleted { position, .. } => !self.came_back(speaker.source, position),
-            _ => speaker.speaks(),
+            Presence::Removed => self.lost_by_now(speaker),
+            Presence::Here => true,
         }
     }
 

@@ -7,6 +7,7 @@ use std::cmp::Reverse;
 
 use syncline_schemas::decision::OPERATOR;
 use syncline_schemas::pipeline::Strategy;
+use syncline_schemas::value::Value;
 
 use super::causality::Said;
 
@@ -59,6 +60,12 @@ pub fn decide(strategy: &Strategy, standing: &[Said<'_>], authority: &[String]) 
         }
         Strategy::Owner(_) => Verdict::Wins(least(standing, |said| (said.source != OPERATOR, newest(said)))),
         Strategy::Min => Verdict::Wins(least(standing, by_value)),
+        Strategy::Longest => Verdict::Wins(least(standing, |said| {
+            (Reverse(length(&said.word.value)), newest(said))
+        })),
+        Strategy::MostRestrictive => Verdict::Wins(least(standing, |said| {
+            (said.word.value != Value::Bool(true), newest(said))
+        })),
         Strategy::Max => Verdict::Wins(least(standing, |said| {
             (
                 said.word.value.is_null(),
@@ -66,6 +73,14 @@ pub fn decide(strategy: &Strategy, standing: &[Said<'_>], authority: &[String]) 
                 newest(said),
             )
         })),
+    }
+}
+
+/// Characters, as a reader counts code points; nothing and what is no text have none.
+fn length(value: &Value) -> usize {
+    match value {
+        Value::Text(text) => text.chars().count(),
+        _ => 0,
     }
 }
 

@@ -42,6 +42,8 @@ pub(super) struct Lane {
     pub said: Option<Position>,
     /// Whether the row is there.
     pub presence: Presence,
+    /// The first of the app's own deletions that did not stand, since the row was made by anybody but us restoring it.
+    pub undone: Option<Position>,
     /// Our last deletion of the row: from there on its app knows that the entity was deleted.
     pub removal: Option<Notice>,
     /// By field.
@@ -155,14 +157,14 @@ impl Lane {
             return;
         }
         if self.presence != Presence::Here {
-            self.made_anew(said.position, mark);
+            self.made_anew(said, mark);
         }
         if self.is_new() {
             self.made = said.position;
             self.held_before(&said.before, said);
         }
         self.at = said.position;
-        let ours = mark.is_some_and(|mark| mark.act == Act::Insert);
+        let ours = mark.is_some_and(|mark| mark.act.makes());
         let mut own_doing = false;
         if self.made == said.position {
             self.ours = ours;
@@ -196,15 +198,26 @@ impl Lane {
         }
     }
 
-    /// The row came back. Only where its app had deleted it and we make it anew do the app's earlier words still hold.
-    fn made_anew(&mut self, position: Position, mark: Option<&Mark>) {
-        let ours = mark.is_some_and(|mark| mark.act == Act::Insert);
-        if ours && matches!(self.presence, Presence::Deleted { .. }) {
+    /// The row came back. Only where we restore it do the app's earlier words still hold: made otherwise it is another row
+    /// that happens to have the same key. Made by us who had not heard of its deletion, the deletion does not stand either.
+    fn made_anew(&mut self, said: &Mapped, mark: Option<&Mark>) {
+        let position = said.position;
+        let ours = mark.filter(|mark| mark.act.makes());
+        let undone = match (ours, &self.presence) {
+            (Some(mark), Presence::Deleted { position, .. }) => {
+                let restored = mark.act == Act::Restore;
+                (restored || !mark.vector.covers(&said.source, *position)).then_some(*position)
+            }
+            _ => None,
+        };
+        if ours.is_some_and(|mark| mark.act == Act::Restore) {
+            self.undone = self.undone.or(undone);
             for lane in self.fields.values_mut() {
                 lane.shadow = None;
                 lane.delivered = None;
             }
         } else {
+            self.undone = undone;
             for lane in self.fields.values_mut() {
                 let ahead = lane
                     .ahead

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use syncline_schemas::canonical::Canonical;
+use syncline_schemas::canonical::{AppWords, Canonical};
 use syncline_schemas::conflict::Conflict;
 use syncline_schemas::mapped::{FieldValue, Mapped, RowKey, RowOp};
 use syncline_schemas::mark::{Act, Mark, MarkedField};
@@ -37,6 +37,8 @@ struct Applied {
     vector: Option<Vector>,
     fields: BTreeMap<String, Written>,
     counters: BTreeMap<String, Number>,
+    /// The key of the row that was written or seen.
+    row: Option<RowKey>,
     /// The key of the row we made; where the app made it otherwise.
     key: Option<RowKey>,
     made: Option<Position>,
@@ -220,7 +222,7 @@ impl World {
         let op = match act {
             Act::Seen => RowOp::Seen,
             Act::Delete => RowOp::Deleted,
-            Act::Insert | Act::Update => RowOp::Present,
+            Act::Insert | Act::Restore | Act::Update => RowOp::Present,
         };
         self.log(app, op, Some(mark));
         true
@@ -292,10 +294,16 @@ impl App {
         let words = record.app(self.name);
         let known = words.is_some() || self.applied.key.is_some();
         let made = words.and_then(|words| words.made);
-        if words.is_some() && made != self.applied.made && !self.applied.deleted {
+        let covers = |made: Position| {
+            let vector = self.applied.vector.as_ref();
+            vector.is_some_and(|vector| vector.covers(self.name, made))
+        };
+        let same = self.applied.row.as_ref() == words.map(|words| &words.row);
+        if made.is_some_and(|made| self.applied.made != Some(made) && !(same && covers(made))) {
             self.applied = Applied {
                 made,
                 vector: self.applied.vector.take(),
+                key: self.applied.key.take(),
                 ..Applied::default()
             };
         }
@@ -314,6 +322,7 @@ impl App {
             (Some(_), _) | (None, _) => None,
         };
         self.applied.vector = Some(record.vector.clone());
+        self.applied.row = Some(self.key());
         plan
     }
 
@@ -327,6 +336,7 @@ impl App {
         self.writes += 1;
         self.applied = Applied {
             deleted: true,
+            made: self.applied.made,
             vector: self.applied.vector.take(),
             ..Applied::default()
         };
@@ -364,7 +374,8 @@ impl App {
                 delivered,
             });
         }
-        (Act::Insert, marked)
+        let restores = record.app(self.name).is_some_and(AppWords::hold);
+        (if restores { Act::Restore } else { Act::Insert }, marked)
     }
 
     fn write(&mut self, record: &Canonical, name: &str, value: Value) {

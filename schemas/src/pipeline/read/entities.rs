@@ -282,9 +282,12 @@ impl EntityReader<'_, '_, '_> {
         let needs = match (strategy, kind) {
             (Strategy::Add, FieldKind::Number { .. }) => return,
             (Strategy::Union, FieldKind::List(_)) => return,
+            (Strategy::Longest, FieldKind::Text) | (Strategy::MostRestrictive, FieldKind::Bool) => return,
             (Strategy::Add, _) => "a number",
             (Strategy::Union, _) => "an array",
             (Strategy::Max | Strategy::Min, FieldKind::Bool | FieldKind::List(_)) => "a number, a text or a time",
+            (Strategy::Longest, _) => "a text",
+            (Strategy::MostRestrictive, _) => "a boolean that says what is not allowed",
             _ => return,
         };
         self.check

@@ -48,7 +48,7 @@ const FIELD: Keys = Keys {
 };
 
 /// Strategies that are a word.
-const STRATEGIES: [(&str, Strategy); 7] = [
+const STRATEGIES: [(&str, Strategy); 9] = [
     ("latest", Strategy::Latest),
     ("first", Strategy::First),
     ("hold", Strategy::Hold),
@@ -56,12 +56,15 @@ const STRATEGIES: [(&str, Strategy); 7] = [
     ("union", Strategy::Union),
     ("max", Strategy::Max),
     ("min", Strategy::Min),
+    ("longest", Strategy::Longest),
+    ("most_restrictive", Strategy::MostRestrictive),
 ];
 
 /// Strategies that are designed and not built.
-const STRATEGIES_LATER: [&str; 3] = ["merge_text", "longest", "most_restrictive"];
+const STRATEGIES_LATER: [&str; 1] = ["merge_text"];
 
-const HELP_STRATEGY: &str = "use latest, first, hold, add, union, max, min or a list of systems";
+const HELP_STRATEGY: &str =
+    "use latest, first, hold, add, union, max, min, longest, most_restrictive or a list of systems";
 
 /// A strategy and where it stands.
 pub(super) type Rule = (Strategy, Span);

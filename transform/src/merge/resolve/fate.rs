@@ -22,8 +22,17 @@ pub struct Fate {
     pub deleted_us: Option<i64>,
     /// Apps whose row is made anew.
     pub remade: Vec<String>,
+    /// Those of them whose words through the row that went still hold.
+    pub restored: Vec<String>,
     /// Edits against deletions, where there were both.
     pub conflict: Option<Conflict>,
+}
+
+impl Fate {
+    fn restore(&mut self, source: &str) {
+        self.remade.push(source.to_owned());
+        self.restored.push(source.to_owned());
+    }
 }
 
 impl View<'_> {
@@ -32,6 +41,9 @@ impl View<'_> {
         let mut fate = Fate::default();
         for speaker in &self.speakers {
             let Presence::Deleted { position, stamp_us } = speaker.lane.presence else {
+                if speaker.was_removed() && self.is_heard(speaker) {
+                    fate.restore(speaker.source);
+                }
                 continue;
             };
             if self.came_back(speaker.source, position) {
@@ -43,7 +55,7 @@ impl View<'_> {
                 DeletePolicy::Ignore => {}
                 DeletePolicy::Soft => fate.deleted_us = fate.deleted_us.max(Some(stamp_us)),
                 DeletePolicy::UpdateWins if !unseen.is_empty() => {
-                    fate.remade.push(speaker.source.to_owned());
+                    fate.restore(speaker.source);
                     fate.conflict = Some(self.deletion(speaker, position, stamp_us, &unseen, false));
                 }
                 DeletePolicy::UpdateWins | DeletePolicy::DeleteWins => {
@@ -56,8 +68,28 @@ impl View<'_> {
         }
         if fate.deleted {
             fate.remade.clear();
+            fate.restored.clear();
         }
         fate
+    }
+
+    /// Whether the deletion that we carried out on this row has lost meanwhile. Its words were known when it was carried
+    /// out, so whether they are heard cannot change what becomes of the deletion.
+    pub fn lost_by_now(&self, removed: &Speaker<'_>) -> bool {
+        let Some(removal) = &removed.lane.removal else {
+            return false;
+        };
+        self.speakers.iter().any(|speaker| {
+            let deletion = match speaker.lane.presence {
+                Presence::Deleted { position, .. } if self.came_back(speaker.source, position) => None,
+                Presence::Deleted { position, .. } => speaker.lane.undone.or_else(|| {
+                    let may_lose = self.entity.delete_policy(speaker.source) == DeletePolicy::UpdateWins;
+                    may_lose.then_some(position)
+                }),
+                Presence::Here | Presence::Removed => speaker.lane.undone,
+            };
+            deletion.is_some_and(|position| removal.vector.covers(speaker.source, position))
+        })
     }
 
     /// Whether an app made a row anew after it had received this deletion.

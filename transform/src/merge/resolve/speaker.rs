@@ -19,14 +19,14 @@ pub struct Speaker<'a> {
 }
 
 impl Speaker<'_> {
-    /// Whether its words count: those of a row that we deleted went with it.
-    pub fn speaks(&self) -> bool {
-        self.lane.presence != Presence::Removed
-    }
-
     /// Whether the app deleted the row. If it is made anew, nothing will have been added to the new one.
     pub fn deleted_itself(&self) -> bool {
         matches!(self.lane.presence, Presence::Deleted { .. })
+    }
+
+    /// Whether we deleted the row, carrying out what another app said.
+    pub fn was_removed(&self) -> bool {
+        self.lane.presence == Presence::Removed
     }
 }
 
