@@ -17,6 +17,9 @@ pub struct CareArgs {
     /// Stop in front of a message of the log beyond this
     #[arg(long, value_name = "BYTES", value_parser = care::bytes)]
     pub max_row_bytes: Option<u64>,
+    /// Read this table again at the start, whole; may be given several times
+    #[arg(long, value_name = "SCHEMA.TABLE")]
+    pub reread: Vec<String>,
     /// Read tables again whose values changed without an event
     #[arg(long)]
     pub auto_backfill: bool,
@@ -63,6 +66,7 @@ impl CareArgs {
             wal_budget: budget.or(file.wal_budget),
             on_poison: poison.unwrap_or(file.on_poison),
             row_bytes_max: self.max_row_bytes.or(file.row_bytes_max),
+            reread: self.reread.clone(),
             auto_backfill: self.auto_backfill || file.auto_backfill,
             ..file.clone()
         }

@@ -76,6 +76,9 @@ pub mod shapes;
 /// The rows that are there when capture begins.
 pub mod load;
 
+/// What is known of each table beyond its name.
+pub mod known;
+
 /// Whether a promoted server continues the history.
 pub mod failover;
 

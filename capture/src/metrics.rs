@@ -85,6 +85,22 @@ static SLOT_ALARM: LazyLock<GaugeVec> = LazyLock::new(|| {
     )
 });
 
+static TABLE_WAITS: LazyLock<GaugeVec> = LazyLock::new(|| {
+    metrics::gauge(
+        "syncline_capture_table_waits",
+        "1 for a table that waits for a person, by state: needs_backfill, stopped",
+        &["source", "table", "state"],
+    )
+});
+
+/// What a table waits for.
+pub fn table_waits(source: &str, table: &str, needs_backfill: bool, stopped: bool) {
+    for (state, waits) in [("needs_backfill", needs_backfill), ("stopped", stopped)] {
+        let value = f64::from(u8::from(waits));
+        TABLE_WAITS.with_label_values(&[source, table, state]).set(value);
+    }
+}
+
 /// Whether the slot holds back too much.
 pub fn slot_alarm(source: &str, alarm: bool) {
     SLOT_ALARM.with_label_values(&[source]).set(f64::from(u8::from(alarm)));

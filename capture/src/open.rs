@@ -1,5 +1,6 @@
 //! The steps before the stream, in their order; each attempt takes all of them. See `stage` for why this order.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use syncline_bus::Registry;
@@ -10,6 +11,7 @@ use syncline_schemas::progress::{Progress, SnapshotState};
 use syncline_schemas::topic;
 
 use crate::config::{Repair, SourceConfig};
+use crate::known::Known;
 use crate::load::{Load, Pending, loaded};
 use crate::outlet::Outlet;
 use crate::postgres::catalog::TableInfo;
@@ -61,6 +63,8 @@ pub struct Opened<'a> {
     pub shapes: Shapes<'a>,
     /// From where.
     pub progress: Progress,
+    /// What is known of the tables.
+    pub known: Known,
 }
 
 /// Takes the steps; none if a wish to stop came between.
@@ -91,11 +95,12 @@ pub fn open<'a>(
     ensure_topics(config, &prepared.tables)?;
     let mut outlet = Outlet::open(config, registry)?;
     match fenced(config, registry, shutdown, carried, control, &prepared, &mut outlet) {
-        Ok(Some((stream, shapes, progress))) => Ok(Some(Opened {
+        Ok(Some((stream, shapes, progress, known))) => Ok(Some(Opened {
             stream,
             outlet,
             shapes,
             progress,
+            known,
         })),
         Ok(None) => {
             outlet.abandon();
@@ -117,7 +122,7 @@ fn fenced<'a>(
     control: Control,
     prepared: &Prepared,
     outlet: &mut Outlet,
-) -> Outcome<Option<(Stream, Shapes<'a>, Progress)>> {
+) -> Outcome<Option<(Stream, Shapes<'a>, Progress, Known)>> {
     let stored = progress::read(config, registry)?;
     let mut client = ReplicationClient::connect(&config.dsn, &SessionSettings::default())?;
     let identity = client.identify_system()?;
@@ -138,6 +143,8 @@ fn fenced<'a>(
         carried.repair,
         &names,
     )?;
+    let mut known = Known::read(config, registry)?;
+    let again = again(config, &control, prepared, &mut known, carried)?;
     let mut making = Making {
         config,
         control: &control,
@@ -148,9 +155,16 @@ fn fenced<'a>(
     let reread = config.snapshots.mode == Mode::Always && !carried.reread;
     let (mut progress, snapshot) = match start {
         Start::Anew { epoch, drop_slot } => making.anew(&mut client, epoch, drop_slot)?,
-        Start::Continue(progress) => (making.go_on(progress, stored.as_ref(), reread)?, None),
+        Start::Continue(mut progress) => {
+            // As if it were new.
+            progress.tables.retain(|table| !again.contains_key(&table.table));
+            (making.go_on(progress, stored.as_ref(), reread)?, None)
+        }
     };
     making.pass_over(&mut progress)?;
+    outlet.send_known(&known)?;
+    outlet.commit(&progress)?;
+    known.said();
     (carried.repair, carried.reread) = (Repair::default(), true);
     let wanted = prepared
         .tables
@@ -170,6 +184,12 @@ fn fenced<'a>(
         if !load.run(&pending, &mut shapes)? {
             return Ok(None);
         }
+        pending.iter().for_each(|table| known.filled(&full_name(table.info)));
+        if known.is_unsaid() {
+            outlet.send_known(&known)?;
+            outlet.commit(&progress)?;
+            known.said();
+        }
     }
     if config.snapshots.mode == Mode::InitialOnly {
         tracing::info!(
@@ -179,7 +199,35 @@ fn fenced<'a>(
         return Ok(None);
     }
     let stream = stream(config, client, &progress)?;
-    Ok(Some((stream, shapes, progress)))
+    Ok(Some((stream, shapes, progress, known)))
+}
+
+/// Tables to be read whole although progress says that they have been, with why.
+fn again(
+    config: &SourceConfig,
+    control: &Control,
+    prepared: &Prepared,
+    known: &mut Known,
+    carried: &Carried,
+) -> Outcome<BTreeMap<String, String>> {
+    let tables: Vec<TableName> = prepared
+        .tables
+        .iter()
+        .map(|table| TableName::new(&table.schema, &table.table))
+        .collect();
+    let mut again = known.look(control, &tables)?;
+    let asked = config.care.reread.iter().filter(|_| !carried.reread);
+    again.extend(asked.map(|name| (name.clone(), "--reread".to_owned())));
+    again.extend(known.to_be_read(config.care.auto_backfill, !carried.reread));
+    for (table, why) in &again {
+        tracing::warn!(
+            code = "TABLE_REREAD",
+            source = config.name,
+            table,
+            "will be read again: {why}"
+        );
+    }
+    Ok(again)
 }
 
 fn full_name(table: &TableInfo) -> String {
@@ -237,6 +285,7 @@ fn ensure_topics(config: &SourceConfig, tables: &[TableInfo]) -> Outcome<()> {
     };
     let mut specs = vec![
         TopicSpec::new(topic::progress(&config.prefix), 1).compacted(),
+        TopicSpec::new(topic::tables(&config.prefix), 1).compacted(),
         // The end of a snapshot is said once, and whoever reads the topics years later must hear it.
         for_ever(TopicSpec::new(topic::marks(&config.prefix), config.partitions)),
     ];

@@ -9,9 +9,11 @@ use syncline_runtime::{Outcome, failpoint, telemetry};
 use syncline_schemas::codec::Wire;
 use syncline_schemas::pipeline::Delivery;
 use syncline_schemas::progress::{MarkRecord, Progress};
+use syncline_schemas::table_record::TableRecord;
 use syncline_schemas::topic;
 
 use crate::config::SourceConfig;
+use crate::known::Known;
 use crate::records::{MarkEntry, Records};
 
 /// Writes to Kafka.
@@ -24,6 +26,8 @@ pub struct Outlet {
     progress_id: u32,
     marks_topic: String,
     marks_id: u32,
+    tables_topic: String,
+    tables_id: u32,
     context: Vec<(&'static str, String)>,
     /// The batch's span and the headers that carry it on; empty unless traces are exported.
     batch: Option<tracing::Span>,
@@ -48,6 +52,8 @@ impl Outlet {
         let marks_topic = topic::marks(&config.prefix);
         let progress_id = registry.register(&topic::value_subject(&progress_topic), Progress::schema_json())?;
         let marks_id = registry.register(&topic::value_subject(&marks_topic), MarkRecord::schema_json())?;
+        let tables_topic = topic::tables(&config.prefix);
+        let tables_id = registry.register(&topic::value_subject(&tables_topic), TableRecord::schema_json())?;
         failpoint::check("capture.in_init")?;
         let transactions = config.delivery == Delivery::ExactlyOnce;
         let producer = match transactions {
@@ -63,6 +69,8 @@ impl Outlet {
             progress_id,
             marks_topic,
             marks_id,
+            tables_topic,
+            tables_id,
             context: context(&config.prefix),
             batch: None,
             trace: Vec::new(),
@@ -128,6 +136,17 @@ impl Outlet {
         let value = mark.record.encode(self.marks_id);
         self.producer
             .send(&plain(&self.marks_topic, mark.key.as_bytes(), &value))
+    }
+
+    /// Sends what is newly known of the tables.
+    pub fn send_known(&mut self, known: &Known) -> Outcome<()> {
+        for record in known.unsaid() {
+            self.begin()?;
+            let key = TableRecord::key(&record.slot, &record.table);
+            let value = record.encode(self.tables_id);
+            self.producer.send(&plain(&self.tables_topic, key.as_bytes(), &value))?;
+        }
+        Ok(())
     }
 
     /// Makes everything sent durable together with `progress`. `Ok` means known good.

@@ -56,6 +56,11 @@ impl<'a> Shapes<'a> {
         &self.control
     }
 
+    /// The tables whose rows are wanted.
+    pub fn wanted(&self) -> Vec<TableName> {
+        self.wanted.iter().cloned().collect()
+    }
+
     /// The plan of a table as the log announces it; none if it is not wanted.
     pub fn announced(&mut self, relation: &Relation) -> Outcome<Option<Arc<Registered>>> {
         let name = TableName::new(&relation.schema, &relation.table);
@@ -105,7 +110,6 @@ impl<'a> Shapes<'a> {
             ids => ids?,
         };
         self.warn(&table);
-        self.watch_for_rewrites(relation.oid, &table);
         let config = self.config;
         let registered = Registered::new(table, ids, &config.form, &config.prefix, &self.database);
         let registered = Arc::new(registered);
@@ -140,30 +144,6 @@ impl<'a> Shapes<'a> {
                     table = table.full_name(),
                     column,
                     "is of a type without a form of its own: written as text"
-                );
-            }
-        }
-    }
-
-    /// DDL may change values without an event: a new column with a default, a column of another type.
-    fn watch_for_rewrites(&self, oid: u32, table: &Table) {
-        let Some(before) = self.known.get(&oid).map(|known| &known.table) else {
-            return;
-        };
-        for column in &table.columns {
-            let old = before.columns.iter().find(|old| old.name == column.name);
-            let rewritten = match old {
-                None => column.default.is_some() || !column.nullable,
-                Some(old) => old.kind != column.kind,
-            };
-            if rewritten {
-                tracing::warn!(
-                    code = "NEEDS_BACKFILL",
-                    table = table.full_name(),
-                    column = column.name,
-                    "rows that nobody has touched since the ALTER TABLE may have values that no event told; \
-                     to read the table again: {} --resnapshot",
-                    self.config.command
                 );
             }
         }

@@ -24,6 +24,7 @@ use crate::assemble::{AssembleError, Assembler, Step};
 use crate::config::SourceConfig;
 use crate::form::Operation;
 use crate::guard::{Guard, SLOT_GIVEN_UP};
+use crate::known::Known;
 use crate::metrics;
 use crate::open::{self, Opened};
 use crate::outlet::Outlet;
@@ -102,11 +103,13 @@ fn attempt(
         outlet,
         shapes,
         progress,
+        known,
     } = opened;
     health.set_ready(part, true);
     health.set_status(part, "streaming");
     tracing::info!(source = config.name, position = %progress.position, "streaming");
     let mut streaming = Streaming::new(config, stream, outlet, shapes, progress, carried.target);
+    streaming.known = Some(known);
     let outcome = streaming.run(guard.halt());
     let outcome = match guard.verdict() {
         Some(verdict) => streaming.give_up(verdict),
@@ -124,6 +127,7 @@ struct Streaming<'a, S> {
     shapes: Shapes<'a>,
     assembler: Assembler,
     progress: Progress,
+    known: Option<Known>,
     target: Option<Lsn>,
     opened_at: Instant,
     written_at: Instant,
@@ -148,6 +152,7 @@ impl<'a, S: Source> Streaming<'a, S> {
             outlet,
             shapes,
             progress,
+            known: None,
             target,
             opened_at: Instant::now(),
             written_at: Instant::now(),
@@ -235,18 +240,40 @@ impl<'a, S: Source> Streaming<'a, S> {
         let awaited = self
             .target
             .is_some_and(|target| self.assembler.position().lsn >= target);
-        if moved && (due || awaited) {
+        self.look_at_tables()?;
+        let unsaid = self.known.as_ref().is_some_and(Known::is_unsaid);
+        if moved && (due || awaited) || unsaid {
             self.commit()
         } else {
             Ok(())
         }
     }
 
+    /// DDL may have changed rows without an event, or put another table under a name.
+    fn look_at_tables(&mut self) -> Outcome<()> {
+        let Some(known) = self.known.as_mut().filter(|known| known.is_due()) else {
+            return Ok(());
+        };
+        let mut again = known.look(self.shapes.control(), &self.shapes.wanted())?;
+        again.extend(known.to_be_read(self.config.care.auto_backfill, false));
+        if again.is_empty() {
+            return Ok(());
+        }
+        // What was noted is dropped with this attempt, and noted again by the next, which reads the tables.
+        let names: Vec<&str> = again.keys().map(String::as_str).collect();
+        let text = format!("the catalogue has changed: {} will be read again", names.join(", "));
+        Err(Failure::transient("TABLE_REREAD", text))
+    }
+
     /// Makes the batch durable, then lets the server forget.
     fn commit(&mut self) -> Outcome<()> {
         let (name, bytes) = (&self.config.name, self.outlet.load().bytes);
         self.progress.position = self.assembler.position();
+        if let Some(known) = &self.known {
+            self.outlet.send_known(known)?;
+        }
         self.outlet.commit(&self.progress)?;
+        self.known.iter_mut().for_each(Known::said);
         self.written_at = Instant::now();
         metrics::committed(name, bytes);
         metrics::ignored(name, self.assembler.ignored());
@@ -260,6 +287,7 @@ impl<'a, S: Source> Streaming<'a, S> {
         if !self.assembler.in_transaction() {
             self.source.confirm(position.lsn);
             failpoint::check("capture.after_confirm")?;
+            self.look_at_tables()?;
         }
         Ok(())
     }

@@ -32,6 +32,9 @@ pub mod progress;
 /// Names of topics and subjects: every name is made here and nowhere else.
 pub mod topic;
 
+/// What is remembered of a captured table.
+pub mod table_record;
+
 /// Avro out and in: Confluent wire format, one schema for each record above.
 pub mod codec;
 

@@ -10,6 +10,16 @@ pub fn progress(source: &str) -> String {
     sanitize(&format!("{source}.syncline.progress"))
 }
 
+/// `<source>.syncline.tables`: which table each name stood for, and what it waits for (compacted).
+pub fn tables(source: &str) -> String {
+    sanitize(&format!("{source}.syncline.tables"))
+}
+
+/// `<source>.syncline.dead_letters`: rows that capture could not write.
+pub fn capture_dead_letters(source: &str) -> String {
+    sanitize(&format!("{source}.syncline.dead_letters"))
+}
+
 /// `<source>.syncline.marks`: marks that stand in the source's log without a row change, and the end of its snapshots.
 pub fn marks(source: &str) -> String {
     sanitize(&format!("{source}.syncline.marks"))

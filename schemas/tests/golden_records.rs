@@ -16,6 +16,7 @@ use syncline_schemas::mapped::{FieldValue, Mapped, MappedRecord, RowKey, RowOp};
 use syncline_schemas::mark::{Act, Mark, MarkedField, PlacedMark};
 use syncline_schemas::position::{Lsn, Position, Vector};
 use syncline_schemas::progress::{MarkRecord, Progress, SnapshotState, TableProgress};
+use syncline_schemas::table_record::TableRecord;
 use syncline_schemas::value::Value;
 
 fn at(lsn: u64) -> Position {
@@ -199,6 +200,17 @@ fn what_capture_writes_beside_the_rows() {
         consistent_point,
         tables: tables.to_vec(),
         given_up: consistent_point.map(|_| "dropped at its limit".to_owned()),
+    }));
+}
+
+#[test]
+fn tables() {
+    check([None, Some("why".to_owned())].map(|why| TableRecord {
+        slot: "s".to_owned(),
+        table: "public.t".to_owned(),
+        facts: "{}".to_owned(),
+        needs_backfill: why.clone(),
+        stopped: why,
     }));
 }
 

@@ -43,6 +43,9 @@ pub mod control;
 /// What the catalogue says of a table.
 pub mod catalog;
 
+/// What of the catalogue has no event of its own.
+pub mod facts;
+
 /// The slot's state.
 pub mod slot;
 

@@ -11,6 +11,7 @@ use crate::mapped::{FieldValue, Mapped, MappedRecord, RowKey, RowOp};
 use crate::mark::{Mark, PlacedMark};
 use crate::position::{Position, Vector};
 use crate::progress::{MarkRecord, Progress, SnapshotState, TableProgress};
+use crate::table_record::TableRecord;
 use crate::value::Value;
 
 /// An entry of merge's changelog: the state of one entity. The text is merge's own and means nothing elsewhere.
@@ -192,6 +193,7 @@ wire!(Conflict, "conflict.avsc", write_conflict, read_conflict);
 wire!(Decision, "decision.avsc", write_decision, read_decision);
 wire!(MarkRecord, "mark.avsc", write_mark, read_mark);
 wire!(Progress, "progress.avsc", write_progress, read_progress);
+wire!(TableRecord, "table.avsc", write_table, read_table);
 wire!(State, "state.avsc", write_state, read_state);
 wire!(Crosswalk, "crosswalk.avsc", write_crosswalk, read_crosswalk);
 
@@ -445,6 +447,24 @@ fn read_table_progress(node: &Node<'_>) -> Result<TableProgress, CodecError> {
     Ok(TableProgress {
         table: table.text("table")?.to_owned(),
         state,
+    })
+}
+
+fn write_table(table: &TableRecord, out: &mut Out<'_>) {
+    out.text(&table.slot);
+    out.text(&table.table);
+    out.text(&table.facts);
+    out.optional_text(table.needs_backfill.as_deref());
+    out.optional_text(table.stopped.as_deref());
+}
+
+fn read_table(table: &Fields<'_>) -> Result<TableRecord, CodecError> {
+    Ok(TableRecord {
+        slot: table.text("slot")?.to_owned(),
+        table: table.text("table")?.to_owned(),
+        facts: table.text("facts")?.to_owned(),
+        needs_backfill: table.optional_text("needs_backfill")?.map(str::to_owned),
+        stopped: table.optional_text("stopped")?.map(str::to_owned),
     })
 }
 

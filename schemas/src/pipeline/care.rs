@@ -16,6 +16,8 @@ pub struct Care {
     pub row_bytes_max: Option<u64>,
     /// `auto_backfill`: tables whose values changed without an event are read again without being asked.
     pub auto_backfill: bool,
+    /// Tables to be read again at the start; only the command line says so.
+    pub reread: Vec<String>,
     /// `slots`: groups of tables, each with a slot of its own; none: one slot for all.
     pub slots: Vec<SlotGroup>,
 }

@@ -37,6 +37,7 @@ pub(super) fn read(check: &mut Check<'_>, map: &Map<'_>, context: &str) -> Care 
             .get("auto_backfill")
             .and_then(|node| check.word(node, context, &YES_NO))
             .unwrap_or_default(),
+        reread: Vec::new(),
         slots: map
             .get("slots")
             .map(|node| slots(check, node, &format!("{context}.slots")))
