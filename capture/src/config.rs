@@ -8,10 +8,11 @@ use syncline_runtime::{Failure, Outcome, ProcessArgs};
 use syncline_schemas::pipeline::care::Care;
 use syncline_schemas::pipeline::{self, CapturedBy, Delivery, Pipeline, Problem, System};
 
+use crate::debezium;
 use crate::debezium::connector::{self, Beside};
 
 use crate::care::CareArgs;
-use crate::form::{DEBEZIUM_VERSION, Form, Operation};
+use crate::form::{DEBEZIUM_VERSION, Fidelity, Form, Operation};
 use crate::postgres::dsn::Dsn;
 use crate::postgres::quote::TableName;
 use crate::snapshots::Snapshots;
@@ -259,7 +260,7 @@ pub fn sources(pipeline: &Pipeline, args: &Args) -> Outcome<Vec<SourceConfig>> {
 }
 
 fn is_read(pipeline: &Pipeline, system: &System) -> bool {
-    !pipeline.captured_tables(&system.name).is_empty() || is_replicated(pipeline, system)
+    !pipeline.captured_tables(&system.name).is_empty() || is_replicated(pipeline, system) || system.debezium.is_some()
 }
 
 fn is_replicated(pipeline: &Pipeline, system: &System) -> bool {
@@ -298,6 +299,13 @@ fn source(pipeline: &Pipeline, system: &System, args: &Args) -> Outcome<SourceCo
     source.bus.bootstrap.clone_from(&pipeline.kafka);
     source.bus.properties.clone_from(&pipeline.kafka_properties);
     source.care.clone_from(&system.care);
+    source.form.fidelity = match system.fidelity {
+        Some(pipeline::Fidelity::Debezium) => Fidelity::Debezium,
+        Some(pipeline::Fidelity::Exact) | None => Fidelity::Exact,
+    };
+    if let Some(settings) = &system.debezium {
+        source = debezium::system::apply(source, settings).map_err(|problems| invalid(&problems))?;
+    }
     told_by_arguments(&mut source, args);
     if is_replicated(pipeline, system) {
         source.form.skipped.remove(&Operation::Truncate);

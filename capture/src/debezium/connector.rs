@@ -82,9 +82,10 @@ pub fn build(connector: &Written, worker: Option<&Written>, beside: &Beside) -> 
     }
 }
 
-type Notes = Vec<(String, &'static str)>;
+pub(super) type Notes = Vec<(String, &'static str)>;
 
-fn fill(draft: &mut Draft, connector: &Written) -> (Notes, Vec<Wrong>) {
+/// Puts every property where it belongs.
+pub(super) fn fill(draft: &mut Draft, connector: &Written) -> (Notes, Vec<Wrong>) {
     let (mut meaningless, mut wrongs) = (Vec::new(), transforms::check(connector));
     for property in &connector.properties {
         match put(draft, &property.name, &property.value) {

@@ -15,6 +15,9 @@ pub mod connector;
 /// What the properties fill in.
 pub mod draft;
 
+/// The pipeline file that means the same.
+pub mod import;
+
 /// `.properties` by Java's rules.
 pub mod java_properties;
 
@@ -26,6 +29,9 @@ pub mod providers;
 
 /// One setter for each property.
 mod set;
+
+/// Debezium's properties in a pipeline file.
+pub mod system;
 
 /// What each property does here.
 pub mod table;

@@ -110,7 +110,10 @@ fn does_something(check: &mut Check<'_>, root: &Map<'_>, pipeline: &Pipeline) {
         }
     }
     // Capture alone is a use too: other programs read its topics.
-    let captures = pipeline.systems.iter().any(|system| system.tables.is_some());
+    let captures = pipeline
+        .systems
+        .iter()
+        .any(|system| system.tables.is_some() || system.debezium.is_some());
     let says_what = captures || root.get("links").or(root.get("replica")).is_some();
     if pipeline.links.is_empty() && pipeline.replicas.is_empty() && !says_what {
         check.missing(

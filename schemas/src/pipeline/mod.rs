@@ -14,16 +14,18 @@ mod model;
 mod problem;
 mod read;
 mod secret;
+mod setting;
 mod source;
 mod substitute;
 mod yaml;
 
 pub use model::{
-    CapturedBy, DeletePolicy, Delivery, Direction, ElementKind, Entity, Field, FieldKind, Link, LinkField, Pipeline,
-    Replica, RuleRef, Strategy, System,
+    CapturedBy, DeletePolicy, Delivery, Direction, ElementKind, Entity, Fidelity, Field, FieldKind, Link, LinkField,
+    Pipeline, Replica, RuleRef, Strategy, System,
 };
 pub use problem::{Excerpt, Problem};
 pub use secret::Secret;
+pub use setting::Setting;
 
 use read::{Check, Keys};
 use source::Source;

@@ -8,6 +8,7 @@ use std::fmt;
 
 use super::care::Care;
 use super::secret::Secret;
+use super::setting::Setting;
 use crate::lens::Expr;
 
 /// A whole pipeline file. Lists keep the order of the file: the order of `systems` is the order of authority for ties.
@@ -68,8 +69,22 @@ pub struct System {
     pub capture: CapturedBy,
     /// Tables to capture as `schema.table`, beyond those that links and replicas read; none if the file does not say.
     pub tables: Option<Vec<String>>,
+    /// Which of two right answers its capture gives; none if the file does not say.
+    pub fidelity: Option<Fidelity>,
+    /// Debezium's properties for its capture, under Debezium's names; none if the file has no such map. What they mean is
+    /// known to capture.
+    pub debezium: Option<Vec<Setting>>,
     /// What its capture does when something goes wrong.
     pub care: Care,
+}
+
+/// Which of two right answers capture gives where Debezium's own loses something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fidelity {
+    /// The right value.
+    Exact,
+    /// What Debezium writes.
+    Debezium,
 }
 
 /// Who writes the capture topics of a system.

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::super::model::{CapturedBy, Delivery, Pipeline, Replica, System};
+use super::super::model::{CapturedBy, Delivery, Fidelity, Pipeline, Replica, System};
 use super::super::secret::Secret;
+use super::super::setting::Setting;
 use super::super::yaml::{Content, Node};
 use super::{Check, Keys, Map, suggestion};
 
@@ -29,6 +30,8 @@ const SYSTEM: Keys = Keys {
         "topic_prefix",
         "capture",
         "tables",
+        "fidelity",
+        "debezium",
         "wal_budget",
         "failover_slot",
         "on_poison",
@@ -38,6 +41,8 @@ const SYSTEM: Keys = Keys {
     ],
     later: &["http", "auth", "pull", "limits", "maintenance", "mysql"],
 };
+
+const FIDELITIES: [(&str, Fidelity); 2] = [("exact", Fidelity::Exact), ("debezium", Fidelity::Debezium)];
 
 const REPLICA: Keys = Keys {
     known: &["from", "to", "tables"],
@@ -255,8 +260,37 @@ fn system(check: &mut Check<'_>, name: &str, node: &Node, pipeline: &str) -> Sys
             .unwrap_or_else(|| name.to_owned()),
         capture,
         tables: map.get("tables").map(|node| tables(check, node, &context)),
+        fidelity: map
+            .get("fidelity")
+            .and_then(|node| check.word(node, &context, &FIDELITIES)),
+        debezium: map
+            .get("debezium")
+            .map(|node| debezium(check, node, &format!("{context}.debezium"))),
         care: super::care::read(check, &map, &context),
     }
+}
+
+/// Debezium's properties, by Debezium's names. A list is what Debezium writes as one text with commas.
+fn debezium(check: &mut Check<'_>, node: &Node, context: &str) -> Vec<Setting> {
+    let mut settings = Vec::new();
+    for (key, node) in check.entries(node, context).unwrap_or_default() {
+        let value = match &node.content {
+            Content::Scalar(scalar) if scalar.faulty => continue,
+            Content::Scalar(_) if node.is_null() => String::new(),
+            Content::Scalar(scalar) => scalar.text.clone(),
+            Content::List(_) => {
+                let texts = check.texts(node, context).into_iter().map(|(text, _)| text);
+                texts.collect::<Vec<_>>().join(",")
+            }
+            Content::Map(_) => {
+                check.shape(node, context, "a single value, or a list of them");
+                continue;
+            }
+        };
+        let place = check.source.problem("H320", key.span, context, "");
+        settings.push(Setting::new(&key.name, value, place));
+    }
+    settings
 }
 
 /// Name of a slot or publication.
