@@ -15,6 +15,7 @@ use crate::care::CareArgs;
 use crate::form::{DEBEZIUM_VERSION, Fidelity, Form, Operation};
 use crate::postgres::dsn::Dsn;
 use crate::postgres::quote::TableName;
+pub use crate::postgres::setup::PublicationMode;
 use crate::snapshots::Snapshots;
 use crate::takeover::{Offsets, export};
 
@@ -90,18 +91,6 @@ pub struct Repair {
     pub adopt_slot: bool,
     /// Make it anew.
     pub resnapshot: bool,
-}
-
-/// What becomes of the publication: `publication.autocreate.mode`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum PublicationMode {
-    /// It is made for the captured tables, and given those that it lacks.
-    #[default]
-    Filtered,
-    /// It is made for all tables, if there is none.
-    AllTables,
-    /// It has to be there, and is left as it is.
-    Disabled,
 }
 
 /// One source and everything that capturing it needs.

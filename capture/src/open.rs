@@ -242,6 +242,7 @@ fn prepare(config: &SourceConfig, control: &Control) -> Outcome<Prepared> {
     let wanted = Wanted {
         publication: config.publication.clone(),
         slot: config.slot.clone(),
+        mode: config.publication_mode,
         tables,
     };
     setup::prepare(control, &wanted)

@@ -12,6 +12,9 @@ pub mod paper;
 /// `syncline doctor`: what would stop or hurt a run, before it is begun.
 pub mod doctor;
 
+/// `syncline import-debezium`: from a connector's configuration to a pipeline file.
+pub mod import_debezium;
+
 /// The command line of `syncline`.
 #[derive(Clone, Debug, clap::Parser)]
 #[command(
@@ -30,4 +33,6 @@ pub struct Args {
 pub enum Verb {
     /// Says what would stop or hurt a run of this pipeline, and the command that mends it
     Doctor(doctor::Args),
+    /// Prints the pipeline file that means what a Debezium connector's configuration means
+    ImportDebezium(import_debezium::Args),
 }

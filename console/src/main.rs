@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use syncline_console::{Args, Verb, doctor};
+use syncline_console::{Args, Verb, doctor, import_debezium};
 use syncline_runtime::Outcome;
 use syncline_runtime::process;
 
@@ -17,5 +17,6 @@ fn main() -> ExitCode {
 fn run(verb: &Verb) -> Outcome<ExitCode> {
     match verb {
         Verb::Doctor(args) => doctor::run(args),
+        Verb::ImportDebezium(args) => import_debezium::run(args),
     }
 }

@@ -15,6 +15,18 @@ use crate::postgres::pgoutput::ReplicaIdentity;
 use crate::postgres::quote::{Ident, TableName};
 pub use crate::postgres::slot::{SlotState, drop_slot, slot_state};
 
+/// What becomes of the publication: `publication.autocreate.mode`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PublicationMode {
+    /// It is made for the captured tables, and given those that it lacks.
+    #[default]
+    Filtered,
+    /// It is made for all tables, if there is none.
+    AllTables,
+    /// It has to be there, and is left as it is.
+    Disabled,
+}
+
 /// What the pipeline needs of a source.
 #[derive(Clone, Debug)]
 pub struct Wanted {
@@ -22,6 +34,8 @@ pub struct Wanted {
     pub publication: String,
     /// Name of the slot.
     pub slot: String,
+    /// What becomes of the publication.
+    pub mode: PublicationMode,
     /// The tables that it reads.
     pub tables: Vec<TableName>,
 }
@@ -40,9 +54,24 @@ pub struct Prepared {
 /// Checks server, tables, publication and slot, in this order, and makes the publication.
 pub fn prepare(control: &Control, wanted: &Wanted) -> Outcome<Prepared> {
     check_server(control)?;
-    let tables = catalog::tables(control, &wanted.tables)?;
+    let mut tables = catalog::tables(control, &wanted.tables)?;
+    let publication = match wanted.mode {
+        PublicationMode::Filtered => None,
+        PublicationMode::AllTables => Some(publication_of_all(control, &wanted.publication)?),
+        PublicationMode::Disabled => Some(publication_as_it_is(control, &wanted.publication, &tables)?),
+    };
+    if let Some(publication) = &publication {
+        // What is not published is never heard of again, so it is not read either.
+        tables.retain(|table| publication.publishes(table));
+    }
     check_readable(control, &tables)?;
-    let publication = ensure_publication(control, &wanted.publication, &tables)?;
+    let publication = match publication {
+        Some(found) => {
+            check_existing(&found, &tables)?;
+            found
+        }
+        None => ensure_publication(control, &wanted.publication, &tables)?,
+    };
     let slot = slot_state(control, &wanted.slot)?;
     match &slot {
         Some(slot) => slot.check(control)?,
@@ -279,13 +308,40 @@ pub fn ensure_publication(control: &Control, name: &str, tables: &[TableInfo]) -
             )?;
         }
     }
-    let gone = || {
-        Failure::transient(
-            "PUBLICATION_GONE",
-            format!("the publication {name:?} vanished while it was made"),
-        )
-    };
-    publication(control, name)?.ok_or_else(gone)
+    publication(control, name)?.ok_or_else(|| gone(name))
+}
+
+/// The publication as it is; made for all tables if there is none. That takes a superuser.
+fn publication_of_all(control: &Control, name: &str) -> Outcome<Publication> {
+    if let Some(found) = publication(control, name)? {
+        return Ok(found);
+    }
+    let statement = format!("CREATE PUBLICATION {} FOR ALL TABLES", Ident::new(name)?);
+    run_or_hint(
+        control,
+        &statement,
+        &format!("making the publication {name:?} for all tables"),
+    )?;
+    publication(control, name)?.ok_or_else(|| gone(name))
+}
+
+fn publication_as_it_is(control: &Control, name: &str, tables: &[TableInfo]) -> Outcome<Publication> {
+    if let Some(found) = publication(control, name)? {
+        return Ok(found);
+    }
+    let text =
+        format!("there is no publication {name:?}, and it is not to be made (publication.autocreate.mode=disabled)");
+    Err(Failure::definite("PUBLICATION_MISSING", text).hint(format!(
+        "as an owner of the tables: {};",
+        create_statement(name, tables)?
+    )))
+}
+
+fn gone(name: &str) -> Failure {
+    Failure::transient(
+        "PUBLICATION_GONE",
+        format!("the publication {name:?} vanished while it was made"),
+    )
 }
 
 fn create_statement(name: &str, tables: &[TableInfo]) -> Outcome<String> {

@@ -70,6 +70,7 @@ impl Database {
     pub fn prepare(&self, tables: &[&str]) -> Prepared {
         let tables = tables.iter().map(|table| TableName::new("public", *table)).collect();
         let wanted = Wanted {
+            mode: syncline_capture::postgres::setup::PublicationMode::Filtered,
             publication: "pub".to_owned(),
             slot: self.slot().to_owned(),
             tables,

@@ -132,6 +132,7 @@ fn a_publication_is_made_completed_or_asked_for() {
     let prepare = |dsn: &Dsn, publication: &str, table: &str| {
         let tables = vec![TableName::new("public", table)];
         let wanted = Wanted {
+            mode: syncline_capture::postgres::setup::PublicationMode::Filtered,
             publication: publication.to_owned(),
             slot: database.slot().to_owned(),
             tables,
@@ -197,6 +198,7 @@ fn odd_names_are_quoted_everywhere() {
         .unwrap();
     let publication = r#"P "u' b"#;
     let wanted = Wanted {
+        mode: syncline_capture::postgres::setup::PublicationMode::Filtered,
         publication: publication.to_owned(),
         slot: database.slot().to_owned(),
         tables: vec![TableName::new("public", table)],
