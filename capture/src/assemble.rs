@@ -12,11 +12,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use syncline_schemas::mark::{self, Mark, PlacedMark};
+use syncline_schemas::mark::{Mark, PlacedMark};
 use syncline_schemas::position::{Lsn, Position};
 use syncline_schemas::progress::MarkRecord;
 
+use crate::companions::Counts;
 use crate::envelope::{Circumstances, Image, Misfit, Other, Registered};
+use crate::form::Operation;
 use crate::keys;
 use crate::marks::{Found, Marks};
 use crate::postgres::pgoutput::{
@@ -24,7 +26,11 @@ use crate::postgres::pgoutput::{
 };
 use crate::records::{Entry, MarkEntry, Moved, Records};
 
+mod beside;
 mod parts;
+mod rules;
+
+pub use rules::{Messages, Rules};
 
 use parts::{Bytes, Moment, Sides, Transaction, Writer, moves, old_row, other_side, unsaid_json};
 
@@ -66,6 +72,8 @@ pub struct Ignored {
     pub broken_marks: u64,
     /// Truncates, unless they are asked for.
     pub truncates: u64,
+    /// Other changes that are not asked for.
+    pub skipped: u64,
     /// Rows that had been written before.
     pub repeated_rows: u64,
 }
@@ -75,27 +83,30 @@ pub struct Ignored {
 pub struct Assembler {
     epoch: u64,
     stored: Position,
-    truncates: bool,
+    rules: Rules,
     tables: HashMap<u32, Option<Arc<Registered>>>,
     transaction: Option<Transaction>,
     marks: Marks,
     position: Position,
+    /// Where the last transaction read before ended.
+    last_commit: Option<Lsn>,
     records: Records,
     unsaid: Vec<usize>,
     ignored: Ignored,
 }
 
 impl Assembler {
-    /// An assembler that goes on after `stored`. `truncates`: whether TRUNCATE becomes records (Debezium skips it).
-    pub fn new(stored: Position, truncates: bool) -> Self {
+    /// An assembler that goes on after `stored`.
+    pub fn new(stored: Position, rules: Rules) -> Self {
         Self {
             epoch: stored.epoch,
             stored,
-            truncates,
+            rules,
             tables: HashMap::new(),
             transaction: None,
             marks: Marks::default(),
             position: stored,
+            last_commit: Some(stored.lsn).filter(|lsn| stored.ordinal == 0 && lsn.0 > 0),
             records: Records::default(),
             unsaid: Vec::new(),
             ignored: Ignored::default(),
@@ -140,7 +151,7 @@ impl Assembler {
         let at = Moment { lsn, now_ns };
         match message {
             Message::Begin(begin) => self.begin(&begin, lsn)?,
-            Message::Commit(commit) => return self.commit(&commit),
+            Message::Commit(commit) => return self.commit(lsn, &commit),
             Message::Origin(origin) => self.running()?.origin = Some((origin.name, origin.commit_lsn.0)),
             Message::Relation(relation) => return Ok(Step::Shape(relation)),
             Message::Type(_) => (),
@@ -148,7 +159,7 @@ impl Assembler {
             Message::Update(update) => self.update(at, &update)?,
             Message::Delete(delete) => self.delete(at, &delete)?,
             Message::Truncate(truncate) => self.truncate(at, &truncate)?,
-            Message::Logical(message) => self.logical(&message)?,
+            Message::Logical(message) => return self.logical(at, &message),
             Message::StreamStart(_) | Message::StreamStop | Message::StreamCommit(_) | Message::StreamAbort(_) => {
                 return Err(AssembleError::Protocol("a streamed transaction that was not asked for"));
             }
@@ -190,22 +201,27 @@ impl Assembler {
             xid: begin.xid,
             origin: None,
             next_ordinal: 0,
+            counts: Counts::default(),
         });
         Ok(())
     }
 
-    fn commit(&mut self, commit: &Commit) -> Result<Step, AssembleError> {
-        let transaction = self
+    fn commit(&mut self, lsn: Lsn, commit: &Commit) -> Result<Step, AssembleError> {
+        let commit_us = self
             .transaction
-            .take()
-            .ok_or(AssembleError::Protocol("a commit without its begin"))?;
+            .as_ref()
+            .ok_or(AssembleError::Protocol("a commit without its begin"))?
+            .commit_us;
         let end = Position::new(self.epoch, commit.end_lsn, 0);
         let unclaimed: Vec<Found> = self.marks.end().collect();
         if end > self.stored {
             for found in unclaimed {
-                self.place(found, transaction.commit_us);
+                self.place(found, commit_us);
             }
+            self.tell_end(lsn)?;
         }
+        self.transaction = None;
+        self.last_commit = Some(lsn);
         self.position = end;
         Ok(Step::AtRest)
     }
@@ -233,6 +249,9 @@ impl Assembler {
         let Some((registered, position)) = self.row(insert.relation)? else {
             return Ok(());
         };
+        if self.skips(Operation::Create, position) {
+            return Ok(());
+        }
         let mark = self.mark_of(&registered, true, &insert.new, None);
         self.change(
             at,
@@ -248,6 +267,9 @@ impl Assembler {
         let Some((registered, position)) = self.row(delete.relation)? else {
             return Ok(());
         };
+        if self.skips(Operation::Delete, position) {
+            return Ok(());
+        }
         let (old, before) = old_row(&delete.old).ok_or(AssembleError::Protocol("a delete without its row"))?;
         let mark = self.mark_of(&registered, false, old, None);
         self.change(at, 'd', &registered, position, mark, Sides::before(old, before))?;
@@ -260,6 +282,15 @@ impl Assembler {
         };
         let old = old_row(&update.old);
         let other = other_side(&update.old);
+        if self.skips(Operation::Update, position) {
+            // What a key change takes is taken also if it is not wanted.
+            if let Some((old, _)) = old
+                && moves(&registered, position, old, &update.new, other)?
+            {
+                self.position = self.next_position()?;
+            }
+            return Ok(());
+        }
         if let Some((old, before)) = old
             && moves(&registered, position, old, &update.new, other)?
         {
@@ -312,20 +343,28 @@ impl Assembler {
             let Some((registered, position)) = self.row(*oid)? else {
                 continue;
             };
-            if self.truncates {
+            if !self.skips(Operation::Truncate, position) {
                 self.change(at, 't', &registered, position, None, Sides::none())?;
-            } else {
-                self.ignored.truncates += 1;
             }
         }
         Ok(())
     }
 
-    fn logical(&mut self, message: &LogicalMessage) -> Result<(), AssembleError> {
-        if !message.transactional || message.prefix != mark::PREFIX.as_bytes() {
-            self.ignored.foreign_messages += 1;
-            return Ok(());
+    /// Whether such changes are not wanted.
+    fn skips(&mut self, operation: Operation, position: Position) -> bool {
+        let skips = self.rules.skipped.contains(&operation);
+        if skips {
+            self.position = position;
+            let counter = match operation {
+                Operation::Truncate => &mut self.ignored.truncates,
+                _ => &mut self.ignored.skipped,
+            };
+            *counter += 1;
         }
+        skips
+    }
+
+    fn mark(&mut self, message: &LogicalMessage) -> Result<(), AssembleError> {
         let position = self.next_position()?;
         let commit_us = self.running()?.commit_us;
         let text = std::str::from_utf8(&message.content).ok();
@@ -386,6 +425,7 @@ impl Assembler {
         sides: Sides<'_>,
     ) -> Result<(), AssembleError> {
         self.position = position;
+        let block = self.event(&registered.name, position, at.lsn)?;
         if position <= self.stored {
             self.ignored.repeated_rows += 1;
             return Ok(());
@@ -394,7 +434,10 @@ impl Assembler {
             .transaction
             .take()
             .ok_or(AssembleError::Protocol("a change outside any transaction"))?;
-        let circumstances = transaction.circumstances(op, at);
+        let circumstances = Circumstances {
+            transaction: block,
+            ..transaction.circumstances(op, at, self.last_commit)
+        };
         let done = self.entry(registered, position, |writer| {
             let key = match sides.key_row {
                 Some((row, other)) => writer.key(row, other)?,
@@ -420,7 +463,7 @@ impl Assembler {
         row: &[TupleCell],
         moved: Option<(Moved, Arc<str>)>,
     ) -> Result<(), AssembleError> {
-        if position <= self.stored {
+        if position <= self.stored || !self.rules.tombstones {
             return Ok(());
         }
         self.entry(registered, position, |writer| Ok((writer.key(row, Other::None)?, None)))?;

@@ -5,6 +5,7 @@
 //! the caller can say it in a header: it must never pass for NULL.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::avro;
 use crate::avro_schema;
@@ -16,8 +17,9 @@ use crate::postgres::pgoutput::TupleCell;
 use crate::table::{Column, Table};
 use crate::text::Unfit;
 
-/// The connector that we stand in for, as the source block names it.
-const CONNECTOR: &str = "postgresql";
+mod around;
+
+pub use around::{Block, Circumstances, SourceBlock, message_head};
 
 /// A value that its column's type cannot hold, or a row of another shape than announced.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -55,12 +57,9 @@ pub struct Registered {
     pub key_id: Option<u32>,
     /// Id of the value's schema.
     pub value_id: u32,
-    /// version, connector, name.
-    head: Vec<u8>,
-    /// db.
-    database: Vec<u8>,
-    /// schema, table.
-    names: Vec<u8>,
+    /// `schema.table`.
+    pub name: Arc<str>,
+    source: SourceBlock,
     /// What its values have lost.
     losses: Losses,
 }
@@ -68,11 +67,6 @@ pub struct Registered {
 impl Registered {
     /// The plan with its ids. `prefix` is the name of the source.
     pub fn new(table: Table, ids: (Option<u32>, u32), form: &Form, prefix: &str, database: &str) -> Self {
-        let text = |parts: &[&str]| {
-            let mut out = Vec::new();
-            parts.iter().for_each(|part| avro::bytes(part.as_bytes(), &mut out));
-            out
-        };
         let columns = table.columns.iter().map(|column| column.name.as_str());
         let losses = Losses::new(prefix, table.full_name(), columns);
         let left_out = |column: &Column| !column.kind.is_shown();
@@ -81,9 +75,8 @@ impl Registered {
         }
         Self {
             losses,
-            head: text(&[&form.emulated.version, CONNECTOR, prefix]),
-            database: text(&[database]),
-            names: text(&[&table.schema, &table.name]),
+            name: table.full_name().into(),
+            source: SourceBlock::new(form, prefix, database, (&table.schema, &table.name)),
             key_id: ids.0,
             value_id: ids.1,
             table,
@@ -121,27 +114,6 @@ impl<'a> Other<'a> {
             Other::Key(cells) | Other::Full(cells) => Some(cells),
         }
     }
-}
-
-/// The circumstances of a change.
-#[derive(Clone, Copy, Debug)]
-pub struct Circumstances<'a> {
-    /// Debezium's letter for the operation.
-    pub op: char,
-    /// `false` in the stream; in a snapshot where in it the row stands.
-    pub snapshot: &'a str,
-    /// Commit time, microseconds since 1970.
-    pub commit_us: i64,
-    /// LSN of the change.
-    pub lsn: u64,
-    /// LSN of the first change of the transaction.
-    pub first_lsn: Option<u64>,
-    /// Transaction id.
-    pub xid: Option<u32>,
-    /// Where the transaction came from, if it was itself replicated: name and LSN there.
-    pub origin: Option<(&'a str, u64)>,
-    /// Now, nanoseconds since 1970.
-    pub now_ns: i64,
 }
 
 fn frame(id: u32, out: &mut Vec<u8>) {
@@ -227,8 +199,8 @@ pub fn value(
     };
     row.image(before)?;
     row.image(after)?;
-    source(registered, circumstances, out);
-    tail(registered, circumstances, out);
+    registered.source.write(circumstances, out);
+    around::tail(registered.table.release, circumstances, out);
     Ok(start..out.len())
 }
 
@@ -380,54 +352,4 @@ fn written(
         registered.losses.count(index, loss);
     }
     Ok(Some(done))
-}
-
-fn source(registered: &Registered, at: &Circumstances<'_>, out: &mut Vec<u8>) {
-    out.extend_from_slice(&registered.head);
-    avro::long(at.commit_us.div_euclid(1000), out);
-    out.push(avro::FIRST);
-    avro::bytes(at.snapshot.as_bytes(), out);
-    out.extend_from_slice(&registered.database);
-    out.push(avro::SECOND);
-    sequence(at, out);
-    let release = registered.table.release;
-    if release.fine_times {
-        avro::optional_long(Some(at.commit_us), out);
-        avro::optional_long(Some(at.commit_us.saturating_mul(1000)), out);
-    }
-    out.extend_from_slice(&registered.names);
-    avro::optional_long(at.xid.map(i64::from), out);
-    avro::optional_long(Some(at.lsn.cast_signed()), out);
-    out.push(avro::FIRST); // xmin
-    if !release.origin {
-        return;
-    }
-    avro::optional_text(at.origin.map(|(name, _)| name), out);
-    avro::optional_long(at.origin.map(|(_, lsn)| lsn.cast_signed()), out);
-}
-
-/// `["<first>","<lsn>"]`, the first null in a snapshot.
-fn sequence(at: &Circumstances<'_>, out: &mut Vec<u8>) {
-    use std::io::Write;
-    let _ = avro::sized(out, |out| match at.first_lsn {
-        Some(first) => write!(out, "[\"{first}\",\"{}\"]", at.lsn),
-        None => write!(out, "[null,\"{}\"]", at.lsn),
-    });
-}
-
-/// Up to 2.5 the transaction came last, and times were in milliseconds only.
-fn tail(registered: &Registered, at: &Circumstances<'_>, out: &mut Vec<u8>) {
-    let fine = registered.table.release.fine_times;
-    if fine {
-        out.push(avro::FIRST); // transaction
-    }
-    let mut letter = [0; 4];
-    avro::bytes(at.op.encode_utf8(&mut letter).as_bytes(), out);
-    avro::optional_long(Some(at.now_ns.div_euclid(1_000_000)), out);
-    if fine {
-        avro::optional_long(Some(at.now_ns.div_euclid(1000)), out);
-        avro::optional_long(Some(at.now_ns), out);
-    } else {
-        out.push(avro::FIRST); // transaction
-    }
 }

@@ -5,6 +5,8 @@
 
 use std::collections::BTreeSet;
 
+use syncline_schemas::topic;
+
 use crate::selection::Selection;
 
 /// Which of two right answers to give where Debezium's own loses something.
@@ -124,6 +126,51 @@ pub enum Operation {
     Truncate,
 }
 
+/// How topics are named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Topics {
+    /// `topic.delimiter`.
+    pub delimiter: String,
+    /// `topic.transaction`.
+    pub transaction: String,
+    /// `topic.heartbeat.prefix`.
+    pub heartbeat_prefix: String,
+    /// `topic.heartbeat.name`.
+    pub heartbeat_name: Option<String>,
+}
+
+impl Default for Topics {
+    fn default() -> Self {
+        Self {
+            delimiter: ".".to_owned(),
+            transaction: "transaction".to_owned(),
+            heartbeat_prefix: "__debezium-heartbeat".to_owned(),
+            heartbeat_name: None,
+        }
+    }
+}
+
+impl Topics {
+    /// The topic of a table's changes.
+    pub fn table(&self, prefix: &str, schema: &str, table: &str) -> String {
+        topic::sanitized(&self.joined(&[prefix, schema, table]))
+    }
+
+    /// A name of several parts.
+    pub fn joined(&self, parts: &[&str]) -> String {
+        parts.join(&self.delimiter)
+    }
+}
+
+/// A sign of life in a topic of its own, and in the database if wanted: both move an idle slot.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// `heartbeat.interval.ms`; 0 for none.
+    pub interval_ms: u64,
+    /// `heartbeat.action.query`.
+    pub action: Option<String>,
+}
+
 /// How records look.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Form {
@@ -157,8 +204,12 @@ pub struct Form {
     pub skipped: BTreeSet<Operation>,
     /// `extended.headers.enabled`.
     pub extended_headers: bool,
-    /// `topic.delimiter`.
-    pub topic_delimiter: String,
+    /// How topics are named.
+    pub topics: Topics,
+    /// `provide.transaction.metadata`.
+    pub transactions: bool,
+    /// Signs of life.
+    pub heartbeat: Heartbeat,
     /// Which tables, columns and messages become records, and what is masked.
     pub selection: Selection,
 }
@@ -183,7 +234,9 @@ impl Default for Form {
             tombstones: true,
             skipped: BTreeSet::from([Operation::Truncate]),
             extended_headers: true,
-            topic_delimiter: ".".to_owned(),
+            topics: Topics::default(),
+            transactions: false,
+            heartbeat: Heartbeat::default(),
             selection: Selection::default(),
         }
     }

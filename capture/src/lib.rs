@@ -49,6 +49,9 @@ pub mod table;
 /// A row change as Debezium's envelope.
 pub mod envelope;
 
+/// The topics beside those of tables.
+pub mod companions;
+
 /// Keys as texts: for headers, and as marks name rows.
 pub mod keys;
 
@@ -60,6 +63,9 @@ pub mod records;
 
 /// Messages of the log to records.
 pub mod assemble;
+
+/// Heartbeats.
+pub mod pulse;
 
 /// The way out: rows, marks and progress to Kafka.
 pub mod outlet;

@@ -9,7 +9,7 @@ use syncline_runtime::{Failure, Outcome, Shutdown, failpoint};
 use syncline_schemas::position::Position;
 use syncline_schemas::progress::{MarkRecord, Progress, SnapshotState};
 
-use crate::assemble::Assembler;
+use crate::assemble::{Assembler, Rules};
 use crate::envelope::{Circumstances, Registered};
 use crate::metrics;
 use crate::outlet::Outlet;
@@ -119,7 +119,7 @@ impl Load<'_> {
             ..
         } = self;
         let at = |number| position(progress.position.epoch, snapshot, reading.number, number);
-        let assembler = Assembler::new(Position::default(), false);
+        let assembler = Assembler::new(Position::default(), Rules::default());
         let mut sender = Sender {
             assembler,
             outlet,
@@ -265,9 +265,10 @@ impl Sender<'_> {
             snapshot: label,
             commit_us: now_ns / 1000,
             lsn: at.lsn.0,
-            first_lsn: None,
+            last_commit_lsn: None,
             xid: None,
             origin: None,
+            transaction: None,
             now_ns,
         };
         self.assembler

@@ -237,7 +237,7 @@ fn full_name(table: &TableInfo) -> String {
 fn prepare(config: &SourceConfig, control: &Control) -> Outcome<Prepared> {
     let tables = match &config.tables {
         Some(tables) => tables.clone(),
-        None => all_tables(control)?,
+        None => selected(config, all_tables(control)?)?,
     };
     let wanted = Wanted {
         publication: config.publication.clone(),
@@ -246,6 +246,18 @@ fn prepare(config: &SourceConfig, control: &Control) -> Outcome<Prepared> {
         tables,
     };
     setup::prepare(control, &wanted)
+}
+
+/// Those that the lists let through.
+fn selected(config: &SourceConfig, mut tables: Vec<TableName>) -> Outcome<Vec<TableName>> {
+    let all = tables.len();
+    tables.retain(|name| config.form.selection.has_table(&name.schema, &name.table));
+    if tables.is_empty() && all > 0 {
+        let text = format!("none of the database's {all} tables is let through by the include and exclude lists");
+        return Err(Failure::definite("NO_TABLES", text)
+            .hint("the lists match the whole of schema.table; see table.include.list and schema.include.list"));
+    }
+    Ok(tables)
 }
 
 /// Every table of the apps: not the system's, not ours, not single partitions; of those without a primary key only such
@@ -292,7 +304,7 @@ fn ensure_topics(config: &SourceConfig, tables: &[TableInfo]) -> Outcome<()> {
     ];
     specs.extend(tables.iter().map(|table| {
         TopicSpec::new(
-            topic::capture(&config.prefix, &table.schema, &table.table),
+            config.form.topics.table(&config.prefix, &table.schema, &table.table),
             config.partitions,
         )
     }));

@@ -4,17 +4,20 @@
 //! the progress record follows when all rows are acknowledged. Either way [`Outlet::commit`] returns only when what it
 //! says is known to be durable; any other outcome is a failure and this object is at its end.
 
+use std::collections::HashMap;
+
 use syncline_bus::{OutRecord, Producer, Registry};
-use syncline_runtime::{Outcome, failpoint, telemetry};
+use syncline_runtime::{Failure, Outcome, failpoint, telemetry};
 use syncline_schemas::codec::Wire;
 use syncline_schemas::pipeline::Delivery;
 use syncline_schemas::progress::{MarkRecord, Progress};
 use syncline_schemas::table_record::TableRecord;
 use syncline_schemas::topic;
 
+use crate::companions::Companion;
 use crate::config::SourceConfig;
 use crate::known::Known;
-use crate::records::{MarkEntry, Records};
+use crate::records::{MarkEntry, Note, Records};
 
 /// Writes to Kafka.
 pub struct Outlet {
@@ -29,11 +32,23 @@ pub struct Outlet {
     tables_topic: String,
     tables_id: u32,
     context: Vec<(&'static str, String)>,
+    companions: HashMap<Companion, Addressed>,
     /// The batch's span and the headers that carry it on; empty unless traces are exported.
     batch: Option<tracing::Span>,
     trace: Vec<(String, String)>,
     rows: u64,
     bytes: u64,
+}
+
+/// Where the records of a companion go, and the ids of their schemas.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Addressed {
+    /// The topic.
+    pub topic: String,
+    /// Id of the key's schema.
+    pub key_id: u32,
+    /// Id of the value's schema.
+    pub value_id: u32,
 }
 
 /// What is in the open batch.
@@ -71,7 +86,11 @@ impl Outlet {
             marks_id,
             tables_topic,
             tables_id,
-            context: context(&config.prefix),
+            context: match config.form.extended_headers {
+                true => context(&config.prefix),
+                false => Vec::new(),
+            },
+            companions: HashMap::new(),
             batch: None,
             trace: Vec::new(),
             rows: 0,
@@ -108,7 +127,7 @@ impl Outlet {
 
     /// Sends the records.
     pub fn send(&mut self, records: &Records) -> Outcome<()> {
-        if records.rows().is_empty() && records.marks().is_empty() {
+        if records.is_empty() {
             return Ok(());
         }
         self.begin()?;
@@ -127,7 +146,33 @@ impl Outlet {
             self.bytes += record.bytes() as u64;
             failpoint::check("capture.mid_produce")?;
         }
-        records.marks().iter().try_for_each(|mark| self.send_mark(mark))
+        records.marks().iter().try_for_each(|mark| self.send_mark(mark))?;
+        records
+            .notes()
+            .iter()
+            .try_for_each(|note| self.send_note(records, note))
+    }
+
+    /// The first of the companions in `records` that has no address yet: [`Outlet::address`] it, or it cannot be sent.
+    pub fn unaddressed(&self, records: &Records) -> Option<Companion> {
+        let mut companions = records.notes().iter().map(|note| note.companion);
+        companions.find(|companion| !self.companions.contains_key(companion))
+    }
+
+    /// Takes note of where a companion's records go.
+    pub fn address(&mut self, companion: Companion, addressed: Addressed) {
+        self.companions.insert(companion, addressed);
+    }
+
+    fn send_note(&mut self, records: &Records, note: &Note) -> Outcome<()> {
+        let Some(addressed) = self.companions.get(&note.companion) else {
+            let text = format!("the topic of a {:?} record is not known yet", note.companion);
+            return Err(Failure::transient("COMPANION_UNKNOWN", text));
+        };
+        let key = framed(addressed.key_id, records.slice(&Some(note.key.clone())));
+        let value = framed(addressed.value_id, records.slice(&Some(note.value.clone())));
+        self.bytes += (key.len() + value.len()) as u64;
+        self.producer.send(&plain(&addressed.topic, &key, &value))
     }
 
     /// Sends a record to the marks topic.
@@ -173,6 +218,16 @@ impl Outlet {
     pub fn abandon(self) {
         self.producer.abort();
     }
+}
+
+/// The bytes behind the frame that names their schema.
+fn framed(id: u32, bytes: Option<&[u8]>) -> Vec<u8> {
+    let bytes = bytes.unwrap_or_default();
+    let mut out = Vec::with_capacity(5 + bytes.len());
+    out.push(0);
+    out.extend_from_slice(&id.to_be_bytes());
+    out.extend_from_slice(bytes);
+    out
 }
 
 fn plain<'a>(topic: &'a str, key: &'a [u8], value: &'a [u8]) -> OutRecord<'a> {

@@ -1,4 +1,4 @@
-//! What came of one message of the log: at most three records and a few marks, in buffers that are used again.
+//! What came of one message of the log: at most three records, a few marks and notes, in buffers that are used again.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use syncline_schemas::mark;
 use syncline_schemas::position::Position;
 use syncline_schemas::progress::MarkRecord;
 
+use crate::companions::Companion;
 use crate::envelope::Registered;
 
 /// Which of the two halves of a key change a record is.
@@ -56,6 +57,17 @@ pub struct MarkEntry {
     pub record: MarkRecord,
 }
 
+/// A record for a topic beside those of tables, its bytes in the buffer of [`Records`], without the frame of an id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// Which topic.
+    pub companion: Companion,
+    /// Where the key stands.
+    pub key: Range<usize>,
+    /// Where the value stands.
+    pub value: Range<usize>,
+}
+
 /// The records of one message.
 #[derive(Debug, Default)]
 pub struct Records {
@@ -65,6 +77,8 @@ pub struct Records {
     pub(crate) rows: Vec<Entry>,
     /// The marks, in order.
     pub(crate) marks: Vec<MarkEntry>,
+    /// What goes beside the rows, in order.
+    pub(crate) notes: Vec<Note>,
 }
 
 /// A buffer that one huge row has made larger than this is given back.
@@ -77,6 +91,7 @@ impl Records {
         self.bytes.shrink_to(KEPT_BYTES_MAX);
         self.rows.clear();
         self.marks.clear();
+        self.notes.clear();
     }
 
     /// The rows, in order.
@@ -87,6 +102,29 @@ impl Records {
     /// The marks, in order.
     pub fn marks(&self) -> &[MarkEntry] {
         &self.marks
+    }
+
+    /// What goes beside the rows, in order.
+    pub fn notes(&self) -> &[Note] {
+        &self.notes
+    }
+
+    /// Whether there is nothing.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.marks.is_empty() && self.notes.is_empty()
+    }
+
+    /// Adds a record beside the rows.
+    pub fn note(&mut self, companion: Companion, key: impl FnOnce(&mut Vec<u8>), value: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.bytes.len();
+        key(&mut self.bytes);
+        let middle = self.bytes.len();
+        value(&mut self.bytes);
+        self.notes.push(Note {
+            companion,
+            key: start..middle,
+            value: middle..self.bytes.len(),
+        });
     }
 
     /// The bytes of a key or value.

@@ -10,8 +10,10 @@ use syncline_bus::admin::{self, TopicSpec};
 use syncline_runtime::{Class, Failure, Outcome};
 use syncline_schemas::topic;
 
+use crate::companions::Companion;
 use crate::config::SourceConfig;
 use crate::envelope::Registered;
+use crate::outlet::Addressed;
 use crate::postgres::catalog::{self, TableInfo};
 use crate::postgres::control::Control;
 use crate::postgres::pgoutput::Relation;
@@ -51,6 +53,11 @@ impl<'a> Shapes<'a> {
         }
     }
 
+    /// Name of the database.
+    pub fn database(&self) -> &str {
+        &self.database
+    }
+
     /// The connection to the catalogue.
     pub fn control(&self) -> &Control {
         &self.control
@@ -82,7 +89,11 @@ impl<'a> Shapes<'a> {
     }
 
     fn registered(&mut self, relation: &Relation, info: Option<&TableInfo>) -> Outcome<Arc<Registered>> {
-        let topic = topic::capture(&self.config.prefix, &relation.schema, &relation.table);
+        let config = self.config;
+        let topic = config
+            .form
+            .topics
+            .table(&config.prefix, &relation.schema, &relation.table);
         self.ensure(&topic)?;
         let mut table = Table::new(relation, info, topic.clone(), &self.config.form, Limits::default());
         check_names(&table)?;
@@ -115,6 +126,20 @@ impl<'a> Shapes<'a> {
         let registered = Arc::new(registered);
         self.known.insert(relation.oid, registered.clone());
         Ok(registered)
+    }
+
+    /// A topic beside those of tables, made when its first record comes.
+    pub fn companion(&mut self, companion: Companion) -> Outcome<Addressed> {
+        let config = self.config;
+        let topic = companion.topic(&config.prefix, &config.form);
+        // One partition: what it says is about the whole source, and its order counts.
+        admin::ensure(&config.bus, &[TopicSpec::new(&topic, 1)])?;
+        let register = |subject: String, schema: &str| self.registry.register(&subject, schema);
+        Ok(Addressed {
+            key_id: register(topic::key_subject(&topic), companion.key_schema())?,
+            value_id: register(topic::value_subject(&topic), &companion.value_schema(&config.form))?,
+            topic,
+        })
     }
 
     fn ids(&self, table: &Table) -> Outcome<(Option<u32>, u32)> {

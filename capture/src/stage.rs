@@ -16,19 +16,19 @@ use std::cell::RefCell;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use syncline_bus::{Fences, Registry};
-use syncline_runtime::{Failure, Health, Outcome, RetryPolicy, Shutdown, failpoint, supervise};
+use syncline_runtime::{Class, Failure, Health, Outcome, RetryPolicy, Shutdown, failpoint, supervise};
 use syncline_schemas::position::Lsn;
 use syncline_schemas::progress::Progress;
 
-use crate::assemble::{AssembleError, Assembler, Step};
+use crate::assemble::{AssembleError, Assembler, Rules, Step};
 use crate::config::SourceConfig;
-use crate::form::Operation;
 use crate::guard::{Guard, SLOT_GIVEN_UP};
 use crate::known::Known;
 use crate::metrics;
 use crate::open::{self, Opened};
 use crate::outlet::Outlet;
 use crate::postgres::pgoutput::Message;
+use crate::pulse::{self, Pulse};
 use crate::shapes::Shapes;
 use crate::source::{Incoming, Source};
 
@@ -126,6 +126,7 @@ struct Streaming<'a, S> {
     outlet: Outlet,
     shapes: Shapes<'a>,
     assembler: Assembler,
+    pulse: Pulse<'a>,
     progress: Progress,
     known: Option<Known>,
     target: Option<Lsn>,
@@ -145,7 +146,11 @@ impl<'a, S: Source> Streaming<'a, S> {
         target: Option<Lsn>,
     ) -> Self {
         Self {
-            assembler: Assembler::new(progress.position, !config.form.skipped.contains(&Operation::Truncate)),
+            assembler: Assembler::new(
+                progress.position,
+                Rules::of(&config.form, &config.prefix, shapes.database()),
+            ),
+            pulse: Pulse::new(&config.form.heartbeat, Instant::now()),
             heard_of: progress.position.lsn,
             config,
             source,
@@ -196,6 +201,9 @@ impl<'a, S: Source> Streaming<'a, S> {
             .push(lsn, message, clock_ns())
             .map_err(|error| misfit(&error))?;
         let was_open = self.outlet.is_open();
+        while let Some(companion) = self.outlet.unaddressed(self.assembler.records()) {
+            self.outlet.address(companion, self.shapes.companion(companion)?);
+        }
         self.outlet.send(self.assembler.records())?;
         metrics::rows(&self.config.name, self.assembler.records().rows().len());
         if !was_open && self.outlet.is_open() {
@@ -209,7 +217,30 @@ impl<'a, S: Source> Streaming<'a, S> {
             }
             Step::AtRest if self.is_full(BATCH_ROWS_MAX, BATCH_BYTES_MAX, BATCH_MS_MAX) => self.commit(),
             Step::On if self.is_full(CUT_ROWS_MAX, CUT_BYTES_MAX, CUT_MS_MAX) => self.commit(),
-            Step::AtRest | Step::On => Ok(()),
+            Step::AtRest => self.beat(),
+            Step::On => Ok(()),
+        }
+    }
+
+    /// Sends a heartbeat if one is due.
+    fn beat(&mut self) -> Outcome<()> {
+        if !self.pulse.is_due(Instant::now) {
+            return Ok(());
+        }
+        let records = pulse::records(&self.config.prefix, clock_ns().div_euclid(1_000_000));
+        while let Some(companion) = self.outlet.unaddressed(&records) {
+            self.outlet.address(companion, self.shapes.companion(companion)?);
+        }
+        self.outlet.send(&records)?;
+        let Some(action) = self.pulse.action() else {
+            return Ok(());
+        };
+        match self.shapes.control().execute(action, "running heartbeat.action.query") {
+            Err(failure) if failure.class != Class::Transient => {
+                tracing::warn!(source = self.config.name, "{failure}");
+                Ok(())
+            }
+            outcome => outcome,
         }
     }
 
@@ -232,6 +263,7 @@ impl<'a, S: Source> Streaming<'a, S> {
             let full = self.is_full(CUT_ROWS_MAX, CUT_BYTES_MAX, CUT_MS_MAX);
             return if full { self.commit() } else { Ok(()) };
         }
+        self.beat()?;
         if self.outlet.is_open() {
             return self.commit();
         }

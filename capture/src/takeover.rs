@@ -17,9 +17,8 @@ use syncline_runtime::{Failure, Outcome};
 use syncline_schemas::position::{Lsn, Position};
 use syncline_schemas::progress::{Progress, SnapshotState};
 
-use crate::assemble::Assembler;
+use crate::assemble::{Assembler, Rules};
 use crate::config::SourceConfig;
-use crate::form::Operation;
 use crate::postgres::catalog::TableInfo;
 use crate::postgres::client::ReplicationClient;
 use crate::postgres::control::Control;
@@ -165,8 +164,8 @@ fn placed(
     let mut shapes = Shapes::new(config, registry, control, &server.identity.dbname, wanted);
     let from = Lsn(at_rest.lsn.0.saturating_sub(1));
     let mut stream = client.start_stream(&config.slot, &config.publication, from, StreamSettings::default())?;
-    let truncates = !config.form.skipped.contains(&Operation::Truncate);
-    let assembler = Assembler::new(at_rest, truncates);
+    let rules = Rules::of(&config.form, &config.prefix, &server.identity.dbname);
+    let assembler = Assembler::new(at_rest, rules);
     locate::locate(&mut stream, assembler, at_rest, event, &mut |assembler, relation| {
         let registered = shapes.announced(relation)?;
         assembler.define(relation.oid, registered);

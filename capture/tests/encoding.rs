@@ -329,9 +329,10 @@ fn encoded(table: Table, cells: &[Cell]) -> Vec<u8> {
         snapshot: "false",
         commit_us: 1_700_000_000_000_123,
         lsn: 42,
-        first_lsn: Some(40),
+        last_commit_lsn: Some(40),
         xid: Some(9),
         origin: Some(("upstream", 3)),
+        transaction: None,
         now_ns: 1_700_000_000_001_002_003,
     };
     let (mut out, mut unsaid) = (Vec::new(), Vec::new());

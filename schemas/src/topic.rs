@@ -70,6 +70,14 @@ pub fn value_subject(topic: &str) -> String {
     format!("{topic}-value")
 }
 
+/// A name as Debezium makes it fit: Kafka allows `[A-Za-z0-9._-]` and 249 characters, but neither `.` nor `..`.
+pub fn sanitized(name: &str) -> String {
+    match name {
+        "." | ".." => "_".repeat(name.len()),
+        _ => sanitize(name),
+    }
+}
+
 /// Kafka allows `[A-Za-z0-9._-]` and 249 characters.
 fn sanitize(name: &str) -> String {
     name.chars()
@@ -93,5 +101,7 @@ mod tests {
         assert_eq!(capture("shop", "public", "Odd Täble"), "shop.public.Odd_T_ble");
         assert_eq!(capture("x", "Other-Schema", "t"), "x.Other-Schema.t");
         assert_eq!(value_subject("shop.public.t"), "shop.public.t-value");
+        assert_eq!((sanitized(".."), sanitized("a b")), ("__".to_owned(), "a_b".to_owned()));
+        assert_eq!(sanitized(&"x".repeat(300)).len(), 249);
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use syncline_schemas::position::{Lsn, Position};
 
 use super::AssembleError;
+use crate::companions::Counts;
 use crate::envelope::{self, Circumstances, Image, Misfit, Other, Registered};
 use crate::postgres::pgoutput::{OldTuple, Tuple, TupleCell};
 use crate::records::Moved;
@@ -20,6 +21,7 @@ pub(super) struct Transaction {
     pub(super) xid: u32,
     pub(super) origin: Option<(String, u64)>,
     pub(super) next_ordinal: u64,
+    pub(super) counts: Counts,
 }
 
 pub(super) type Bytes = Option<std::ops::Range<usize>>;
@@ -95,15 +97,16 @@ impl Writer<'_> {
 }
 
 impl Transaction {
-    pub(super) fn circumstances(&self, op: char, at: Moment) -> Circumstances<'_> {
+    pub(super) fn circumstances(&self, op: char, at: Moment, last_commit: Option<Lsn>) -> Circumstances<'_> {
         Circumstances {
             op,
             snapshot: "false",
             commit_us: self.commit_us,
             lsn: at.lsn.0,
-            first_lsn: Some(self.first_lsn.0),
+            last_commit_lsn: last_commit.map(|lsn| lsn.0),
             xid: Some(self.xid),
             origin: self.origin.as_ref().map(|(name, lsn)| (name.as_str(), *lsn)),
+            transaction: None,
             now_ns: at.now_ns,
         }
     }

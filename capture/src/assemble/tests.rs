@@ -1,5 +1,7 @@
 //! The log's messages against the records that must come of them, decoded as any reader decodes them.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use syncline_schemas::codec::{ParsedSchema, frame_id};
 use syncline_schemas::envelope::{self as wire, ChangeEvent, Op};
@@ -14,6 +16,7 @@ use crate::postgres::catalog::TableInfo;
 use crate::postgres::pgoutput::ReplicaIdentity;
 use crate::table::fixture::{self, Spec};
 
+mod beside;
 mod selected;
 
 const FINAL: u64 = 0x1000;
@@ -43,7 +46,7 @@ fn registered_in(form: &Form, info: &TableInfo) -> Arc<Registered> {
 }
 
 fn assembler(identity: ReplicaIdentity) -> Assembler {
-    let mut assembler = Assembler::new(Position::new(1, Lsn(0x100), 0), false);
+    let mut assembler = Assembler::new(Position::new(1, Lsn(0x100), 0), Rules::default());
     assembler.define(OID, Some(registered(&COLUMNS, &["id"], identity)));
     assembler
 }
@@ -284,7 +287,7 @@ fn an_unchanged_large_value_is_unknown_unless_the_old_row_has_it() {
 
 #[test]
 fn a_large_value_without_placeholder_is_named_in_a_header() {
-    let mut assembler = Assembler::new(Position::default(), false);
+    let mut assembler = Assembler::new(Position::default(), Rules::default());
     let columns = [("id", "int4", -1, true, None), ("n", "_numeric", -1, false, None)];
     assembler.define(OID, Some(registered(&columns, &["id"], ReplicaIdentity::Default)));
     let all = transaction(
@@ -300,7 +303,7 @@ fn a_large_value_without_placeholder_is_named_in_a_header() {
 
 #[test]
 fn a_key_that_only_the_old_tuple_has_is_taken_from_there() {
-    let mut assembler = Assembler::new(Position::default(), false);
+    let mut assembler = Assembler::new(Position::default(), Rules::default());
     let columns = [("id", "text", -1, true, None), ("v", "int4", -1, false, None)];
     assembler.define(OID, Some(registered(&columns, &["id"], ReplicaIdentity::Default)));
     let old = OldTuple::Key(vec![text("long key"), TupleCell::Null]);
@@ -337,7 +340,7 @@ fn what_was_written_before_is_not_written_again() {
         (at(2), vec![]),
         (Position::new(1, Lsn(END), 0), vec![]),
     ] {
-        let mut assembler = Assembler::new(stored, false);
+        let mut assembler = Assembler::new(stored, Rules::default());
         assembler.define(OID, Some(registered(&COLUMNS, &["id"], ReplicaIdentity::Default)));
         let all = transaction(&mut assembler, messages());
         let keys: Vec<_> = all.iter().map(|seen| seen.key.clone().unwrap()).collect();
@@ -354,7 +357,7 @@ fn a_commit_record_that_starts_where_the_last_commit_ended_is_later() {
     let mut assembler = assembler(ReplicaIdentity::Default);
     transaction(&mut assembler, vec![insert(row("1", "1", text("a")))]);
     let at_rest = assembler.position();
-    let mut again = Assembler::new(at_rest, false);
+    let mut again = Assembler::new(at_rest, Rules::default());
     again.define(OID, Some(registered(&COLUMNS, &["id"], ReplicaIdentity::Default)));
     again.push(Lsn(END), begin(END), 0).unwrap();
     again.push(Lsn(END), insert(row("2", "1", text("b"))), 0).unwrap();
@@ -395,7 +398,7 @@ fn marks_go_with_their_rows_and_the_rest_to_their_own_topic() {
         })
         .collect();
     assert_eq!(positions, [at(2), at(3)]);
-    assert_eq!(all[0].position, at(5));
+    assert_eq!(all[0].position, at(6));
     let ignored = assembler.ignored();
     assert_eq!((ignored.foreign_messages, ignored.broken_marks), (1, 1));
 }
@@ -410,7 +413,13 @@ fn a_truncate_is_a_record_only_if_asked_for() {
         })
     };
     for truncates in [false, true] {
-        let mut assembler = Assembler::new(Position::default(), truncates);
+        let mut assembler = Assembler::new(
+            Position::default(),
+            Rules {
+                skipped: BTreeSet::from_iter((!truncates).then_some(Operation::Truncate)),
+                ..Rules::default()
+            },
+        );
         assembler.define(OID, Some(registered(&COLUMNS, &["id"], ReplicaIdentity::Default)));
         assembler.define(5, None);
         let all = transaction(&mut assembler, vec![truncate()]);
@@ -424,7 +433,7 @@ fn a_truncate_is_a_record_only_if_asked_for() {
 
 #[test]
 fn a_table_without_key_has_records_without_key() {
-    let mut assembler = Assembler::new(Position::default(), false);
+    let mut assembler = Assembler::new(Position::default(), Rules::default());
     assembler.define(OID, Some(registered(&COLUMNS, &[], ReplicaIdentity::Full)));
     let full = || OldTuple::Full(row("1", "1", text("a")));
     let all = transaction(

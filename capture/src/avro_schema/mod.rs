@@ -17,7 +17,7 @@ mod source;
 pub use default::default_json;
 pub use mask::{bears_mask, masked};
 pub use names::{field_name, is_legal, namespace};
-pub use source::Release;
+pub use source::{Release, shared_fields};
 
 /// What a schema is written for.
 #[derive(Clone, Copy, Debug)]

@@ -82,6 +82,11 @@ const FINE_TIMES: &str = concat!(
     r#"{"name":"ts_ns","type":["null","long"],"default":null}"#
 );
 
+/// `source` and `transaction`, as a logical message has them too.
+pub fn shared_fields(release: Release) -> (String, String) {
+    (source(release), TRANSACTION.to_owned())
+}
+
 /// The fields after `source`, and the version.
 pub(super) fn tail(release: Release) -> String {
     if release.fine_times {

@@ -150,7 +150,53 @@ pub(super) fn extended_headers(draft: &mut Draft, given: &Given<'_>) -> Set {
 }
 
 pub(super) fn topic_delimiter(draft: &mut Draft, given: &Given<'_>) -> Set {
-    text(given).map(|delimiter| draft.source.form.topic_delimiter = delimiter)
+    topic_name(given).map(|delimiter| draft.source.form.topics.delimiter = delimiter)
+}
+
+/// A name of characters that Kafka allows in topics.
+fn topic_name(given: &Given<'_>) -> Result<String, String> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    text(given)?;
+    match given.value.chars().all(fits) {
+        true => Ok(given.value.to_owned()),
+        false => Err("letters, digits, `.`, `_` and `-` are expected".to_owned()),
+    }
+}
+
+pub(super) fn topic_transaction(draft: &mut Draft, given: &Given<'_>) -> Set {
+    topic_name(given).map(|name| draft.source.form.topics.transaction = name)
+}
+
+pub(super) fn heartbeat_prefix(draft: &mut Draft, given: &Given<'_>) -> Set {
+    topic_name(given).map(|prefix| draft.source.form.topics.heartbeat_prefix = prefix)
+}
+
+pub(super) fn heartbeat_name(draft: &mut Draft, given: &Given<'_>) -> Set {
+    topic_name(given).map(|name| draft.source.form.topics.heartbeat_name = Some(name))
+}
+
+/// 0 is none at all.
+pub(super) fn heartbeat_interval(draft: &mut Draft, given: &Given<'_>) -> Set {
+    let interval_ms = number(given, 0, u64::from(u32::MAX))?;
+    draft.source.form.heartbeat.interval_ms = interval_ms;
+    Ok(())
+}
+
+/// Runs with each heartbeat; without an interval it never does, as in Debezium.
+pub(super) fn heartbeat_action(draft: &mut Draft, given: &Given<'_>) -> Set {
+    text(given).map(|action| draft.source.form.heartbeat.action = Some(action))
+}
+
+pub(super) fn transactions(draft: &mut Draft, given: &Given<'_>) -> Set {
+    flag(given).map(|on| draft.source.form.transactions = on)
+}
+
+/// The lists of tables, columns and messages, and what is done to columns.
+pub(super) fn selection(draft: &mut Draft, given: &Given<'_>) -> Set {
+    let taken = draft.source.form.selection.set(given.name, given.value);
+    taken
+        .map(drop)
+        .map_err(|error| format!("{}; {}", error.cause, error.remedy))
 }
 
 pub(super) fn skipped_operations(draft: &mut Draft, given: &Given<'_>) -> Set {

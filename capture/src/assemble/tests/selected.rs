@@ -14,7 +14,7 @@ fn form(properties: &[(&str, &str)]) -> Form {
 /// The records of the messages, and the table's value schema.
 fn run(form: &Form, info: &TableInfo, messages: Vec<Message>) -> (Vec<Seen>, Arc<Registered>) {
     let registered = registered_in(form, info);
-    let mut assembler = Assembler::new(Position::default(), false);
+    let mut assembler = Assembler::new(Position::default(), Rules::default());
     assembler.define(OID, Some(registered.clone()));
     (transaction(&mut assembler, messages), registered)
 }
@@ -139,7 +139,7 @@ fn a_chosen_key_may_be_null_and_may_be_where_there_is_none() {
             r#""default":null}],"connect.name":"shop.public.t.Key"}"#
         ))
     );
-    let mut assembler = Assembler::new(Position::default(), false);
+    let mut assembler = Assembler::new(Position::default(), Rules::default());
     assembler.define(OID, Some(registered));
     assembler.push(Lsn(1), begin(FINAL), 0).unwrap();
     for (cell, key) in [(text("7"), [2, 14].as_slice()), (TupleCell::Null, &[0])] {
