@@ -1,10 +1,11 @@
 //! `syncline-transform`: map and merge, one thread each.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
 use syncline_bus::Fences;
-use syncline_runtime::process::{self, Part};
+use syncline_runtime::process::{self, Part, ProcessArgs};
 use syncline_runtime::{CommonArgs, Failure, Outcome, Process, RetryPolicy, supervise};
 use syncline_transform::context::Context;
 use syncline_transform::decide::{self, DecideArgs};
@@ -21,8 +22,12 @@ use syncline_transform::{load, map_stage, merge_stage};
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
+    /// The pipeline file
+    // Not `Option<CommonArgs>`: clap takes a group for given only by arguments of its own, and then this one is lost.
+    #[arg(long, value_name = "FILE", env = "SYNCLINE_PIPELINE", required = true)]
+    pipeline: Option<PathBuf>,
     #[command(flatten)]
-    common: Option<CommonArgs>,
+    process: ProcessArgs,
 }
 
 #[derive(clap::Subcommand)]
@@ -37,9 +42,15 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Outcome<()> {
-    let (args, decide) = match (cli.command, cli.common) {
+    let (args, decide) = match (cli.command, cli.pipeline) {
         (Some(Command::Decide(decide)), _) => (decide.common(), Some(decide)),
-        (None, Some(args)) => (args, None),
+        (None, Some(pipeline)) => (
+            CommonArgs {
+                pipeline,
+                process: cli.process,
+            },
+            None,
+        ),
         (None, None) => return Err(Failure::definite(process::ARGUMENTS_INVALID, "no --pipeline FILE")),
     };
     let pipeline = load::load(&args.pipeline)?;
