@@ -13,8 +13,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 
 use crate::dice::Dice;
+use crate::oracle;
 use crate::postgres::Db;
 use crate::world::World;
+
+const CAPTURED_MAX_S: u64 = 30;
 
 /// An app with accounts: the same accounts under other names.
 pub struct Shape {
@@ -372,6 +375,13 @@ pub enum Repeats {
     Never,
     /// At least once: what followed the last progress may come again, in the same order.
     AfterACrash,
+}
+
+/// Waits for a capture that runs: when the apps are equal, the sink's last write is still on its way to their topics.
+pub fn caught_up(world: &World) -> anyhow::Result<()> {
+    SHAPES
+        .iter()
+        .try_for_each(|shape| oracle::caught_up(world.db(shape.app), &world.slot(shape.app), CAPTURED_MAX_S))
 }
 
 /// Per key the versions in the capture topic rise by one, from the first to what the database has now.

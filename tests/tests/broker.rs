@@ -57,6 +57,7 @@ fn f14_the_broker_is_killed_and_restarted_under_load() {
         load.stop()?;
         equal(world)?;
         bank::assert_balances(world)?;
+        bank::caught_up(world)?;
         bank::assert_versions(world, bank::Repeats::Never)?;
         for stage in ["map", "merge", "sink"] {
             assert_eq!(world.dead_letters(stage)?.len(), 0, "dead letters of {stage}");

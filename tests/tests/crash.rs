@@ -172,6 +172,7 @@ fn killed_under_load(name: &str, pipeline: &str, kills: u64, repeats: Repeats) {
         killer.spare()?;
         wait_until_equal(&mut killer, DRAIN_MAX_S)?;
         bank::assert_balances(world)?;
+        bank::caught_up(world)?;
         let checked = bank::assert_versions(world, repeats)?;
         println!("{name}: {checked} captured versions, none missing, none out of order");
         assert!(
