@@ -27,6 +27,7 @@ missing() {
   [ -e /usr/include/zlib.h ] || echo zlib1g-dev
   has curl || echo curl
   has mvn || echo maven
+  has npm || echo npm
   find_java >/dev/null || echo java
   find_postgres >/dev/null || echo postgresql
   has psql || echo postgresql-client

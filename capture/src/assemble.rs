@@ -32,7 +32,7 @@ mod rules;
 
 pub use rules::{Messages, Rules};
 
-use parts::{Bytes, Moment, Sides, Transaction, Writer, moves, old_row, other_side, unsaid_json};
+use parts::{Bytes, Moment, Sides, Transaction, Writer, is_unchanged, moves, old_row, other_side, unsaid_json};
 
 /// What a message means to the stage, besides its records.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +74,8 @@ pub struct Ignored {
     pub truncates: u64,
     /// Other changes that are not asked for.
     pub skipped: u64,
+    /// Updates that change nothing of the records, where those are not asked for.
+    pub unchanged: u64,
     /// Rows that had been written before.
     pub repeated_rows: u64,
 }
@@ -111,6 +113,12 @@ impl Assembler {
             unsaid: Vec::new(),
             ignored: Ignored::default(),
         }
+    }
+
+    /// The stored position is that of the snapshot: no commit has been read before it.
+    pub fn after_snapshot(mut self) -> Self {
+        self.last_commit = None;
+        self
     }
 
     /// Up to where everything has been handed out: what to write as progress.
@@ -285,22 +293,28 @@ impl Assembler {
         if self.skips(Operation::Update, position) {
             // What a key change takes is taken also if it is not wanted.
             if let Some((old, _)) = old
-                && moves(&registered, position, old, &update.new, other)?
+                && moves(&registered, position, old, &update.new, other)?.is_some()
             {
                 self.position = self.next_position()?;
             }
             return Ok(());
         }
         if let Some((old, before)) = old
-            && moves(&registered, position, old, &update.new, other)?
+            && let Some(keys) = moves(&registered, position, old, &update.new, other)?
         {
-            return self.key_change(at, &registered, position, &update.new, other, (old, before));
+            return self.key_change(at, &registered, position, keys, &update.new, other, (old, before));
         }
-        let mark = self.mark_of(&registered, false, &update.new, other.cells());
         let before = match &update.old {
             OldTuple::Full(old) => Image::Row(old, Other::None),
             OldTuple::None | OldTuple::Key(_) => Image::None,
         };
+        if self.rules.unchanged_skipped && is_unchanged(&registered, position, before, Image::Row(&update.new, other))?
+        {
+            self.position = position;
+            self.ignored.unchanged += 1;
+            return Ok(());
+        }
+        let mark = self.mark_of(&registered, false, &update.new, other.cells());
         let sides = Sides {
             before,
             ..Sides::after(&update.new, other)
@@ -314,6 +328,7 @@ impl Assembler {
         at: Moment,
         registered: &Arc<Registered>,
         away: Position,
+        (old_key, new_key): (Arc<str>, Arc<str>),
         new: &Tuple,
         other: Other<'_>,
         (old, before): (&Tuple, Image<'_>),
@@ -323,8 +338,6 @@ impl Assembler {
             Some(mark) => Some(mark),
             None => self.mark_of(registered, false, new, Some(old)),
         };
-        let new_key: Arc<str> = keys::connect_json(&registered.table, new, Some(old)).into();
-        let old_key: Arc<str> = keys::connect_json(&registered.table, old, None).into();
         let sides = Sides {
             moved: Some((Moved::Away, new_key.clone())),
             ..Sides::before(old, before)

@@ -15,7 +15,7 @@ use crate::care::CareArgs;
 use crate::form::{DEBEZIUM_VERSION, Fidelity, Form, Operation};
 use crate::postgres::dsn::Dsn;
 use crate::postgres::quote::TableName;
-pub use crate::postgres::setup::PublicationMode;
+pub use crate::postgres::setup::{PublicationMode, Reach};
 use crate::snapshots::Snapshots;
 use crate::takeover::{Offsets, export};
 
@@ -110,6 +110,8 @@ pub struct SourceConfig {
     pub tables: Option<Vec<TableName>>,
     /// What becomes of the publication.
     pub publication_mode: PublicationMode,
+    /// Which tables there are, where nobody names them.
+    pub reach: Reach,
     /// What records look like.
     pub form: Form,
     /// When and how the rows that are there are read, signals and notifications.
@@ -149,6 +151,7 @@ impl SourceConfig {
             publication: String::new(),
             tables: None,
             publication_mode: PublicationMode::default(),
+            reach: Reach::default(),
             form: Form::default(),
             snapshots: Snapshots::default(),
             bus: BusConfig::default(),

@@ -116,9 +116,17 @@ impl<'a> Other<'a> {
     }
 }
 
+/// A zero and the schema's id.
+const FRAME_BYTES: usize = 5;
+
 fn frame(id: u32, out: &mut Vec<u8>) {
     out.push(0);
     out.extend_from_slice(&id.to_be_bytes());
+}
+
+/// What follows the frame of a key or a value.
+pub fn datum(framed: &[u8]) -> &[u8] {
+    framed.get(FRAME_BYTES..).unwrap_or_default()
 }
 
 /// Appends the key of the row and gives where it stands; `None` if the table has no key.
@@ -204,6 +212,17 @@ pub fn value(
     Ok(start..out.len())
 }
 
+/// Appends one side of a change of the log alone.
+pub fn image(registered: &Registered, image: Image<'_>, out: &mut Vec<u8>) -> Result<(), Misfit> {
+    let mut row = Row {
+        registered,
+        reading: registered.table.reading(false),
+        out,
+        unsaid: &mut Vec::new(),
+    };
+    row.image(image)
+}
+
 fn check_shape(table: &Table, row: &[TupleCell]) -> Result<(), Misfit> {
     let (found, expected) = (row.len(), table.columns.len());
     if found == expected {
@@ -280,8 +299,11 @@ impl Row<'_> {
         let table = &self.registered.table;
         let column = &table.columns[index];
         let debezium = table.fidelity == Fidelity::Debezium;
-        if unknown {
+        // What the type has and the schema has not is no NULL either.
+        if unknown || lost && !debezium {
             self.unsaid.push(index);
+        }
+        if unknown {
             self.registered.losses.count(index, Loss::Unmoved);
         }
         match column.null_branch() {

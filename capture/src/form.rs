@@ -202,6 +202,8 @@ pub struct Form {
     pub tombstones: bool,
     /// `skipped.operations`.
     pub skipped: BTreeSet<Operation>,
+    /// `skip.messages.without.change`: an update that changes no column of the records is none. Needs the whole old row.
+    pub unchanged_skipped: bool,
     /// `extended.headers.enabled`.
     pub extended_headers: bool,
     /// How topics are named.
@@ -233,6 +235,7 @@ impl Default for Form {
             field_names: Names::default(),
             tombstones: true,
             skipped: BTreeSet::from([Operation::Truncate]),
+            unchanged_skipped: false,
             extended_headers: true,
             topics: Topics::default(),
             transactions: false,

@@ -1,31 +1,14 @@
-//! Keys in their two texts: Connect's JSON for Debezium's `newkey` and `oldkey` headers, and the values by which the
-//! sink's marks name a row.
-
-use std::fmt::Write;
+//! Keys in their two texts: Connect's for Debezium's `newkey` and `oldkey` headers ([`connect`]), and the values by which
+//! the sink's marks name a row.
 
 use syncline_schemas::value::Value;
 
 use crate::postgres::pgoutput::TupleCell;
 use crate::table::Table;
-use crate::text::interval::Interval;
-use crate::text::time;
-use crate::types::{Clock, Days, Kind};
+use crate::types::Kind;
 
-/// The key as Connect's header converter writes it: `{"b":"three","a":4}`, in the order of the key.
-pub fn connect_json(table: &Table, row: &[TupleCell], other: Option<&[TupleCell]>) -> String {
-    let mut out = String::from("{");
-    for (position, &index) in table.key.iter().enumerate() {
-        let column = &table.columns[index];
-        let comma = if position > 0 { "," } else { "" };
-        let _ = write!(out, "{comma}{}:", serde_json::Value::from(column.field.as_str()));
-        match text(row, other, index) {
-            Some(text) => out.push_str(&connect_value(&column.kind, text)),
-            None => out.push_str("null"),
-        }
-    }
-    out.push('}');
-    out
-}
+/// The text of a key in headers.
+pub mod connect;
 
 /// The values of the columns named, as a mark writes them; `None` if one of them is not in the row.
 pub fn values(table: &Table, row: &[TupleCell], other: Option<&[TupleCell]>, columns: &[String]) -> Option<Vec<Value>> {
@@ -42,37 +25,6 @@ fn text<'a>(row: &'a [TupleCell], other: Option<&'a [TupleCell]>, index: usize) 
         TupleCell::Unchanged => other.and_then(|other| self::text(other, None, index)),
         TupleCell::Null | TupleCell::Binary(_) => None,
     }
-}
-
-fn connect_value(kind: &Kind, text: &str) -> String {
-    let number = match kind {
-        Kind::Bool => return (text == "t").to_string(),
-        Kind::Int16 | Kind::Int32 | Kind::Int64 | Kind::Decimal { .. } | Kind::VariableDecimal => {
-            return text.to_owned();
-        }
-        Kind::Date(Days::Count) => time::date_days(text, time::STREAM_DATE_INFINITY).map(i64::from),
-        Kind::Time(Clock::Millis) => time::time_us(text).map(|us| us.div_euclid(1000)),
-        Kind::Time(Clock::Micros) => time::time_us(text),
-        Kind::Timestamp(Clock::Millis) => time::timestamp_us(text).map(|us| us.div_euclid(1000)),
-        Kind::Timestamp(Clock::Micros) => time::timestamp_us(text),
-        Kind::Duration => Interval::parse(text).map(|interval| interval.us()),
-        Kind::ZonedTimestamp(digits) => return json(&zoned(text, usize::from(*digits))),
-        _ => return json(text),
-    };
-    number.map_or_else(|_| json(text), |number| number.to_string())
-}
-
-fn json(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
-}
-
-fn zoned(text: &str, digits: usize) -> String {
-    let mut out = Vec::new();
-    match time::zoned_us(text) {
-        Ok(Some(us)) => time::write_zoned(us, digits, &mut out),
-        _ => return text.to_owned(),
-    }
-    String::from_utf8(out).unwrap_or_else(|_| text.to_owned())
 }
 
 /// The value in the form in which apps are compared (`syncline_schemas::value`).
@@ -103,24 +55,6 @@ mod tests {
             .iter()
             .map(|text| TupleCell::Text(bytes::Bytes::from_static(text.as_bytes())))
             .collect()
-    }
-
-    #[test]
-    fn a_key_is_the_json_that_debezium_puts_into_headers() {
-        let required = |name, kind| (name, kind, -1, true, None);
-        let mut columns = vec![("n", "numeric", (8 << 16 | 2) + 4, true, None), required("u", "uuid")];
-        columns.extend([
-            required("tz", "timestamptz"),
-            required("d", "date"),
-            required("e", "enum:sad|ok"),
-        ]);
-        columns.extend([required("s", "text"), required("b", "bool")]);
-        let key = ["n", "u", "tz", "d", "e", "s", "b"];
-        let table = fixture::table(&fixture::info("t", &columns, &key, ReplicaIdentity::Default), "x");
-        let uuid = "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11";
-        let row = row(&["1.50", uuid, "2024-01-01 00:00:00+00", "2024-01-01", "sad", "s", "t"]);
-        let expected = r#"{"n":1.50,"u":"a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11","tz":"2024-01-01T00:00:00.000000Z","d":19723,"e":"sad","s":"s","b":true}"#;
-        assert_eq!(connect_json(&table, &row, None), expected);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use syncline_schemas::progress::{MarkRecord, Progress, SnapshotState};
 
 use crate::assemble::{Assembler, Rules};
 use crate::envelope::{Circumstances, Registered};
+use crate::form::Fidelity;
 use crate::metrics;
 use crate::outlet::Outlet;
 use crate::postgres::catalog::TableInfo;
@@ -62,6 +63,9 @@ impl Load<'_> {
             let registered = shapes.described(table.info, &table.columns)?;
             let place = (index == 0, index + 1 == tables.len());
             let mut reading = Reading::new(table, registered, place);
+            if reading.registered.table.fidelity == Fidelity::Debezium {
+                reading.xid = Some(self.snapshot.next_xid()?);
+            }
             if !self.table(&mut reading, &mut |rows| {
                 bar.set(before + rows);
                 metrics::snapshot(source, before + rows, total);
@@ -130,19 +134,14 @@ impl Load<'_> {
         while let Some(rows) = chunk.next_rows()? {
             for row in rows {
                 if let Some(row) = held.replace(row) {
-                    sender.row(&reading.registered, &row, at(reading.rows), reading.label(false))?;
+                    sender.row(reading, &row, at(reading.rows), false)?;
                     reading.rows += 1;
                 }
             }
         }
         let end = chunk.end()?;
         if let Some(row) = held {
-            sender.row(
-                &reading.registered,
-                &row,
-                at(reading.rows),
-                reading.label(end == ChunkEnd::Last),
-            )?;
+            sender.row(reading, &row, at(reading.rows), end == ChunkEnd::Last)?;
             reading.rows += 1;
         }
         Ok(end)
@@ -168,6 +167,8 @@ struct Reading<'a> {
     first_table: bool,
     last_table: bool,
     rows: u64,
+    /// A row that was read belongs to no transaction; Debezium names the one that reads.
+    xid: Option<u32>,
 }
 
 impl<'a> Reading<'a> {
@@ -184,6 +185,7 @@ impl<'a> Reading<'a> {
             first_table,
             last_table,
             rows: 0,
+            xid: None,
         }
     }
 
@@ -231,8 +233,8 @@ impl<'a> Reading<'a> {
     fn label(&self, last: bool) -> &'static str {
         match (last, self.rows) {
             (true, _) if self.last_table => "last",
+            (_, 0) if self.first_table => "first",
             (true, _) => "last_in_data_collection",
-            (false, 0) if self.first_table => "first",
             (false, 0) => "first_in_data_collection",
             (false, _) => "true",
         }
@@ -258,21 +260,21 @@ struct Sender<'a> {
 }
 
 impl Sender<'_> {
-    fn row(&mut self, table: &Arc<Registered>, row: &[TupleCell], at: Position, label: &str) -> Outcome<()> {
+    fn row(&mut self, reading: &Reading<'_>, row: &[TupleCell], at: Position, last: bool) -> Outcome<()> {
         let now_ns = clock_ns();
         let circumstances = Circumstances {
             op: 'r',
-            snapshot: label,
+            snapshot: reading.label(last),
             commit_us: now_ns / 1000,
             lsn: at.lsn.0,
             last_commit_lsn: None,
-            xid: None,
+            xid: reading.xid,
             origin: None,
             transaction: None,
             now_ns,
         };
         self.assembler
-            .snapshot_row(table, row, at, &circumstances)
+            .snapshot_row(&reading.registered, row, at, &circumstances)
             .map_err(|error| misfit(&error))?;
         self.outlet.send(self.assembler.records())?;
         metrics::row(self.source);

@@ -28,7 +28,7 @@ pub enum Loss {
     IntervalFraction,
     /// An interval beyond the range of the number came out as its end.
     IntervalRange,
-    /// A timestamp beyond the range of the number came out as its end.
+    /// A timestamp beyond the range of the number came out as its end, or as null.
     TimestampRange,
     /// 24:00 came out as 00:00.
     EndOfDay,

@@ -144,6 +144,7 @@ pub fn ignored(source: &str, ignored: crate::assemble::Ignored) {
         ("foreign_message", ignored.foreign_messages),
         ("broken_mark", ignored.broken_marks),
         ("truncate", ignored.truncates),
+        ("unchanged", ignored.unchanged),
         ("repeated_row", ignored.repeated_rows),
     ];
     for (reason, count) in reasons {

@@ -10,7 +10,8 @@ use syncline_schemas::position::{Lsn, Position};
 use syncline_schemas::progress::{Progress, SnapshotState};
 use syncline_schemas::topic;
 
-use crate::config::{Repair, SourceConfig};
+use crate::config::{Reach, Repair, SourceConfig};
+use crate::form::Fidelity;
 use crate::known::Known;
 use crate::load::{Load, Pending, loaded};
 use crate::outlet::Outlet;
@@ -237,12 +238,13 @@ fn full_name(table: &TableInfo) -> String {
 fn prepare(config: &SourceConfig, control: &Control) -> Outcome<Prepared> {
     let tables = match &config.tables {
         Some(tables) => tables.clone(),
-        None => selected(config, all_tables(control)?)?,
+        None => selected(config, all_tables(control, config.reach)?)?,
     };
     let wanted = Wanted {
         publication: config.publication.clone(),
         slot: config.slot.clone(),
         mode: config.publication_mode,
+        reach: config.reach,
         tables,
     };
     setup::prepare(control, &wanted)
@@ -260,16 +262,17 @@ fn selected(config: &SourceConfig, mut tables: Vec<TableName>) -> Outcome<Vec<Ta
     Ok(tables)
 }
 
-/// Every table of the apps: not the system's, not ours, not single partitions; of those without a primary key only such
-/// as name their rows in another way, because of any other the apps' own UPDATE would fail once it is published.
-pub fn all_tables(control: &Control) -> Outcome<Vec<TableName>> {
+/// Every table of the apps: not the system's, not ours. Unless all of them are asked for: not single partitions, and of
+/// those without a primary key only such as name their rows in another way, because of any other the apps' own UPDATE
+/// would fail once it is published.
+pub fn all_tables(control: &Control, reach: Reach) -> Outcome<Vec<TableName>> {
     let sql = "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-                WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND NOT c.relispartition
+                WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND ($1 OR NOT c.relispartition)
                   AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'syncline') AND n.nspname !~ '^pg_'
-                  AND (c.relreplident IN ('f', 'i')
+                  AND ($1 OR c.relreplident IN ('f', 'i')
                        OR EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary))
                 ORDER BY 1, 2";
-    let rows = control.rows(sql, &[], "listing the tables")?;
+    let rows = control.rows(sql, &[&(reach != Reach::Roots)], "listing the tables")?;
     Ok(rows
         .iter()
         .map(|row| TableName::new(row.get::<_, String>(0), row.get::<_, String>(1)))
@@ -318,23 +321,19 @@ fn pending<'a>(config: &'a SourceConfig, prepared: &'a Prepared, progress: &Prog
         .filter(|(_, info)| progress.table(&full_name(info)) != SnapshotState::Done)
         .map(|(number, info)| Pending {
             info,
-            columns: published(info, &prepared.publication),
+            columns: read(config, info, &prepared.publication),
             select: config.snapshots.overrides.get(&full_name(info)).map(String::as_str),
             number,
         })
         .collect()
 }
 
-/// The columns that the log will have: generated ones are not in it.
-fn published(info: &TableInfo, publication: &Publication) -> Vec<String> {
-    let chosen = publication
-        .tables
-        .iter()
-        .find(|table| table.name.schema == info.schema && table.name.table == info.table)
-        .and_then(|table| table.columns.as_ref());
-    let is_chosen = |name: &String| chosen.is_none_or(|columns| columns.contains(name));
-    let columns = info.columns.iter().filter(|column| !column.generated);
-    columns.map(|column| column.name.clone()).filter(is_chosen).collect()
+/// The columns that are read: those that the log will have. Debezium reads all of them.
+fn read(config: &SourceConfig, info: &TableInfo, publication: &Publication) -> Vec<String> {
+    let all = config.form.fidelity == Fidelity::Debezium;
+    let columns = info.columns.iter();
+    let columns = columns.filter(|column| all || publication.has_column(info, column));
+    columns.map(|column| column.name.clone()).collect()
 }
 
 fn stream(config: &SourceConfig, client: ReplicationClient, progress: &Progress) -> Outcome<Stream> {

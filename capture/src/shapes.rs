@@ -11,7 +11,7 @@ use syncline_runtime::{Class, Failure, Outcome};
 use syncline_schemas::topic;
 
 use crate::companions::Companion;
-use crate::config::SourceConfig;
+use crate::config::{Reach, SourceConfig};
 use crate::envelope::Registered;
 use crate::outlet::Addressed;
 use crate::postgres::catalog::{self, TableInfo};
@@ -71,7 +71,7 @@ impl<'a> Shapes<'a> {
     /// The plan of a table as the log announces it; none if it is not wanted.
     pub fn announced(&mut self, relation: &Relation) -> Outcome<Option<Arc<Registered>>> {
         let name = TableName::new(&relation.schema, &relation.table);
-        if !self.wanted.contains(&name) {
+        if !self.wanted.contains(&name) && !self.is_new(&name) {
             return Ok(None);
         }
         let info = match catalog::tables(&self.control, &[name]) {
@@ -81,6 +81,14 @@ impl<'a> Shapes<'a> {
             Err(_) => None,
         };
         self.registered(relation, info.as_ref()).map(Some)
+    }
+
+    /// Whether a table that was not there at the start is wanted, as Debezium wants it: where the publication says which
+    /// there are, and the lists let it through.
+    fn is_new(&self, name: &TableName) -> bool {
+        let config = self.config;
+        let by_lists = config.tables.is_none() && config.reach != Reach::Roots;
+        by_lists && config.form.selection.has_table(&name.schema, &name.table)
     }
 
     /// The plan of a table as the catalogue describes it, of the columns named.

@@ -145,11 +145,15 @@ impl<'a, S: Source> Streaming<'a, S> {
         progress: Progress,
         target: Option<Lsn>,
     ) -> Self {
+        let rules = Rules::of(&config.form, &config.prefix, shapes.database());
+        let assembler = Assembler::new(progress.position, rules);
+        let after_snapshot = progress.consistent_point == Some(progress.position.lsn);
         Self {
-            assembler: Assembler::new(
-                progress.position,
-                Rules::of(&config.form, &config.prefix, shapes.database()),
-            ),
+            assembler: if after_snapshot {
+                assembler.after_snapshot()
+            } else {
+                assembler
+            },
             pulse: Pulse::new(&config.form.heartbeat, Instant::now()),
             heard_of: progress.position.lsn,
             config,

@@ -402,6 +402,7 @@ pub mod fixture {
             default: default.map(str::to_owned),
             default_is_literal: default.is_some_and(|text| !text.contains('(')),
             generated: false,
+            computed: false,
             identity: false,
         }
     }

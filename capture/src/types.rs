@@ -190,6 +190,8 @@ impl Kind {
             "numeric" => numeric(modifier, form.decimals),
             "money" => money(form),
             "text" | "varchar" | "bpchar" | "char" => Kind::Text,
+            // Told to include what it does not know, Debezium finds it after all.
+            "name" if form.unknown_types => Kind::Text,
             "name" => Kind::SystemName,
             "inet" | "cidr" | "macaddr" | "macaddr8" | "citext" | "isbn" => Kind::Printed,
             "int4range" | "int8range" | "numrange" | "tsrange" | "tstzrange" | "daterange" => Kind::Printed,

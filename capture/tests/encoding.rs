@@ -211,6 +211,7 @@ fn info(columns: &[Spec]) -> TableInfo {
             default: default.map(str::to_owned),
             default_is_literal: false,
             generated: false,
+            computed: false,
             identity: false,
         });
     TableInfo {

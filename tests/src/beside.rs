@@ -1,6 +1,7 @@
 //! Debezium and ours side by side on one database: two slots, one publication, one script, and then the comparison.
 
 use std::collections::BTreeMap;
+use std::process::Command;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
@@ -8,11 +9,12 @@ use serde_json::{Value as Json, json};
 
 use crate::connect::{Connector, Worker};
 use crate::postgres::Db;
-use crate::process::{Service, Stage};
+use crate::process::{Service, binary};
 use crate::sides::{Difference, Sides};
+use crate::stack::Stack;
 use crate::world::World;
 
-/// The app whose database is captured, and ours.
+/// The app whose database is captured.
 pub const OURS: &str = "ours";
 /// What is appended to the world's name for the topics of either: as long as the other, and no name of a database.
 const PREFIXES: [&str; 2] = ["by_them", "by_ours"];
@@ -24,52 +26,90 @@ const SHOWN_PER_PATH_MAX: usize = 3;
 /// Both at work.
 pub struct Beside<'a> {
     world: &'a World,
+    db: Db,
     connector: Connector,
     ours: Service,
     /// What was executed, and where the log ended after it.
     statements: Vec<(u64, String)>,
+    markers: usize,
 }
 
 impl<'a> Beside<'a> {
-    /// Starts both on what is in the database of [`OURS`], one after the other, and waits until they stream.
-    pub fn start(world: &'a World, worker: &Arc<Worker>, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
-        world
-            .db(OURS)
-            .exec("CREATE TABLE marker (id int PRIMARY KEY); CREATE PUBLICATION side_by_side FOR ALL TABLES")?;
-        let (slot, prefix) = (format!("{}_debezium", world.name), prefixes(world)[0].clone());
-        let connector = worker.create(&slot, &connector(world, &slot, &prefix, settings)?)?;
-        await_streaming(world.db(OURS), &slot, || connector.check())?;
-        world.set_env("PREFIX", &prefixes(world)[1]);
-        let mut ours = world.start(&Stage::capture(OURS))?;
-        await_streaming(world.db(OURS), &world.slot(OURS), || alive(&mut ours))?;
+    /// Starts both on what is in the database, one after the other, with one configuration but for the names of slot and
+    /// topics, and waits until they stream. `publication` is what theirs says beyond `FOR ALL TABLES`.
+    pub fn start(
+        world: &'a World,
+        dsn: &str,
+        worker: &Arc<Worker>,
+        publication: &str,
+        settings: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
+        let db = Db::connect(dsn)?;
+        // The last table of the snapshot has a row, so that one is its last.
+        db.exec(&format!(
+            "CREATE SCHEMA zz; CREATE TABLE zz.marker (id int PRIMARY KEY); INSERT INTO zz.marker VALUES (0);
+             CREATE PUBLICATION side_by_side FOR ALL TABLES {publication}"
+        ))?;
+        let [theirs, ours] = prefixes(world);
+        let connector = worker.create(&theirs, &configuration(dsn, &theirs, settings)?)?;
+        await_streaming(&db, &theirs, || connector.check())?;
+        let mut service = capture(world, &configuration(dsn, &ours, settings)?)?;
+        await_streaming(&db, &ours, || alive(&mut service))?;
         Ok(Self {
             world,
+            db,
             connector,
-            ours,
+            ours: service,
             statements: Vec::new(),
+            markers: 0,
         })
     }
 
-    /// Executes a statement, or a transaction in one line.
+    /// The database.
+    pub fn db(&self) -> &Db {
+        &self.db
+    }
+
+    /// Executes a statement, or a transaction in one line. Before a table is altered both come to the end of the log:
+    /// they read the catalogue later than the log.
     pub fn run(&mut self, sql: &str) -> anyhow::Result<()> {
-        let db = self.world.db(OURS);
-        db.exec(sql)?;
-        self.statements.push((db.lsn()?, sql.to_owned()));
+        if sql.starts_with("ALTER") {
+            self.rest()?;
+        }
+        self.db.exec(sql)?;
+        self.note(sql)
+    }
+
+    /// Remembers that a statement was executed up to where the log is now.
+    pub fn note(&mut self, sql: &str) -> anyhow::Result<()> {
+        self.statements.push((self.db.lsn()?, sql.to_owned()));
+        Ok(())
+    }
+
+    /// Waits until both have written all that was committed so far.
+    pub fn rest(&mut self) -> anyhow::Result<()> {
+        self.markers += 1;
+        self.db
+            .exec(&format!("INSERT INTO zz.marker VALUES ({})", self.markers))?;
+        for prefix in prefixes(self.world) {
+            let topic = format!("{prefix}.zz.marker");
+            crate::until(
+                &format!("marker {} to be in {topic}", self.markers),
+                MARKER_MAX_S,
+                || {
+                    self.connector.check()?;
+                    alive(&mut self.ours)?;
+                    let there = self.world.topics.names(&[&topic])?.contains(&topic);
+                    Ok(there && self.world.topics.read(&topic)?.len() > self.markers)
+                },
+            )?;
+        }
         Ok(())
     }
 
     /// Lets both come to the end, ends them, and compares.
     pub fn compare(mut self) -> anyhow::Result<Compared> {
-        self.world.db(OURS).exec("INSERT INTO marker VALUES (1)")?;
-        for prefix in prefixes(self.world) {
-            let topic = format!("{prefix}.public.marker");
-            crate::until(&format!("the last row to be in {topic}"), MARKER_MAX_S, || {
-                self.connector.check()?;
-                alive(&mut self.ours)?;
-                let there = self.world.topics.names(&[&topic])?.contains(&topic);
-                Ok(there && !self.world.topics.read(&topic)?.is_empty())
-            })?;
-        }
+        self.rest()?;
         self.connector.stop()?;
         self.ours.stop()?;
         let [theirs, ours] = prefixes(self.world);
@@ -148,10 +188,9 @@ fn prefixes(world: &World) -> [String; 2] {
     PREFIXES.map(|end| format!("{}_{end}", world.name))
 }
 
-/// The connector's configuration.
-fn connector(world: &World, slot: &str, prefix: &str, settings: &[(&str, &str)]) -> anyhow::Result<Json> {
-    let dsn = world.dsn(OURS)?;
-    let (host, port) = host_and_port(&dsn)?;
+/// The connector's configuration; the slot has the name of the prefix.
+fn configuration(dsn: &str, prefix: &str, settings: &[(&str, &str)]) -> anyhow::Result<Json> {
+    let (host, port, database) = address(dsn)?;
     let mut config = json!({
         "connector.class": "io.debezium.connector.postgresql.PostgresConnector",
         "tasks.max": "1",
@@ -160,9 +199,9 @@ fn connector(world: &World, slot: &str, prefix: &str, settings: &[(&str, &str)])
         "database.port": port,
         "database.user": "postgres",
         "database.password": "",
-        "database.dbname": world.database(OURS),
+        "database.dbname": database,
         "topic.prefix": prefix,
-        "slot.name": slot,
+        "slot.name": prefix,
         "publication.name": "side_by_side",
         "publication.autocreate.mode": "disabled",
         "schema.name.adjustment.mode": "avro",
@@ -177,14 +216,25 @@ fn connector(world: &World, slot: &str, prefix: &str, settings: &[(&str, &str)])
     Ok(config)
 }
 
-/// Of `postgres://user@host:port/database`.
-fn host_and_port(dsn: &str) -> anyhow::Result<(String, String)> {
+/// Our capture, with the connector's configuration as it is.
+fn capture(world: &World, configuration: &Json) -> anyhow::Result<Service> {
+    let (file, stack) = (world.path("connector.json"), Stack::from_env()?);
+    std::fs::write(&file, configuration.to_string())?;
+    let mut command = Command::new(binary("syncline-capture")?);
+    command.arg("--debezium").arg(&file);
+    command.args(["--bootstrap", &stack.kafka, "--registry", &stack.registry]);
+    command.arg("--state-dir").arg(world.path("state"));
+    Service::spawn(command, &world.path("capture.log"))
+}
+
+/// Host, port and database of `postgres://user@host:port/database`.
+fn address(dsn: &str) -> anyhow::Result<(String, String, String)> {
     let at = dsn.rsplit_once('@').map_or(dsn, |(_, rest)| rest);
-    let address = at.split('/').next().unwrap_or_default();
-    let (host, port) = address
-        .rsplit_once(':')
-        .with_context(|| format!("PG_DSN has no port: {dsn}"))?;
-    Ok((host.to_owned(), port.to_owned()))
+    let parts = at.split_once('/').and_then(|(address, database)| {
+        let (host, port) = address.rsplit_once(':')?;
+        Some((host.to_owned(), port.to_owned(), database.to_owned()))
+    });
+    parts.with_context(|| format!("no host:port/database in {dsn}"))
 }
 
 fn alive(service: &mut Service) -> anyhow::Result<()> {

@@ -19,6 +19,15 @@ impl Dice {
         Self(seed | 1)
     }
 
+    /// Of a seed that is known, neighbours of which have nothing in common.
+    pub fn of(seed: u64) -> Self {
+        let mut dice = Self(seed.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+        for _ in 0..4 {
+            dice.next();
+        }
+        dice
+    }
+
     /// Another one, for a thread of its own.
     pub fn split(&mut self) -> Self {
         Self(self.next() | 1)
@@ -36,9 +45,15 @@ impl Dice {
         (self.next() >> 11) % bound.max(1)
     }
 
+    /// A place among so many.
+    pub fn place(&mut self, count: usize) -> usize {
+        let place = self.below(u64::try_from(count).unwrap_or(u64::MAX));
+        usize::try_from(place).unwrap_or(0)
+    }
+
     /// One of them.
     pub fn pick<'a, T>(&mut self, choices: &'a [T]) -> Option<&'a T> {
-        let index = self.below(u64::try_from(choices.len()).ok()?);
-        choices.get(usize::try_from(index).ok()?)
+        let place = self.place(choices.len());
+        choices.get(place)
     }
 }

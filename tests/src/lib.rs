@@ -65,6 +65,9 @@ pub mod gate;
 /// Waiting for a condition within a bound.
 pub mod wait;
 
+/// Random scripts, each from a number.
+pub mod script;
+
 /// Random numbers from a seed that is printed, so that a failure can be repeated.
 pub mod dice;
 

@@ -1,7 +1,7 @@
 //! A PostgreSQL of the test's own, for settings that a shared server must not have and for faults that it must not suffer.
 //!
 //! It is the one of `deploy/stack.sh`, in a directory of its own on a free port, and gone at the end. `PGBIN` of the
-//! environment says which version.
+//! environment says which version, unless the test does.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -14,26 +14,50 @@ use crate::postgres::Db;
 pub struct OwnServer {
     directory: tempfile::TempDir,
     port: u16,
+    /// The programs, if they are not those that the environment names.
+    programs: Option<PathBuf>,
 }
 
 impl OwnServer {
     /// Makes and starts one with these settings (`name = value`).
     pub fn start(settings: &[(&str, &str)]) -> anyhow::Result<Self> {
+        Self::new()?.with(settings)
+    }
+
+    /// The same of a major version that `deploy/postgres.sh` has.
+    pub fn of_version(major: u32, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
+        let mut server = Self::new()?;
+        let mut command = Command::new(deployed("postgres.sh"));
+        command
+            .arg(major.to_string())
+            .arg(server.directory.path().join("programs"));
+        server.programs = Some(output(command)?.trim().into());
+        server.with(settings)
+    }
+
+    fn new() -> anyhow::Result<Self> {
         let directory = tempfile::Builder::new().prefix("syncline-server-").tempdir()?;
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let server = Self { directory, port };
         // The server's own user has to pass through.
         let open = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o755);
-        std::fs::set_permissions(server.directory.path(), open)?;
-        server.script("start")?;
-        let db = server.db("postgres")?;
+        std::fs::set_permissions(directory.path(), open)?;
+        Ok(Self {
+            directory,
+            port,
+            programs: None,
+        })
+    }
+
+    fn with(self, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
+        self.script("start")?;
+        let db = self.db("postgres")?;
         for (name, value) in settings {
             db.exec(&format!("ALTER SYSTEM SET {name} = '{value}'"))?;
         }
         drop(db);
-        server.script("stop")?;
-        server.script("start")?;
-        Ok(server)
+        self.script("stop")?;
+        self.script("start")?;
+        Ok(self)
     }
 
     /// The DSN of a database.
@@ -47,8 +71,7 @@ impl OwnServer {
     }
 
     fn script(&self, what: &str) -> anyhow::Result<()> {
-        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../deploy/stack.sh");
-        let mut command = Command::new(script);
+        let mut command = Command::new(deployed("stack.sh"));
         match what {
             "destroy" => command.arg(what),
             _ => command.args([what, "postgres"]),
@@ -56,12 +79,23 @@ impl OwnServer {
         command
             .env("SYNCLINE_STACK_DIR", self.directory.path().join("stack"))
             .env("PG_PORT", self.port.to_string());
-        let output = command.output().context("cannot run deploy/stack.sh")?;
-        if !output.status.success() {
-            bail!("deploy/stack.sh {what}: {}", String::from_utf8_lossy(&output.stderr));
+        if let Some(programs) = &self.programs {
+            command.env("PGBIN", programs);
         }
-        Ok(())
+        output(command).map(|_| ())
     }
+}
+
+fn deployed(script: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(script)
+}
+
+fn output(mut command: Command) -> anyhow::Result<String> {
+    let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
+    if !output.status.success() {
+        bail!("{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(String::from_utf8(output.stdout)?)
 }
 
 impl Drop for OwnServer {

@@ -29,8 +29,18 @@ const OF_THE_SNAPSHOT: [&str; 6] = [
 /// A new one at each start of either.
 const RUN_ID: &str = "__debezium.context.runId";
 
-/// What ours adds: a header that says where in the log a record stands, which Debezium has no words for.
-const OURS_ALONE: &str = "syncline.position";
+/// What ours adds: headers that say where in the log a record stands, and of which columns the log has no value. Debezium
+/// has no words for either.
+const OURS_ALONE: [&str; 2] = ["syncline.position", "syncline.unchanged"];
+
+/// Of a message outside any transaction: when it was read.
+const OF_THE_MESSAGE: [&str; 3] = ["/source/ts_ms", "/source/ts_us", "/source/ts_ns"];
+
+/// What Debezium counts messages under in a transaction: an object's address.
+const MESSAGES: [&str; 2] = [
+    "io.debezium.connector.postgresql.LogicalDecodingMessageMonitor$LogicalDecodingMessageId@",
+    "LOGICAL_DECODING_MESSAGE",
+];
 
 /// One thing that is not equal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,8 +120,10 @@ impl Sides<'_> {
     /// By the name without its prefix. Ours has a topic more, for its progress, where Debezium has Connect's offsets.
     fn read(&self, prefix: &str) -> anyhow::Result<BTreeMap<String, Vec<Record>>> {
         let mut names = self.topics.names(&[prefix])?;
-        names.retain(|name| !name.ends_with(".syncline.progress"));
-        let all = self.topics.read_all(&names)?;
+        names.retain(|name| !name.contains(".syncline."));
+        let mut all = self.topics.read_all(&names)?;
+        // Ours are made at the start.
+        all.retain(|_, records| !records.is_empty());
         let bare = |(name, records): (String, Vec<Record>)| (name.replacen(prefix, "", 1), records);
         Ok(all.into_iter().map(bare).collect())
     }
@@ -207,7 +219,7 @@ impl<'a> Schemas<'a> {
         let headers: Vec<Json> = record
             .headers
             .iter()
-            .filter(|(name, _)| name != OURS_ALONE)
+            .filter(|(name, _)| !OURS_ALONE.contains(&name.as_str()))
             .map(|(name, text)| json!([name, if name == RUN_ID { "<run>" } else { text }]))
             .collect();
         let shown = json!({
@@ -242,9 +254,20 @@ impl<'a> Schemas<'a> {
 fn settle(value: &mut Json) {
     let snapshot = value["op"] == "r";
     let of_the_snapshot = OF_THE_SNAPSHOT.iter().filter(|_| snapshot);
-    for path in VOLATILE.iter().chain(of_the_snapshot) {
+    let alone = value["op"] == "m" && value["source"]["txId"].is_null();
+    let of_the_message = OF_THE_MESSAGE.iter().filter(|_| alone);
+    for path in VOLATILE.iter().chain(of_the_snapshot).chain(of_the_message) {
         if let Some(found) = value.pointer_mut(path).filter(|found| !found.is_null()) {
             *found = "<volatile>".into();
+        }
+    }
+    for counted in value["data_collections"].as_array_mut().into_iter().flatten() {
+        let name = &mut counted["data_collection"];
+        if name
+            .as_str()
+            .is_some_and(|name| MESSAGES.iter().any(|messages| name.starts_with(messages)))
+        {
+            *name = "<messages>".into();
         }
     }
 }

@@ -7,6 +7,7 @@ use syncline_schemas::position::{Lsn, Position};
 use super::AssembleError;
 use crate::companions::Counts;
 use crate::envelope::{self, Circumstances, Image, Misfit, Other, Registered};
+use crate::keys::connect;
 use crate::postgres::pgoutput::{OldTuple, Tuple, TupleCell};
 use crate::records::Moved;
 use crate::table::Column;
@@ -130,14 +131,15 @@ pub(super) fn other_side(old: &OldTuple) -> Other<'_> {
     }
 }
 
-/// Whether the update gave the row another key. With identity full the whole old row is there, else only a key.
+/// Where an update gave the row another key: the old one and the new one, as headers tell them. With identity full the
+/// whole old row is there, else only a key.
 pub(super) fn moves(
     registered: &Registered,
     position: Position,
     old: &Tuple,
     new: &Tuple,
     other: Other<'_>,
-) -> Result<bool, AssembleError> {
+) -> Result<Option<(Arc<str>, Arc<str>)>, AssembleError> {
     let mut keys = Vec::new();
     let misfit = |misfit| AssembleError::Misfit {
         table: registered.table.full_name(),
@@ -147,9 +149,34 @@ pub(super) fn moves(
     let reading = registered.table.reading(false);
     let before = envelope::key(registered, old, Other::None, reading, &mut keys).map_err(misfit)?;
     let after = envelope::key(registered, new, other, reading, &mut keys).map_err(misfit)?;
-    Ok(before
-        .zip(after)
-        .is_some_and(|(before, after)| keys[before] != keys[after]))
+    let (Some(before), Some(after), Some(schema)) = (before, after, &registered.table.key_schema) else {
+        return Ok(None);
+    };
+    let (before, after) = (&keys[before], &keys[after]);
+    let text = |key| connect::text(schema, envelope::datum(key)).into();
+    Ok((before != after).then(|| (text(before), text(after))))
+}
+
+/// Whether both sides of an update say the same in a record. What is not known of the old row says nothing.
+pub(super) fn is_unchanged(
+    registered: &Registered,
+    position: Position,
+    before: Image<'_>,
+    after: Image<'_>,
+) -> Result<bool, AssembleError> {
+    if matches!(before, Image::None) {
+        return Ok(false);
+    }
+    let image = |image| {
+        let mut out = Vec::new();
+        let done = envelope::image(registered, image, &mut out);
+        done.map(|()| out).map_err(|misfit| AssembleError::Misfit {
+            table: registered.table.full_name(),
+            position,
+            misfit,
+        })
+    };
+    Ok(image(before)? == image(after)?)
 }
 
 pub(super) fn unsaid_json(columns: &[Column], unsaid: &[usize]) -> Option<Arc<str>> {

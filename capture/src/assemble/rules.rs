@@ -11,6 +11,8 @@ use crate::selection::Selection;
 pub struct Rules {
     /// Changes that become none.
     pub skipped: BTreeSet<Operation>,
+    /// Whether an update that changes no column of the records becomes none.
+    pub unchanged_skipped: bool,
     /// Whether a deleted row has a tombstone too.
     pub tombstones: bool,
     /// Whether begin, end and order of transactions are told.
@@ -37,6 +39,7 @@ impl Default for Rules {
     fn default() -> Self {
         Self {
             skipped: BTreeSet::from([Operation::Truncate]),
+            unchanged_skipped: false,
             tombstones: true,
             transactions: false,
             fidelity: Fidelity::Exact,
@@ -50,6 +53,7 @@ impl Rules {
     pub fn of(form: &Form, prefix: &str, database: &str) -> Self {
         Self {
             skipped: form.skipped.clone(),
+            unchanged_skipped: form.unchanged_skipped,
             tombstones: form.tombstones,
             transactions: form.transactions,
             fidelity: form.fidelity,

@@ -22,7 +22,7 @@ fn json(base: &str, bytes: &[u8]) -> Option<String> {
         "int" | "long" => avro::read_long(bytes)?.0.to_string(),
         "float" => {
             let value = f32::from_le_bytes(bytes.try_into().ok()?);
-            let text = number::java_float(&value.to_string(), &format!("{value:E}"), f64::from(value.abs()));
+            let text = number::java_single(value);
             not_a_number(text)
         }
         "double" => not_a_number(number::java_double(f64::from_le_bytes(bytes.try_into().ok()?))),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::SourceConfig;
+use crate::config::{PublicationMode, Reach, SourceConfig};
 use crate::form::{Fidelity, Form, Names};
 use crate::postgres::dsn::Dsn;
 
@@ -25,7 +25,8 @@ impl Draft {
         let mut source = SourceConfig::new("", Dsn::nowhere());
         source.slot = "debezium".to_owned();
         source.publication = "dbz_publication".to_owned();
-        source.publication_mode = crate::config::PublicationMode::AllTables;
+        source.publication_mode = PublicationMode::AllTables;
+        source.reach = Reach::Published { via_root: false };
         source.form = Form {
             fidelity: Fidelity::Debezium,
             schema_names: Names::None,

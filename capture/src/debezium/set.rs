@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
-use crate::config::PublicationMode;
+use crate::config::{PublicationMode, Reach};
 use crate::form::{Binaries, Decimals, Hstores, Intervals, Names, Operation, Times};
 
 use super::draft::Draft;
@@ -199,6 +199,10 @@ pub(super) fn selection(draft: &mut Draft, given: &Given<'_>) -> Set {
         .map_err(|error| format!("{}; {}", error.cause, error.remedy))
 }
 
+pub(super) fn unchanged(draft: &mut Draft, given: &Given<'_>) -> Set {
+    flag(given).map(|on| draft.source.form.unchanged_skipped = on)
+}
+
 pub(super) fn skipped_operations(draft: &mut Draft, given: &Given<'_>) -> Set {
     let words = [
         ("c", Some(Operation::Create)),
@@ -322,6 +326,10 @@ pub(super) fn publication_mode(draft: &mut Draft, given: &Given<'_>) -> Set {
     }
     draft.source.publication_mode = meant;
     Ok(())
+}
+
+pub(super) fn via_partition_root(draft: &mut Draft, given: &Given<'_>) -> Set {
+    flag(given).map(|via_root| draft.source.reach = Reach::Published { via_root })
 }
 
 /// Both of Debezium's automatic ways are one here: the slot follows Kafka, also while nothing changes.

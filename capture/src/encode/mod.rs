@@ -55,6 +55,7 @@ pub fn cell(
         Kind::Float64 | Kind::DecimalDouble => out.extend_from_slice(&float::<f64>(text)?.to_le_bytes()),
         Kind::Decimal { .. } | Kind::VariableDecimal if is_not_finite(text) => return Ok(null(Loss::NotFinite, lost)),
         Kind::Decimal { scale, .. } => decimal(&Unscaled::parse(text)?.rescale(*scale)?, out),
+        Kind::VariableDecimal if reading.debezium => variable_decimal(&Unscaled::parse(stripped(text))?, out),
         Kind::VariableDecimal => variable_decimal(&Unscaled::parse(text)?, out),
         Kind::DecimalText(scale) => decimal_text(text, *scale, reading, out)?,
         Kind::Money(digits) => decimal(&money(text, *digits, lost)?, out),
@@ -77,7 +78,7 @@ pub fn cell(
         Kind::List(element) => return list(element, reading, text, out, lost),
         Kind::Opaque { text: alphabet, figure } => opaque(text, *alphabet, *figure, out),
         Kind::LeftOut => return Ok(Written::Null),
-        _ => moment::write(kind, reading, text, out, lost)?,
+        _ => return moment::write(kind, reading, text, out, lost),
     }
     Ok(Written::Value)
 }
@@ -115,6 +116,14 @@ fn decimal(number: &Unscaled, out: &mut Vec<u8>) {
         number.write(out);
         Ok::<_, Unfit>(())
     });
+}
+
+/// Without zeros at the end of the fraction, which Debezium drops.
+fn stripped(text: &str) -> &str {
+    match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.'),
+        false => text,
+    }
 }
 
 fn variable_decimal(number: &Unscaled, out: &mut Vec<u8>) {

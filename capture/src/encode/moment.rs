@@ -1,6 +1,6 @@
 //! Dates, times and intervals.
 
-use super::Reading;
+use super::{Reading, Written};
 use crate::avro;
 use crate::loss::Loss;
 use crate::text::interval::Interval;
@@ -14,11 +14,11 @@ pub(super) fn write(
     text: &str,
     out: &mut Vec<u8>,
     lost: &mut Option<Loss>,
-) -> Result<(), Unfit> {
+) -> Result<Written, Unfit> {
     match kind {
         Kind::Date(days) => date(*days, reading, text, out, lost)?,
         Kind::Time(clock) => time_of_day(*clock, time::time_us(text)?, out, lost)?,
-        Kind::Timestamp(clock) => timestamp(*clock, reading, text, out, lost)?,
+        Kind::Timestamp(clock) => return timestamp(*clock, reading, text, out, lost),
         Kind::Duration => duration(reading, Interval::parse(text)?, out, lost),
         Kind::Interval => interval(reading, Interval::parse(text)?, out, lost),
         Kind::ZonedTime => avro::sized(out, |out| time::write_zoned_time(text, out))?,
@@ -28,7 +28,7 @@ pub(super) fn write(
         },
         other => unreachable!("{other:?} is no moment"),
     }
-    Ok(())
+    Ok(Written::Value)
 }
 
 fn sized(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
@@ -42,6 +42,11 @@ fn date(days: Days, reading: Reading, text: &str, out: &mut Vec<u8>, lost: &mut 
     let infinite = time::infinity(text).is_some();
     if infinite && days == Days::Iso && !reading.debezium {
         avro::bytes(text.as_bytes(), out);
+        return Ok(());
+    }
+    if infinite && days == Days::Iso && reading.snapshot {
+        *lost = Some(Loss::InfiniteDate);
+        avro::bytes(time::snapshot_infinity(text).as_bytes(), out);
         return Ok(());
     }
     let count = day(reading, text, infinite, lost)?;
@@ -92,7 +97,7 @@ fn timestamp(
     text: &str,
     out: &mut Vec<u8>,
     lost: &mut Option<Loss>,
-) -> Result<(), Unfit> {
+) -> Result<Written, Unfit> {
     let us = time::timestamp_us(text)?;
     let infinity = time::infinity(text);
     match clock {
@@ -101,13 +106,16 @@ fn timestamp(
         Clock::Nanos => {
             if infinity.is_none() && us.checked_mul(1000).is_none() {
                 *lost = Some(Loss::TimestampRange);
+                if reading.debezium {
+                    return Ok(Written::Null);
+                }
             }
             avro::long(us.saturating_mul(1000), out);
         }
         Clock::Iso if infinity.is_some() && !reading.debezium => avro::bytes(text.as_bytes(), out),
         Clock::Iso => sized(out, |out| time::write_timestamp(us, out)),
     }
-    Ok(())
+    Ok(Written::Value)
 }
 
 fn duration(reading: Reading, interval: Interval, out: &mut Vec<u8>, lost: &mut Option<Loss>) {

@@ -98,6 +98,8 @@ fn times_are_counted_as_the_setting_says() {
         read(&Kind::Timestamp(Clock::Nanos), EXACT, "2300-01-01 00:00:00").2,
         Some(Loss::TimestampRange)
     );
+    let (written, _, lost) = read(&Kind::Timestamp(Clock::Nanos), STREAM, "2300-01-01 00:00:00");
+    assert_eq!((written, lost), (Written::Null, Some(Loss::TimestampRange)));
 }
 
 #[test]

@@ -66,8 +66,10 @@ pub struct ColumnInfo {
     pub default: Option<String>,
     /// That expression is a literal (perhaps with a cast) and not computed at insert.
     pub default_is_literal: bool,
-    /// `GENERATED ALWAYS AS (..)`: not in the log before PostgreSQL 18.
+    /// `GENERATED ALWAYS AS (..)`: not in the log before PostgreSQL 18, and then if the publication says so.
     pub generated: bool,
+    /// The same, computed whenever it is read (`VIRTUAL`): never in the log.
+    pub computed: bool,
     /// `GENERATED .. AS IDENTITY`.
     pub identity: bool,
 }
@@ -275,6 +277,7 @@ fn column(row: &Row, types: &BTreeMap<u32, Resolved>) -> Outcome<ColumnInfo> {
         type_info: resolved.info,
         default,
         generated,
+        computed: letter(row, 7) == b'v',
         identity: letter(row, 8) != 0,
     })
 }

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use sha2::{Digest as _, Sha256};
 use syncline_runtime::failure::{Class, Failure, Outcome};
 
-use crate::postgres::catalog::{self, TableInfo};
+use crate::postgres::catalog::{self, ColumnInfo, TableInfo};
 use crate::postgres::control::Control;
 use crate::postgres::pgoutput::ReplicaIdentity;
 use crate::postgres::quote::{Ident, TableName};
@@ -27,6 +27,21 @@ pub enum PublicationMode {
     Disabled,
 }
 
+/// Which tables there are to capture, and under whose name the rows of partitioned ones come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reach {
+    /// Tables whose rows can be told apart; partitioned ones under their own names, so that a publication that names the
+    /// partitions instead is refused.
+    #[default]
+    Roots,
+    /// Whatever is published, as Debezium takes it: tables without a key with what they are given, partitioned tables and
+    /// partitions each as tables of their own.
+    Published {
+        /// What a publication that is made says: `publish.via.partition.root`.
+        via_root: bool,
+    },
+}
+
 /// What the pipeline needs of a source.
 #[derive(Clone, Debug)]
 pub struct Wanted {
@@ -36,6 +51,8 @@ pub struct Wanted {
     pub slot: String,
     /// What becomes of the publication.
     pub mode: PublicationMode,
+    /// Under whose name rows of partitioned tables come.
+    pub reach: Reach,
     /// The tables that it reads.
     pub tables: Vec<TableName>,
 }
@@ -57,20 +74,24 @@ pub fn prepare(control: &Control, wanted: &Wanted) -> Outcome<Prepared> {
     let mut tables = catalog::tables(control, &wanted.tables)?;
     let publication = match wanted.mode {
         PublicationMode::Filtered => None,
-        PublicationMode::AllTables => Some(publication_of_all(control, &wanted.publication)?),
-        PublicationMode::Disabled => Some(publication_as_it_is(control, &wanted.publication, &tables)?),
+        PublicationMode::AllTables => Some(publication_of_all(control, wanted)?),
+        PublicationMode::Disabled => Some(publication_as_it_is(control, wanted, &tables)?),
     };
     if let Some(publication) = &publication {
         // What is not published is never heard of again, so it is not read either.
-        tables.retain(|table| publication.publishes(table));
+        let relatives = match wanted.reach {
+            Reach::Roots => Vec::new(),
+            Reach::Published { .. } => relatives(control, &publication.name)?,
+        };
+        tables.retain(|table| publication.publishes(table) || relatives.contains(&table.oid));
     }
     check_readable(control, &tables)?;
     let publication = match publication {
         Some(found) => {
-            check_existing(&found, &tables)?;
+            check_existing(&found, wanted.reach, &tables)?;
             found
         }
-        None => ensure_publication(control, &wanted.publication, &tables)?,
+        None => ensure_publication(control, wanted, &tables)?,
     };
     let slot = slot_state(control, &wanted.slot)?;
     match &slot {
@@ -187,6 +208,8 @@ pub struct Publication {
     pub operations: Vec<&'static str>,
     /// Changes of partitions are published as those of the root.
     pub via_root: bool,
+    /// Stored generated columns are published too (from PostgreSQL 18).
+    pub generated: bool,
     /// This role may alter it.
     pub ours: bool,
     /// Its tables, in order of their names.
@@ -216,6 +239,9 @@ impl Publication {
         part(&self.name);
         part(&self.operations.join(","));
         part(if self.via_root { "root" } else { "partitions" });
+        if self.generated {
+            part("generated");
+        }
         for table in &self.tables {
             part(&table.name.schema);
             part(&table.name.table);
@@ -231,17 +257,30 @@ impl Publication {
     }
 
     fn publishes(&self, table: &TableInfo) -> bool {
-        self.tables
-            .iter()
-            .any(|published| published.name.schema == table.schema && published.name.table == table.table)
+        self.table(table).is_some()
+    }
+
+    fn table(&self, table: &TableInfo) -> Option<&PublishedTable> {
+        let mut tables = self.tables.iter();
+        tables.find(|published| published.name.schema == table.schema && published.name.table == table.table)
+    }
+
+    /// Whether the log has the column: one that is generated only if it is stored and asked for.
+    pub fn has_column(&self, table: &TableInfo, column: &ColumnInfo) -> bool {
+        match self.table(table).and_then(|table| table.columns.as_ref()) {
+            Some(listed) => listed.contains(&column.name),
+            None => !column.generated || self.generated && !column.computed,
+        }
     }
 }
 
 /// Reads a publication.
 pub fn publication(control: &Control, name: &str) -> Outcome<Option<Publication>> {
     let doing = format!("reading the publication {name:?}");
-    let sql = "SELECT pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot, pg_has_role(pubowner, 'USAGE')
-                 FROM pg_publication WHERE pubname = $1";
+    // What a server does not know yet is NULL of the row as JSON.
+    let sql = "SELECT pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot, pg_has_role(pubowner, 'USAGE'),
+                      coalesce(to_jsonb(p)->>'pubgencols' = 's', false)
+                 FROM pg_publication p WHERE pubname = $1";
     let Some(row) = control.rows(sql, &[&name], &doing)?.into_iter().next() else {
         return Ok(None);
     };
@@ -273,24 +312,35 @@ pub fn publication(control: &Control, name: &str) -> Outcome<Option<Publication>
         name: name.to_owned(),
         operations,
         via_root: row.get(4),
+        generated: row.get(6),
         ours: row.get(5),
         tables,
     }))
 }
 
+/// The partitioned tables of which partitions are published, and the partitions of published ones.
+fn relatives(control: &Control, publication: &str) -> Outcome<Vec<u32>> {
+    let sql = "SELECT DISTINCT x.relid::oid FROM pg_publication_tables t
+                CROSS JOIN LATERAL pg_partition_root(format('%I.%I', t.schemaname, t.tablename)::regclass) r(root)
+                CROSS JOIN LATERAL pg_partition_tree(r.root) x WHERE t.pubname = $1";
+    let rows = control.rows(sql, &[&publication], "looking for partitions")?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
 /// Makes the publication, or adds the tables that it lacks.
-pub fn ensure_publication(control: &Control, name: &str, tables: &[TableInfo]) -> Outcome<Publication> {
+fn ensure_publication(control: &Control, wanted: &Wanted, tables: &[TableInfo]) -> Outcome<Publication> {
+    let name = &wanted.publication;
     match publication(control, name)? {
         None => {
             check_identities(tables.iter())?;
             run_or_hint(
                 control,
-                &create_statement(name, tables)?,
+                &create_statement(wanted, tables)?,
                 &format!("making the publication {name:?}"),
             )?;
         }
         Some(found) => {
-            check_existing(&found, tables)?;
+            check_existing(&found, wanted.reach, tables)?;
             let missing: Vec<&TableInfo> = tables.iter().filter(|table| !found.publishes(table)).collect();
             if missing.is_empty() {
                 return Ok(found);
@@ -312,11 +362,13 @@ pub fn ensure_publication(control: &Control, name: &str, tables: &[TableInfo]) -
 }
 
 /// The publication as it is; made for all tables if there is none. That takes a superuser.
-fn publication_of_all(control: &Control, name: &str) -> Outcome<Publication> {
+fn publication_of_all(control: &Control, wanted: &Wanted) -> Outcome<Publication> {
+    let name = &wanted.publication;
     if let Some(found) = publication(control, name)? {
         return Ok(found);
     }
-    let statement = format!("CREATE PUBLICATION {} FOR ALL TABLES", Ident::new(name)?);
+    let root = via_root(wanted.reach == Reach::Published { via_root: true });
+    let statement = format!("CREATE PUBLICATION {} FOR ALL TABLES{root}", Ident::new(name)?);
     run_or_hint(
         control,
         &statement,
@@ -325,7 +377,8 @@ fn publication_of_all(control: &Control, name: &str) -> Outcome<Publication> {
     publication(control, name)?.ok_or_else(|| gone(name))
 }
 
-fn publication_as_it_is(control: &Control, name: &str, tables: &[TableInfo]) -> Outcome<Publication> {
+fn publication_as_it_is(control: &Control, wanted: &Wanted, tables: &[TableInfo]) -> Outcome<Publication> {
+    let name = &wanted.publication;
     if let Some(found) = publication(control, name)? {
         return Ok(found);
     }
@@ -333,7 +386,7 @@ fn publication_as_it_is(control: &Control, name: &str, tables: &[TableInfo]) -> 
         format!("there is no publication {name:?}, and it is not to be made (publication.autocreate.mode=disabled)");
     Err(Failure::definite("PUBLICATION_MISSING", text).hint(format!(
         "as an owner of the tables: {};",
-        create_statement(name, tables)?
+        create_statement(wanted, tables)?
     )))
 }
 
@@ -344,16 +397,24 @@ fn gone(name: &str) -> Failure {
     )
 }
 
-fn create_statement(name: &str, tables: &[TableInfo]) -> Outcome<String> {
-    let root = match tables.iter().any(|table| table.partitioned) {
-        true => " WITH (publish_via_partition_root = true)",
-        false => "",
+fn create_statement(wanted: &Wanted, tables: &[TableInfo]) -> Outcome<String> {
+    let root = match wanted.reach {
+        Reach::Roots => tables.iter().any(|table| table.partitioned),
+        Reach::Published { via_root } => via_root,
     };
     Ok(format!(
-        "CREATE PUBLICATION {} FOR TABLE {}{root}",
-        Ident::new(name)?,
-        list(tables.iter())?
+        "CREATE PUBLICATION {} FOR TABLE {}{}",
+        Ident::new(&wanted.publication)?,
+        list(tables.iter())?,
+        via_root(root)
     ))
+}
+
+fn via_root(root: bool) -> &'static str {
+    match root {
+        true => " WITH (publish_via_partition_root = true)",
+        false => "",
+    }
 }
 
 fn list<'a>(tables: impl Iterator<Item = &'a TableInfo>) -> Outcome<String> {
@@ -376,8 +437,8 @@ fn check_identities<'a>(tables: impl Iterator<Item = &'a TableInfo>) -> Outcome<
     Ok(())
 }
 
-fn check_existing(found: &Publication, tables: &[TableInfo]) -> Outcome<()> {
-    let partitioned = tables.iter().find(|table| table.partitioned);
+fn check_existing(found: &Publication, reach: Reach, tables: &[TableInfo]) -> Outcome<()> {
+    let partitioned = tables.iter().find(|table| table.partitioned && reach == Reach::Roots);
     if let (false, Some(table)) = (found.via_root, partitioned) {
         let name = TableName::new(&table.schema, &table.table);
         let text = format!(
@@ -461,15 +522,28 @@ mod tests {
     #[test]
     fn a_partitioned_table_is_published_by_its_root() {
         let mut root = table(&["id"], ReplicaIdentity::Default, &["id"]);
+        let statement = |reach, table: &TableInfo| {
+            let wanted = Wanted {
+                publication: "p".to_owned(),
+                slot: "s".to_owned(),
+                mode: PublicationMode::Filtered,
+                reach,
+                tables: Vec::new(),
+            };
+            create_statement(&wanted, std::slice::from_ref(table)).unwrap()
+        };
         assert_eq!(
-            create_statement("p", &[root.clone()]).unwrap(),
+            statement(Reach::Roots, &root),
             r#"CREATE PUBLICATION "p" FOR TABLE ONLY "public"."t""#
         );
         root.partitioned = true;
-        let statement = create_statement("p", &[root]).unwrap();
         assert_eq!(
-            statement,
+            statement(Reach::Roots, &root),
             r#"CREATE PUBLICATION "p" FOR TABLE "public"."t" WITH (publish_via_partition_root = true)"#
+        );
+        assert_eq!(
+            statement(Reach::Published { via_root: false }, &root),
+            r#"CREATE PUBLICATION "p" FOR TABLE "public"."t""#
         );
     }
 
@@ -479,6 +553,7 @@ mod tests {
             name: "p".to_owned(),
             operations: vec!["insert"],
             via_root: false,
+            generated: false,
             ours: true,
             tables: Vec::new(),
         };

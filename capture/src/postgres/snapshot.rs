@@ -74,6 +74,15 @@ impl Snapshot {
         self.lsn
     }
 
+    /// The transaction id that was the next one when the snapshot was taken.
+    pub fn next_xid(&self) -> Outcome<u32> {
+        let sql = "SELECT (pg_snapshot_xmax(pg_current_snapshot())::text::int8 & 4294967295)::oid";
+        Ok(self
+            .control
+            .one(sql, &[], "asking for the snapshot's transaction")?
+            .get(0))
+    }
+
     /// The connection, for questions to the catalogue within the snapshot.
     pub fn control(&self) -> &Control {
         &self.control

@@ -186,6 +186,31 @@ pub fn java_double(value: f64) -> String {
     java_float(&value.to_string(), &format!("{value:E}"), value.abs())
 }
 
+/// The same of half the width.
+pub fn java_single(value: f32) -> String {
+    java_float(&value.to_string(), &format!("{value:E}"), value.abs().into())
+}
+
+/// As Java prints a decimal: with an exponent where the number is smaller than a millionth.
+pub fn java_decimal(unscaled: &BigInt, scale: u32) -> String {
+    let sign = if unscaled.sign() == Sign::Minus { "-" } else { "" };
+    let digits = unscaled.magnitude().to_string();
+    let (scale, count) = (usize::try_from(scale).unwrap_or(0), digits.len());
+    if scale == 0 {
+        return format!("{sign}{digits}");
+    }
+    // The power of ten of the first digit, and down to which there is no exponent.
+    let places = scale + 1 - count.min(scale + 1);
+    if places > 6 {
+        let (first, rest) = digits.split_at(1);
+        let point = if rest.is_empty() { "" } else { "." };
+        return format!("{sign}{first}{point}{rest}E-{places}");
+    }
+    let digits = format!("{digits:0>width$}", width = scale + 1);
+    let (whole, fraction) = digits.split_at(digits.len() - scale);
+    format!("{sign}{whole}.{fraction}")
+}
+
 /// The same from both forms that Rust prints, which for a `f32` are shorter than of the `f64` of equal value.
 pub fn java_float(plain: &str, scientific: &str, magnitude: f64) -> String {
     let with_point = |digits: &str| {
@@ -298,6 +323,18 @@ mod tests {
         assert_eq!(round("-12.34", 1), ("-12.3".to_owned(), true));
         assert_eq!(round("-0.50", 0), ("-1".to_owned(), true));
         assert_eq!(round("7.00", 0), ("7".to_owned(), false));
+    }
+
+    #[test]
+    fn decimals_are_printed_as_java_prints_them() {
+        let print = |unscaled: i64, scale| java_decimal(&BigInt::from(unscaled), scale);
+        assert_eq!(print(150, 2), "1.50");
+        assert_eq!(print(-5, 3), "-0.005");
+        assert_eq!(print(7, 0), "7");
+        assert_eq!(print(1, 6), "0.000001");
+        assert_eq!(print(1, 7), "1E-7");
+        assert_eq!(print(-12, 8), "-1.2E-7");
+        assert_eq!(print(0, 2), "0.00");
     }
 
     #[test]

@@ -23,6 +23,14 @@ pub const STREAM_DATE_INFINITY: (i32, i32) = (-2_147_472_692, -2_147_472_691);
 /// The same from its snapshot.
 pub const SNAPSHOT_DATE_INFINITY: (i32, i32) = (-622_191_234, -625_821_272);
 
+/// An infinite date as Debezium prints it in its snapshot: the most that Java's dates have, without an era.
+pub fn snapshot_infinity(text: &str) -> &'static str {
+    match text.starts_with('-') {
+        true => "+292269055-12-02Z",
+        false => "+292278994-08-16Z",
+    }
+}
+
 /// Days since 1970 of a year, month and day.
 fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };

@@ -71,6 +71,7 @@ impl Database {
         let tables = tables.iter().map(|table| TableName::new("public", *table)).collect();
         let wanted = Wanted {
             mode: syncline_capture::postgres::setup::PublicationMode::Filtered,
+            reach: syncline_capture::postgres::setup::Reach::Roots,
             publication: "pub".to_owned(),
             slot: self.slot().to_owned(),
             tables,

@@ -133,6 +133,7 @@ fn a_publication_is_made_completed_or_asked_for() {
         let tables = vec![TableName::new("public", table)];
         let wanted = Wanted {
             mode: syncline_capture::postgres::setup::PublicationMode::Filtered,
+            reach: syncline_capture::postgres::setup::Reach::Roots,
             publication: publication.to_owned(),
             slot: database.slot().to_owned(),
             tables,
@@ -199,6 +200,7 @@ fn odd_names_are_quoted_everywhere() {
     let publication = r#"P "u' b"#;
     let wanted = Wanted {
         mode: syncline_capture::postgres::setup::PublicationMode::Filtered,
+        reach: syncline_capture::postgres::setup::Reach::Roots,
         publication: publication.to_owned(),
         slot: database.slot().to_owned(),
         tables: vec![TableName::new("public", table)],

@@ -28,7 +28,7 @@ pub fn gather(config: &SourceConfig, registry: Option<&Registry>) -> Outcome<Sou
     let control = Control::connect(&config.dsn)?;
     let (names, keyless) = match &config.tables {
         Some(names) => (names.clone(), Vec::new()),
-        None => (open::all_tables(&control)?, keyless(&control)?),
+        None => (open::all_tables(&control, config.reach)?, keyless(&control)?),
     };
     let mut tables = tables(&control, &names)?;
     for table in tables.iter_mut() {

@@ -8,18 +8,14 @@ const OTHER_SCHEMA: &str =
 
 pub(super) const ROWS: &[Row] = &[
     // values
-    not_yet("decimal.handling.mode", "precise", set::decimals),
-    not_yet("time.precision.mode", "adaptive", set::times),
-    not_yet("interval.handling.mode", "numeric", set::intervals),
-    not_yet("hstore.handling.mode", "json", set::hstores),
-    not_yet("binary.handling.mode", "bytes", set::binaries),
-    not_yet("money.fraction.digits", "2", set::money_fraction_digits),
-    not_yet(
-        "unavailable.value.placeholder",
-        "__debezium_unavailable_value",
-        set::unavailable,
-    ),
-    not_yet("include.unknown.datatypes", "false", set::unknown_types),
+    honoured("decimal.handling.mode", set::decimals),
+    honoured("time.precision.mode", set::times),
+    honoured("interval.handling.mode", set::intervals),
+    honoured("hstore.handling.mode", set::hstores),
+    honoured("binary.handling.mode", set::binaries),
+    honoured("money.fraction.digits", set::money_fraction_digits),
+    honoured("unavailable.value.placeholder", set::unavailable),
+    honoured("include.unknown.datatypes", set::unknown_types),
     honoured("schema.name.adjustment.mode", set::schema_names),
     honoured("field.name.adjustment.mode", set::field_names),
     refused(
@@ -57,7 +53,7 @@ pub(super) const ROWS: &[Row] = &[
     honoured("column.truncate.to.*.chars", set::selection),
     honoured("message.key.columns", set::selection),
     honoured("skipped.operations", set::skipped_operations),
-    not_yet("skip.messages.without.change", "false", set::nothing),
+    honoured("skip.messages.without.change", set::unchanged),
     honoured("tombstones.on.delete", set::tombstones),
     honoured("message.prefix.include.list", set::selection),
     honoured("message.prefix.exclude.list", set::selection),

@@ -75,7 +75,7 @@ pub(super) const ROWS: &[Row] = &[
     meaningless("slot.retry.delay.ms", RETRIED),
     honoured("publication.name", set::publication),
     honoured("publication.autocreate.mode", set::publication_mode),
-    not_yet("publish.via.partition.root", "false", set::nothing),
+    honoured("publish.via.partition.root", set::via_partition_root),
     refused(
         "replica.identity.autoset.values",
         "",

@@ -65,6 +65,7 @@ fn publication() -> Publication {
         name: "ours".to_owned(),
         operations: vec!["insert", "update", "delete", "truncate"],
         via_root: false,
+        generated: false,
         ours: false,
         tables: vec![PublishedTable {
             name: TableName::new("public", "orders"),
