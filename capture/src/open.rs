@@ -11,15 +11,18 @@ use syncline_schemas::progress::{Progress, SnapshotState};
 use syncline_schemas::topic;
 
 use crate::config::{Repair, SourceConfig};
+use crate::errands::Errands;
+use crate::incremental::agenda::Agenda;
 use crate::known::Known;
 use crate::load::{Load, Pending, loaded};
+use crate::notify::{self, Notification};
 use crate::outlet::Outlet;
 use crate::postgres::catalog::TableInfo;
 use crate::postgres::client::ReplicationClient;
 use crate::postgres::control::Control;
 use crate::postgres::quote::TableName;
 use crate::postgres::session::SessionSettings;
-use crate::postgres::setup::{self, Prepared, Publication, SlotState, Wanted};
+use crate::postgres::setup::{self, Prepared, SlotState, Wanted};
 use crate::postgres::snapshot::Snapshot;
 use crate::postgres::stream::{Stream, StreamSettings};
 use crate::progress;
@@ -65,6 +68,17 @@ pub struct Opened<'a> {
     pub progress: Progress,
     /// What is known of the tables.
     pub known: Known,
+    /// What signals have asked for.
+    pub errands: Errands,
+}
+
+/// What the steps that only the one writer may take lead to.
+struct Ready<'a> {
+    stream: Stream,
+    shapes: Shapes<'a>,
+    progress: Progress,
+    known: Known,
+    errands: Errands,
 }
 
 /// Takes the steps; none if a wish to stop came between.
@@ -95,12 +109,13 @@ pub fn open<'a>(
     ensure_topics(config, &prepared.tables)?;
     let mut outlet = Outlet::open(config, registry)?;
     match fenced(config, registry, shutdown, carried, control, &prepared, &mut outlet) {
-        Ok(Some((stream, shapes, progress, known))) => Ok(Some(Opened {
-            stream,
+        Ok(Some(ready)) => Ok(Some(Opened {
+            stream: ready.stream,
             outlet,
-            shapes,
-            progress,
-            known,
+            shapes: ready.shapes,
+            progress: ready.progress,
+            known: ready.known,
+            errands: ready.errands,
         })),
         Ok(None) => {
             outlet.abandon();
@@ -122,7 +137,7 @@ fn fenced<'a>(
     control: Control,
     prepared: &Prepared,
     outlet: &mut Outlet,
-) -> Outcome<Option<(Stream, Shapes<'a>, Progress, Known)>> {
+) -> Outcome<Option<Ready<'a>>> {
     let stored = progress::read(config, registry)?;
     let mut client = ReplicationClient::connect(&config.dsn, &SessionSettings::default())?;
     let identity = client.identify_system()?;
@@ -151,10 +166,17 @@ fn fenced<'a>(
         outlet,
         server,
         tables: &names,
+        agenda: None,
     };
     let reread = config.snapshots.mode == Mode::Always && !carried.reread;
+    let mut agenda = Agenda::read(stored.as_ref().and_then(|stored| stored.agenda.as_deref()))?;
+    let is_first = !carried.reread;
     let (mut progress, snapshot) = match start {
-        Start::Anew { epoch, drop_slot } => making.anew(&mut client, epoch, drop_slot)?,
+        Start::Anew { epoch, drop_slot } => {
+            agenda = agenda.fulfilled();
+            making.agenda = agenda.written()?;
+            making.anew(&mut client, epoch, drop_slot)?
+        }
         Start::Continue(mut progress) => {
             // As if it were new.
             progress.tables.retain(|table| !again.contains_key(&table.table));
@@ -171,11 +193,14 @@ fn fenced<'a>(
         .iter()
         .map(|table| TableName::new(&table.schema, &table.table));
     let mut shapes = Shapes::new(config, registry, control, &identity.dbname, wanted);
-    let pending = pending(config, prepared, &progress);
+    let pending = pending(config, prepared, &progress, &agenda);
+    if pending.is_empty() && is_first {
+        notify::tell(config, outlet, &mut shapes, Notification::initial("SKIPPED"))?;
+    }
     if !pending.is_empty() {
         let snapshot = snapshot.map_or_else(|| Snapshot::fresh(&config.dsn), Ok)?;
         let load = Load {
-            source: &config.name,
+            config,
             snapshot,
             outlet,
             progress: &mut progress,
@@ -184,8 +209,13 @@ fn fenced<'a>(
         if !load.run(&pending, &mut shapes)? {
             return Ok(None);
         }
-        pending.iter().for_each(|table| known.filled(&full_name(table.info)));
-        if known.is_unsaid() {
+        pending
+            .iter()
+            .filter(|table| agenda.select(&full_name(table.info)).is_none())
+            .for_each(|table| known.filled(&full_name(table.info)));
+        agenda.blocked_before_the_stream();
+        progress.agenda = agenda.written()?;
+        if known.is_unsaid() || outlet.is_open() {
             outlet.send_known(&known)?;
             outlet.commit(&progress)?;
             known.said();
@@ -198,8 +228,13 @@ fn fenced<'a>(
         );
         return Ok(None);
     }
-    let stream = stream(config, client, &progress)?;
-    Ok(Some((stream, shapes, progress, known)))
+    Ok(Some(Ready {
+        stream: stream(config, client, &progress)?,
+        errands: Errands::open(config, agenda)?,
+        shapes,
+        progress,
+        known,
+    }))
 }
 
 /// Tables to be read whole although progress says that they have been, with why.
@@ -235,10 +270,16 @@ fn full_name(table: &TableInfo) -> String {
 }
 
 fn prepare(config: &SourceConfig, control: &Control) -> Outcome<Prepared> {
-    let tables = match &config.tables {
+    let mut tables = match &config.tables {
         Some(tables) => tables.clone(),
         None => selected(config, all_tables(control)?)?,
     };
+    if let Some(signals) = config.snapshots.signals_in_log()
+        && !tables.contains(signals)
+        && is_there(control, signals)?
+    {
+        tables.push(signals.clone());
+    }
     let wanted = Wanted {
         publication: config.publication.clone(),
         slot: config.slot.clone(),
@@ -246,6 +287,21 @@ fn prepare(config: &SourceConfig, control: &Control) -> Outcome<Prepared> {
         tables,
     };
     setup::prepare(control, &wanted)
+}
+
+/// A signalling table that is not there is no reason to stop: signals may come by other ways, or later.
+fn is_there(control: &Control, signals: &TableName) -> Outcome<bool> {
+    let sql = "SELECT to_regclass($1) IS NOT NULL";
+    let row = control.one(sql, &[&signals.quoted()?], "looking for the signalling table")?;
+    let is_there = row.get(0);
+    if !is_there {
+        tracing::warn!(
+            table = %signals,
+            "the signalling table is not there: CREATE TABLE {} (id varchar(42) PRIMARY KEY, type varchar(32) NOT NULL, data varchar(2048))",
+            signals.quoted()?
+        );
+    }
+    Ok(is_there)
 }
 
 /// Those that the lists let through.
@@ -312,29 +368,24 @@ fn ensure_topics(config: &SourceConfig, tables: &[TableInfo]) -> Outcome<()> {
 }
 
 /// Tables that are not in Kafka yet, with their published columns.
-fn pending<'a>(config: &'a SourceConfig, prepared: &'a Prepared, progress: &Progress) -> Vec<Pending<'a>> {
+fn pending<'a>(
+    config: &'a SourceConfig,
+    prepared: &'a Prepared,
+    progress: &Progress,
+    agenda: &'a Agenda,
+) -> Vec<Pending<'a>> {
     let tables = prepared.tables.iter().enumerate();
     tables
         .filter(|(_, info)| progress.table(&full_name(info)) != SnapshotState::Done)
         .map(|(number, info)| Pending {
             info,
-            columns: published(info, &prepared.publication),
-            select: config.snapshots.overrides.get(&full_name(info)).map(String::as_str),
+            columns: prepared.publication.columns_of(info),
+            select: agenda
+                .select(&full_name(info))
+                .or(config.snapshots.select(&full_name(info))),
             number,
         })
         .collect()
-}
-
-/// The columns that the log will have: generated ones are not in it.
-fn published(info: &TableInfo, publication: &Publication) -> Vec<String> {
-    let chosen = publication
-        .tables
-        .iter()
-        .find(|table| table.name.schema == info.schema && table.name.table == info.table)
-        .and_then(|table| table.columns.as_ref());
-    let is_chosen = |name: &String| chosen.is_none_or(|columns| columns.contains(name));
-    let columns = info.columns.iter().filter(|column| !column.generated);
-    columns.map(|column| column.name.clone()).filter(is_chosen).collect()
 }
 
 fn stream(config: &SourceConfig, client: ReplicationClient, progress: &Progress) -> Outcome<Stream> {
@@ -351,6 +402,8 @@ struct Making<'a, 'b> {
     outlet: &'b mut Outlet,
     server: Server<'b>,
     tables: &'b [String],
+    /// What stays of it where all begins anew: how far signals have been taken.
+    agenda: Option<String>,
 }
 
 impl Making<'_, '_> {
@@ -362,6 +415,7 @@ impl Making<'_, '_> {
         drop_slot: bool,
     ) -> Outcome<(Progress, Option<Snapshot>)> {
         let mut progress = start::preparing(self.config, epoch, self.server);
+        progress.agenda = self.agenda.take();
         if self.config.snapshots.mode == Mode::InitialOnly {
             return self.without_slot(progress);
         }

@@ -230,10 +230,23 @@ impl Publication {
         })
     }
 
+    /// The columns of a table that the log will have: generated ones are not in it.
+    pub fn columns_of(&self, info: &TableInfo) -> Vec<String> {
+        let published = self.tables.iter().find(|table| table.is(info));
+        let chosen = published.and_then(|table| table.columns.as_ref());
+        let is_chosen = |name: &String| chosen.is_none_or(|columns| columns.contains(name));
+        let columns = info.columns.iter().filter(|column| !column.generated);
+        columns.map(|column| column.name.clone()).filter(is_chosen).collect()
+    }
+
     fn publishes(&self, table: &TableInfo) -> bool {
-        self.tables
-            .iter()
-            .any(|published| published.name.schema == table.schema && published.name.table == table.table)
+        self.tables.iter().any(|published| published.is(table))
+    }
+}
+
+impl PublishedTable {
+    fn is(&self, table: &TableInfo) -> bool {
+        self.name.schema == table.schema && self.name.table == table.table
     }
 }
 
