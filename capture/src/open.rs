@@ -293,7 +293,7 @@ fn prepare(config: &SourceConfig, control: &Control) -> Outcome<Prepared> {
 fn is_there(control: &Control, signals: &TableName) -> Outcome<bool> {
     let sql = "SELECT to_regclass($1) IS NOT NULL";
     let row = control.one(sql, &[&signals.quoted()?], "looking for the signalling table")?;
-    let is_there = row.get(0);
+    let is_there: bool = row.get(0);
     if !is_there {
         tracing::warn!(
             table = %signals,
