@@ -51,6 +51,7 @@ impl Blocked<'_> {
             outlet: self.outlet,
             progress: self.progress,
             shutdown: self.shutdown,
+            unread: None,
         }
         .run(&pending, shapes)
     }

@@ -61,6 +61,8 @@ pub struct Load<'a> {
     pub progress: &'a mut Progress,
     /// To be asked while something is waited for.
     pub shutdown: &'a Shutdown,
+    /// A table that is captured and never read. Debezium names it with those that are, once one of them is done.
+    pub unread: Option<String>,
 }
 
 impl Load<'_> {
@@ -72,6 +74,7 @@ impl Load<'_> {
             outlet,
             progress,
             shutdown,
+            unread,
         } = self;
         let jobs: Vec<Job> = tables
             .iter()
@@ -89,6 +92,8 @@ impl Load<'_> {
             readings: tables.iter().map(|_| None).collect(),
             left: tables.len(),
             rows: 0,
+            names: sorted(tables.iter().map(Pending::name)),
+            all_names: sorted(tables.iter().map(Pending::name).chain(unread)),
         };
         let readers = Readers::start(snapshot, &config.dsn, threads_max, jobs)?;
         writing.run(&readers, tables, shapes)
@@ -104,6 +109,12 @@ fn job(index: usize, table: &Pending<'_>, progress: &Progress) -> Outcome<Job> {
         select: table.select.map(str::to_owned),
         after,
     })
+}
+
+fn sorted(names: impl Iterator<Item = String>) -> Vec<String> {
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    names
 }
 
 /// The key after which to go on, and how many rows are in Kafka.
@@ -136,14 +147,16 @@ struct Writing<'a> {
     left: usize,
     /// Rows of all of them.
     rows: u64,
+    /// The tables that are read.
+    names: Vec<String>,
+    /// The same with the one that is not.
+    all_names: Vec<String>,
 }
 
 impl Writing<'_> {
     fn run(mut self, readers: &Readers, tables: &[Pending<'_>], shapes: &mut Shapes<'_>) -> Outcome<bool> {
         let total: u64 = tables.iter().filter_map(|table| table.info.rows_estimate).sum();
         let mut bar = syncline_runtime::Progress::new(format!("snapshot of {}", self.config.name), total);
-        let mut names: Vec<String> = tables.iter().map(Pending::name).collect();
-        names.sort();
         notify::tell(self.config, self.outlet, shapes, Notification::initial("STARTED"))?;
         while self.left > 0 {
             let Some(chunk) = readers.next(self.shutdown)? else {
@@ -151,7 +164,7 @@ impl Writing<'_> {
             };
             let mut reading = match self.readings[chunk.index].take() {
                 Some(reading) => reading,
-                None => self.begin(&tables[chunk.index], chunk.index, &names, shapes)?,
+                None => self.begin(&tables[chunk.index], chunk.index, shapes)?,
             };
             let Some(end) = self.chunk(&mut reading, &chunk)? else {
                 return Ok(false);
@@ -168,20 +181,14 @@ impl Writing<'_> {
         Ok(true)
     }
 
-    fn begin(
-        &mut self,
-        table: &Pending<'_>,
-        index: usize,
-        names: &[String],
-        shapes: &mut Shapes<'_>,
-    ) -> Outcome<Reading> {
+    fn begin(&mut self, table: &Pending<'_>, index: usize, shapes: &mut Shapes<'_>) -> Outcome<Reading> {
         let registered = shapes.described(table.info, &table.columns)?;
         let name = registered.table.full_name();
         let (_, rows) = resumed(&name, &self.progress.table(&name))?;
         let is_first = if self.in_turn { index == 0 } else { self.rows == 0 };
         self.rows += rows;
         let told = Notification::initial("IN_PROGRESS")
-            .of(names)
+            .of(&self.names)
             .with("current_collection_in_progress", &name);
         notify::tell(self.config, self.outlet, shapes, told)?;
         Ok(Reading {
@@ -229,10 +236,8 @@ impl Writing<'_> {
             self.left -= 1;
             let position = position(self.progress.position.epoch, self.lsn, reading.number, reading.rows);
             self.outlet.send_mark(&loaded(&reading.name, position))?;
-            let mut captured: Vec<String> = shapes.wanted().iter().map(ToString::to_string).collect();
-            captured.sort();
             let told = Notification::initial("TABLE_SCAN_COMPLETED")
-                .of(&captured)
+                .of(&self.all_names)
                 .with("scanned_collection", &reading.name)
                 .with("total_rows_scanned", reading.rows)
                 .with("status", "SUCCEEDED");

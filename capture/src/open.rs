@@ -205,6 +205,7 @@ fn fenced<'a>(
             outlet,
             progress: &mut progress,
             shutdown,
+            unread: config.snapshots.signals_in_log().map(ToString::to_string),
         };
         if !load.run(&pending, &mut shapes)? {
             return Ok(None);
