@@ -20,6 +20,7 @@ use syncline_schemas::position::{Lsn, Position};
 use crate::assemble::{AssembleError, Assembler};
 use crate::config::SourceConfig;
 use crate::envelope::{Circumstances, Registered};
+use crate::known::Known;
 use crate::metrics;
 use crate::notify::{self, Notification};
 use crate::outlet::Outlet;
@@ -59,6 +60,8 @@ pub struct Hands<'a, 'b> {
     pub outlet: &'b mut Outlet,
     /// The shapes of the tables.
     pub shapes: &'b mut Shapes<'a>,
+    /// What is known of the tables.
+    pub known: Option<&'b mut Known>,
 }
 
 impl Hands<'_, '_> {
@@ -176,6 +179,7 @@ impl Incremental {
             let why = "it has no key; name a column by which to cut it as surrogate-key";
             return give_up(agenda, hands, "NO_PRIMARY_KEY", why);
         };
+        let reading = begun(reading, agenda, hands.known.as_deref());
         let wanted = Wanted {
             table: name,
             filter: reading.filter.clone(),
@@ -327,12 +331,37 @@ fn row_out(
     hands.outlet.send(hands.assembler.records()).map_err(Unwritten::Failed)
 }
 
+/// Before the first chunk: what this run will have done when it is at its end.
+fn begun(reading: Reading, agenda: &mut Agenda, known: Option<&Known>) -> Reading {
+    if reading.after.is_some() {
+        return reading;
+    }
+    let fills = known
+        .and_then(|known| known.backfill(&reading.table))
+        .map(str::to_owned);
+    let reading = Reading { fills, ..reading };
+    agenda
+        .tables
+        .front_mut()
+        .into_iter()
+        .for_each(|front| front.clone_from(&reading));
+    reading
+}
+
 /// The first table is at its end.
 fn complete(agenda: &mut Agenda, hands: &mut Hands<'_, '_>, status: &'static str) -> Outcome<bool> {
     let names = agenda.names();
     let Some(done) = agenda.tables.pop_front() else {
         return Ok(false);
     };
+    if let Some(known) = hands.known.as_deref_mut()
+        && status == "SUCCEEDED"
+        && done.filter.is_none()
+        && done.fills.is_some()
+        && done.fills.as_deref() == known.backfill(&done.table)
+    {
+        known.filled(&done.table);
+    }
     tracing::info!(
         source = hands.config.name,
         table = done.table,

@@ -158,6 +158,10 @@ impl Writing<'_> {
         let total: u64 = tables.iter().filter_map(|table| table.info.rows_estimate).sum();
         let mut bar = syncline_runtime::Progress::new(format!("snapshot of {}", self.config.name), total);
         notify::tell(self.config, self.outlet, shapes, Notification::initial("STARTED"))?;
+        if self.outlet.is_open() {
+            // The first rows may be long in coming.
+            self.outlet.commit(self.progress)?;
+        }
         while self.left > 0 {
             let Some(chunk) = readers.next(self.shutdown)? else {
                 return Ok(false);

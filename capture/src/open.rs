@@ -183,7 +183,7 @@ fn fenced<'a>(
             (making.go_on(progress, stored.as_ref(), reread)?, None)
         }
     };
-    making.pass_over(&mut progress)?;
+    making.pass_over(&mut progress, &agenda)?;
     outlet.send_known(&known)?;
     outlet.commit(&progress)?;
     known.said();
@@ -451,10 +451,11 @@ impl Making<'_, '_> {
     }
 
     /// Tables that are not to be read count as read, for whoever waits for them too: nothing more will come.
-    fn pass_over(&mut self, progress: &mut Progress) -> Outcome<()> {
+    fn pass_over(&mut self, progress: &mut Progress, agenda: &Agenda) -> Outcome<()> {
         let snapshots = &self.config.snapshots;
         let position = progress.position;
-        for table in self.tables.iter().filter(|table| !snapshots.reads(table)) {
+        let is_read = |table: &str| snapshots.reads(table) || agenda.has_begun(table);
+        for table in self.tables.iter().filter(|table| !is_read(table)) {
             if progress.table(table) != SnapshotState::Done {
                 progress.set_table(table, SnapshotState::Done);
                 self.outlet.send_mark(&loaded(table, position))?;

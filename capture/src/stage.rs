@@ -248,12 +248,14 @@ impl<'a, S: Source> Streaming<'a, S> {
                 self.assembler.define(relation.oid, registered);
                 Ok(())
             }
-            Step::AtRest if self.is_full(BATCH_ROWS_MAX, BATCH_BYTES_MAX, BATCH_MS_MAX) => self.commit(),
-            Step::On if self.is_full(CUT_ROWS_MAX, CUT_BYTES_MAX, CUT_MS_MAX) => self.commit(),
             Step::AtRest => {
                 self.with_errands(Errands::step)?;
-                self.beat()
+                match self.is_full(BATCH_ROWS_MAX, BATCH_BYTES_MAX, BATCH_MS_MAX) {
+                    true => self.commit(),
+                    false => self.beat(),
+                }
             }
+            Step::On if self.is_full(CUT_ROWS_MAX, CUT_BYTES_MAX, CUT_MS_MAX) => self.commit(),
             Step::On => Ok(()),
         }
     }
@@ -269,6 +271,7 @@ impl<'a, S: Source> Streaming<'a, S> {
             assembler: &mut self.assembler,
             outlet: &mut self.outlet,
             shapes: &mut self.shapes,
+            known: self.known.as_mut(),
         };
         work(errands, &mut hands)?;
         if !was_open && self.outlet.is_open() {

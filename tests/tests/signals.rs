@@ -426,6 +426,30 @@ fn a_table_that_changes_its_shape_meanwhile_is_read_in_the_new_one() {
     });
 }
 
+/// Rows that DDL changed without an event: the table waits to be read again, and a run beside the stream is that.
+#[test]
+fn a_run_fills_what_ddl_left_out() {
+    captured("sig_fill", ITEMS, &pipeline("public.items", ""), |world| {
+        world
+            .db("shop")
+            .exec("ALTER TABLE items ADD COLUMN w int NOT NULL DEFAULT 7")?;
+        let log = world.until_current(&Stage::Capture)?.log;
+        assert!(log.contains("NEEDS_BACKFILL"), "{log}");
+        execute(world, "s1", &["public.items"])?;
+        world.until_current(&Stage::Capture)?;
+        assert!(last_by_key(world)?.values().all(|row| row["w"] == 7));
+        let tables = world.latest(&format!("{}.syncline.tables", world.prefix("shop")))?;
+        let record = tables
+            .iter()
+            .find(|(key, _)| key.ends_with("public.items"))
+            .context("a record")?
+            .1;
+        let record = world.topics.json(record.value.as_deref().context("a value")?)?;
+        assert_eq!(record["needs_backfill"], Json::Null);
+        Ok(())
+    });
+}
+
 fn last_by_key(world: &World) -> anyhow::Result<BTreeMap<String, Json>> {
     let events = events(world, "items")?.into_iter();
     Ok(events

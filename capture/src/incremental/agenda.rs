@@ -54,6 +54,8 @@ pub struct Reading {
     pub up_to: Option<ChunkBound>,
     /// Rows read.
     pub rows: u64,
+    /// Why its rows had to be read again when it was begun: what has come since is not done by this run.
+    pub fills: Option<String>,
 }
 
 /// Tables to be read while the stream waits.
@@ -217,13 +219,20 @@ impl Agenda {
         self.blocking.retain(|blocking| !blocking.begun);
     }
 
+    /// Whether a blocking snapshot has begun with the table.
+    pub fn has_begun(&self, table: &str) -> bool {
+        self.begun().any(|(name, _)| name == table)
+    }
+
     /// What to read instead of a table that a blocking snapshot has begun with.
     pub fn select(&self, table: &str) -> Option<&str> {
+        let (_, select) = self.begun().find(|(name, _)| name == table)?;
+        select.as_deref()
+    }
+
+    fn begun(&self) -> impl Iterator<Item = &(String, Option<String>)> {
         let begun = self.blocking.iter().filter(|blocking| blocking.begun);
-        let mut tables = begun.flat_map(|blocking| &blocking.tables);
-        tables
-            .find(|(name, _)| name == table)
-            .and_then(|(_, select)| select.as_deref())
+        begun.flat_map(|blocking| &blocking.tables)
     }
 }
 

@@ -192,17 +192,14 @@ impl ChunkReader {
 
     fn mark_open(&self, control: &Control, id: &str) -> Outcome<Option<String>> {
         let Some(markers) = &self.markers else { return Ok(None) };
+        let doing = "opening a window in the signalling table";
+        let now: String = control.one(&format!("SELECT {NOW}"), &[], doing)?.get(0);
         let sql = format!(
-            "INSERT INTO {} VALUES ($1, 'snapshot-window-open', json_build_object('openWindowTimestamp', {NOW})::text)
-             RETURNING data::json->>'openWindowTimestamp'",
+            "INSERT INTO {} VALUES ($1, 'snapshot-window-open', json_build_object('openWindowTimestamp', $2::text)::text)",
             markers.table.quoted()?
         );
-        let marked = control.one(
-            &sql,
-            &[&format!("{id}-open")],
-            "opening a window in the signalling table",
-        );
-        marked.map(|row| row.get(0)).or_else(without)
+        let marked = control.rows(&sql, &[&format!("{id}-open"), &now], doing);
+        marked.map(|_| Some(now)).or_else(without)
     }
 
     fn mark_close(&self, control: &Control, id: &str, opened: Option<&str>) -> Outcome<()> {

@@ -11,7 +11,7 @@ use super::Signal;
 #[derive(Debug)]
 pub struct Logged {
     table: Option<TableName>,
-    /// Where id, type and data stand in a row of the table, by its object id.
+    /// Where id, type and data stand in a row of the table, by its object id: by their names or, as Debezium takes them, in turn.
     places: HashMap<u32, [Option<usize>; 3]>,
 }
 
@@ -28,8 +28,13 @@ impl Logged {
     pub fn announced(&mut self, relation: &Relation) {
         let is_ours = |table: &TableName| table.schema == relation.schema && table.table == relation.table;
         if self.table.as_ref().is_some_and(is_ours) {
-            let place = |name| relation.columns.iter().position(|column| column.name == name);
-            self.places.insert(relation.oid, ["id", "type", "data"].map(place));
+            let columns = &relation.columns;
+            let place = |(index, name)| {
+                let named = columns.iter().position(|column| column.name == name);
+                named.or(Some(index)).filter(|&index| index < columns.len())
+            };
+            let names = [(0, "id"), (1, "type"), (2, "data")];
+            self.places.insert(relation.oid, names.map(place));
         }
     }
 
