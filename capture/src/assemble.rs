@@ -146,6 +146,16 @@ impl Assembler {
         self.tables.insert(oid, registered);
     }
 
+    /// The plan of a table, by the object id that the log uses, if it is wanted and was announced.
+    pub fn table(&self, oid: u32) -> Option<&Arc<Registered>> {
+        self.tables.get(&oid)?.as_ref()
+    }
+
+    /// Where the last transaction read before ended.
+    pub fn last_commit(&self) -> Option<Lsn> {
+        self.last_commit
+    }
+
     /// Nothing was under way at `lsn`, and everything before it has been handed out.
     pub fn idle(&mut self, lsn: Lsn) {
         if self.transaction.is_none() {

@@ -1,5 +1,5 @@
-//! Pure: the topics that go beside those of tables, their schemas and their records: transactions, logical messages and
-//! heartbeats, as Debezium writes them.
+//! Pure: the topics that go beside those of tables, their schemas and their records: transactions, logical messages,
+//! heartbeats and notifications, as Debezium writes them.
 //!
 //! A record is written without the frame that names its schema: the ids are known to the one who sends it. A topic is made
 //! when its first record comes, as most sources never have one.
@@ -20,6 +20,8 @@ pub enum Companion {
     Message,
     /// A sign of life.
     Heartbeat,
+    /// What becomes of snapshots.
+    Notification,
 }
 
 impl Companion {
@@ -29,6 +31,7 @@ impl Companion {
         match self {
             Companion::Transaction => topics.joined(&[prefix, &topics.transaction]),
             Companion::Message => format!("{prefix}.message"),
+            Companion::Notification => format!("{prefix}.notifications"),
             Companion::Heartbeat => match &topics.heartbeat_name {
                 Some(name) => name.clone(),
                 None => topics.joined(&[&topics.heartbeat_prefix, prefix]),
@@ -54,6 +57,11 @@ impl Companion {
                 r#"{"name":"serverName","type":"string"}],"connect.version":1,"#,
                 r#""connect.name":"io.debezium.connector.common.ServerNameKey"}"#
             ),
+            Companion::Notification => concat!(
+                r#"{"type":"record","name":"NotificationKey","namespace":"io.debezium.connector.common","fields":["#,
+                r#"{"name":"id","type":"string"}],"connect.version":1,"#,
+                r#""connect.name":"io.debezium.connector.common.NotificationKey"}"#
+            ),
         }
     }
 
@@ -63,6 +71,7 @@ impl Companion {
             Companion::Transaction => TRANSACTION_VALUE.to_owned(),
             Companion::Message => message_schema(form),
             Companion::Heartbeat => HEARTBEAT_VALUE.to_owned(),
+            Companion::Notification => NOTIFICATION_VALUE.to_owned(),
         }
     }
 }
@@ -80,6 +89,14 @@ const TRANSACTION_VALUE: &str = concat!(
 const HEARTBEAT_VALUE: &str = concat!(
     r#"{"type":"record","name":"Heartbeat","namespace":"io.debezium.connector.common","fields":["#,
     r#"{"name":"ts_ms","type":"long"}],"connect.version":1,"connect.name":"io.debezium.connector.common.Heartbeat"}"#
+);
+
+const NOTIFICATION_VALUE: &str = concat!(
+    r#"{"type":"record","name":"Notification","namespace":"io.debezium.connector.common","fields":["#,
+    r#"{"name":"id","type":"string"},{"name":"type","type":"string"},{"name":"aggregate_type","type":"string"},"#,
+    r#"{"name":"additional_data","type":["null",{"type":"map","values":"string"}],"default":null},"#,
+    r#"{"name":"timestamp","type":"long"}],"connect.version":1,"#,
+    r#""connect.name":"io.debezium.connector.common.Notification"}"#
 );
 
 fn message_schema(form: &Form) -> String {
@@ -257,6 +274,8 @@ mod tests {
             "message-key" => include_str!("../tests/fixtures/variant.message-key.v1.avsc"),
             "message-value" => include_str!("../tests/fixtures/variant.message-value.v1.avsc"),
             "message-value of bytes" => include_str!("../tests/fixtures/defaults.message-value.v1.avsc"),
+            "notifications-key" => include_str!("../tests/fixtures/variant.notifications-key.v1.avsc"),
+            "notifications-value" => include_str!("../tests/fixtures/variant.notifications-value.v1.avsc"),
             "heartbeat-key" => include_str!("../tests/fixtures/heartbeat.variant-key.v1.avsc"),
             _ => include_str!("../tests/fixtures/heartbeat.variant-value.v1.avsc"),
         }
@@ -272,6 +291,7 @@ mod tests {
             ("transaction", Companion::Transaction),
             ("message", Companion::Message),
             ("heartbeat", Companion::Heartbeat),
+            ("notifications", Companion::Notification),
         ] {
             assert_eq!(companion.key_schema(), golden(&format!("{name}-key")));
             assert_eq!(companion.value_schema(&variant), golden(&format!("{name}-value")));

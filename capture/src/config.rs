@@ -19,6 +19,10 @@ pub use crate::postgres::setup::{PublicationMode, Reach};
 use crate::snapshots::Snapshots;
 use crate::takeover::{Offsets, export};
 
+/// Connections that read a snapshot, where the file says nothing else. One where all is to be as Debezium has it: its tables come
+/// in their order.
+const THREADS: usize = 4;
+
 /// The command line of `syncline-capture`.
 #[derive(Clone, Debug, clap::Parser)]
 #[command(
@@ -295,6 +299,9 @@ fn source(pipeline: &Pipeline, system: &System, args: &Args) -> Outcome<SourceCo
         Some(pipeline::Fidelity::Debezium) => Fidelity::Debezium,
         Some(pipeline::Fidelity::Exact) | None => Fidelity::Exact,
     };
+    if source.form.fidelity == Fidelity::Exact {
+        source.snapshots.threads_max = THREADS;
+    }
     if let Some(settings) = &system.debezium {
         source = debezium::system::apply(source, settings).map_err(|problems| invalid(&problems))?;
     }

@@ -185,6 +185,12 @@ impl Known {
             .collect()
     }
 
+    /// Why the rows of a table have to be read again, if that is all that it waits for.
+    pub fn backfill(&self, name: &str) -> Option<&str> {
+        let record = self.tables.get(name).filter(|record| record.stopped.is_none())?;
+        record.needs_backfill.as_deref()
+    }
+
     /// Tables that wait for something, with what: state and reason.
     pub fn waiting(&self) -> impl Iterator<Item = (&str, &'static str, &str)> {
         self.tables.values().filter_map(|record| {

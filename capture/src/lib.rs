@@ -16,6 +16,7 @@ pub mod patterns;
 
 /// Which tables, columns and messages become records.
 pub mod selection;
+
 /// When and how the rows that are there are read: Debezium's settings.
 pub mod snapshots;
 
@@ -81,6 +82,21 @@ pub mod shapes;
 
 /// The rows that are there when capture begins.
 pub mod load;
+
+/// What becomes of snapshots, told.
+pub mod notify;
+
+/// What people ask for while capture runs.
+pub mod signals;
+
+/// Tables read in chunks beside the stream.
+pub mod incremental;
+
+/// What signals ask for, carried out between two transactions.
+pub mod errands;
+
+/// Tables that a signal asks for, read while the stream waits.
+pub mod blocked;
 
 /// What is known of each table beyond its name.
 pub mod known;

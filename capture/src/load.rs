@@ -1,28 +1,34 @@
-//! The rows that are there when capture begins: tables in turn, each in chunks, each chunk one commit with its progress.
+//! The rows that are there when capture begins: tables in chunks, each chunk one commit with its progress. They are read on
+//! several connections and written by one thread ([`readers`]).
 //!
 //! After a crash the chunks that are committed are not read again. A row's ordinal is the number of its table and its
-//! number within it, so that no two rows of a snapshot share a position.
+//! number within it, so that no two rows of a snapshot share a position, in whatever order they come.
 
 use std::sync::Arc;
 
 use syncline_runtime::{Failure, Outcome, Shutdown, failpoint};
-use syncline_schemas::position::Position;
+use syncline_schemas::position::{Lsn, Position};
 use syncline_schemas::progress::{MarkRecord, Progress, SnapshotState};
 
 use crate::assemble::{Assembler, Rules};
+use crate::config::SourceConfig;
 use crate::envelope::{Circumstances, Registered};
 use crate::form::Fidelity;
 use crate::metrics;
+use crate::notify::{self, Notification};
 use crate::outlet::Outlet;
 use crate::postgres::catalog::TableInfo;
 use crate::postgres::pgoutput::TupleCell;
-use crate::postgres::snapshot::{ChunkBound, ChunkEnd, Extract, Snapshot};
+use crate::postgres::snapshot::{ChunkBound, ChunkEnd, Snapshot};
 use crate::records::MarkEntry;
 use crate::shapes::Shapes;
 use crate::stage::{clock_ns, misfit};
 
-/// Rows of a chunk: what is read again after a crash, and the size of a transaction.
-const CHUNK_ROWS_MAX: u64 = 20_000;
+/// Connections that read, chunks on their way.
+mod readers;
+
+use readers::{Chunk, Job, Piece, Readers};
+
 /// Bits of an ordinal that number the rows of one table.
 const ROW_BITS: u32 = 40;
 
@@ -38,182 +44,248 @@ pub struct Pending<'a> {
     pub number: usize,
 }
 
+impl Pending<'_> {
+    fn name(&self) -> String {
+        format!("{}.{}", self.info.schema, self.info.table)
+    }
+}
+
 /// The run through the tables.
 pub struct Load<'a> {
-    /// Name of the source.
-    pub source: &'a str,
+    /// The source.
+    pub config: &'a SourceConfig,
     /// The snapshot read from.
     pub snapshot: Snapshot,
     /// Where to.
     pub outlet: &'a mut Outlet,
     /// How far.
     pub progress: &'a mut Progress,
-    /// To be asked between chunks.
+    /// To be asked while something is waited for.
     pub shutdown: &'a Shutdown,
+    /// A table that is captured and never read. Debezium names it with those that are, once one of them is done.
+    pub unread: Option<String>,
 }
 
 impl Load<'_> {
     /// Reads the tables; false if a wish to stop came between.
-    pub fn run(mut self, tables: &[Pending<'_>], shapes: &mut Shapes<'_>) -> Outcome<bool> {
+    pub fn run(self, tables: &[Pending<'_>], shapes: &mut Shapes<'_>) -> Outcome<bool> {
+        let Self {
+            config,
+            snapshot,
+            outlet,
+            progress,
+            shutdown,
+            unread,
+        } = self;
+        let jobs: Vec<Job> = tables
+            .iter()
+            .enumerate()
+            .map(|(index, table)| job(index, table, progress))
+            .collect::<Outcome<_>>()?;
+        let threads_max = config.snapshots.threads_max;
+        // A row that was read belongs to no transaction; Debezium names the one that reads.
+        let xid = match config.form.fidelity {
+            Fidelity::Debezium => Some(snapshot.next_xid()?),
+            Fidelity::Exact => None,
+        };
+        let writing = Writing {
+            config,
+            xid,
+            lsn: snapshot.lsn(),
+            in_turn: threads_max == 1,
+            outlet,
+            progress,
+            shutdown,
+            readings: tables.iter().map(|_| None).collect(),
+            left: tables.len(),
+            rows: 0,
+            names: sorted(tables.iter().map(Pending::name)),
+            all_names: sorted(tables.iter().map(Pending::name).chain(unread)),
+        };
+        let readers = Readers::start(snapshot, &config.dsn, threads_max, jobs)?;
+        writing.run(&readers, tables, shapes)
+    }
+}
+
+fn job(index: usize, table: &Pending<'_>, progress: &Progress) -> Outcome<Job> {
+    let (after, _) = resumed(&table.name(), &progress.table(&table.name()))?;
+    Ok(Job {
+        index,
+        info: table.info.clone(),
+        columns: table.columns.clone(),
+        select: table.select.map(str::to_owned),
+        after,
+    })
+}
+
+fn sorted(names: impl Iterator<Item = String>) -> Vec<String> {
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    names
+}
+
+/// The key after which to go on, and how many rows are in Kafka.
+fn resumed(name: &str, state: &SnapshotState) -> Outcome<(Option<ChunkBound>, u64)> {
+    let SnapshotState::Started {
+        done_to: Some(key),
+        rows,
+    } = state
+    else {
+        return Ok((None, 0));
+    };
+    let bound = serde_json::from_str(key).map_err(|error| {
+        Failure::definite("PROGRESS_BROKEN", format!("{name}: the key that its snapshot came to")).source(error)
+    })?;
+    tracing::info!(table = name, rows, "snapshot goes on after the last chunk in Kafka");
+    Ok((Some(bound), *rows))
+}
+
+/// The writing side.
+struct Writing<'a> {
+    config: &'a SourceConfig,
+    /// What rows have for their transaction.
+    xid: Option<u32>,
+    lsn: Lsn,
+    /// Whether tables come one after the other, in their order.
+    in_turn: bool,
+    outlet: &'a mut Outlet,
+    progress: &'a mut Progress,
+    shutdown: &'a Shutdown,
+    readings: Vec<Option<Reading>>,
+    /// Tables that are not at their end.
+    left: usize,
+    /// Rows of all of them.
+    rows: u64,
+    /// The tables that are read.
+    names: Vec<String>,
+    /// The same with the one that is not.
+    all_names: Vec<String>,
+}
+
+impl Writing<'_> {
+    fn run(mut self, readers: &Readers, tables: &[Pending<'_>], shapes: &mut Shapes<'_>) -> Outcome<bool> {
         let total: u64 = tables.iter().filter_map(|table| table.info.rows_estimate).sum();
-        let mut bar = syncline_runtime::Progress::new(format!("snapshot of {}", self.source), total);
-        let mut before = 0;
-        let source = self.source;
-        for (index, table) in tables.iter().enumerate() {
-            let registered = shapes.described(table.info, &table.columns)?;
-            let place = (index == 0, index + 1 == tables.len());
-            let mut reading = Reading::new(table, registered, place);
-            if reading.registered.table.fidelity == Fidelity::Debezium {
-                reading.xid = Some(self.snapshot.next_xid()?);
-            }
-            if !self.table(&mut reading, &mut |rows| {
-                bar.set(before + rows);
-                metrics::snapshot(source, before + rows, total);
-            })? {
-                return Ok(false);
-            }
-            before += reading.rows;
+        let mut bar = syncline_runtime::Progress::new(format!("snapshot of {}", self.config.name), total);
+        notify::tell(self.config, self.outlet, shapes, Notification::initial("STARTED"))?;
+        if self.outlet.is_open() {
+            // The first rows may be long in coming.
+            self.outlet.commit(self.progress)?;
         }
-        metrics::snapshot(self.source, 1, 1);
+        while self.left > 0 {
+            let Some(chunk) = readers.next(self.shutdown)? else {
+                return Ok(false);
+            };
+            let mut reading = match self.readings[chunk.index].take() {
+                Some(reading) => reading,
+                None => self.begin(&tables[chunk.index], chunk.index, shapes)?,
+            };
+            let Some(end) = self.chunk(&mut reading, &chunk)? else {
+                return Ok(false);
+            };
+            self.end_of_chunk(&reading, &end, shapes)?;
+            self.readings[chunk.index] = Some(reading);
+            bar.set(self.rows);
+            metrics::snapshot(&self.config.name, self.rows, total);
+        }
+        metrics::snapshot(&self.config.name, 1, 1);
+        notify::tell(self.config, self.outlet, shapes, Notification::initial("COMPLETED"))?;
+        self.outlet.commit(self.progress)?;
         bar.finish();
         Ok(true)
     }
 
-    fn table(&mut self, reading: &mut Reading<'_>, report: &mut dyn FnMut(u64)) -> Outcome<bool> {
-        let mut after = reading.resume(&self.progress.table(&reading.name))?;
-        loop {
-            if self.shutdown.requested() {
-                return Ok(false);
-            }
-            let end = self.chunk(reading, after.as_ref())?;
-            let state = reading.state(&end)?;
-            if end == ChunkEnd::Last {
-                self.outlet
-                    .send_mark(&loaded(&reading.name, self.position(reading, reading.rows)))?;
-            }
-            self.progress.set_table(&reading.name, state);
-            self.outlet.commit(self.progress)?;
-            report(reading.rows);
-            match end {
-                ChunkEnd::More(bound) => after = Some(bound),
-                ChunkEnd::Last => {
-                    tracing::info!(
-                        table = reading.name,
-                        rows = reading.rows,
-                        "snapshot of the table is in Kafka"
-                    );
-                    return Ok(true);
-                }
-            }
-        }
+    fn begin(&mut self, table: &Pending<'_>, index: usize, shapes: &mut Shapes<'_>) -> Outcome<Reading> {
+        let registered = shapes.described(table.info, &table.columns)?;
+        let name = registered.table.full_name();
+        let (_, rows) = resumed(&name, &self.progress.table(&name))?;
+        let is_first = if self.in_turn { index == 0 } else { self.rows == 0 };
+        self.rows += rows;
+        let told = Notification::initial("IN_PROGRESS")
+            .of(&self.names)
+            .with("current_collection_in_progress", &name);
+        notify::tell(self.config, self.outlet, shapes, told)?;
+        Ok(Reading {
+            number: table.number,
+            name,
+            registered,
+            is_first,
+            rows,
+            xid: self.xid,
+        })
     }
 
     /// Sends the rows of one chunk. One row is held back: only the end of the chunk says whether it is the table's last.
-    fn chunk(&mut self, reading: &mut Reading<'_>, after: Option<&ChunkBound>) -> Outcome<ChunkEnd> {
-        let columns: Vec<&str> = reading.columns.iter().map(String::as_str).collect();
-        let extract = Extract {
-            select: reading.select,
-            ..Extract::all(reading.info, &columns)
-        };
-        let Self {
-            snapshot,
-            outlet,
-            progress,
-            source,
-            ..
-        } = self;
-        let at = |number| position(progress.position.epoch, snapshot, reading.number, number);
-        let assembler = Assembler::new(Position::default(), Rules::default());
-        let mut sender = Sender {
-            assembler,
-            outlet,
-            source,
-        };
-        let mut chunk = snapshot.extract(&extract, after, CHUNK_ROWS_MAX)?;
+    /// None if there is a wish to stop.
+    fn chunk(&mut self, reading: &mut Reading, chunk: &Chunk) -> Outcome<Option<ChunkEnd>> {
         let mut held: Option<Vec<TupleCell>> = None;
-        while let Some(rows) = chunk.next_rows()? {
-            for row in rows {
-                if let Some(row) = held.replace(row) {
-                    sender.row(reading, &row, at(reading.rows), false)?;
-                    reading.rows += 1;
+        let mut sender = Sender {
+            assembler: Assembler::new(Position::default(), Rules::default()),
+            outlet: self.outlet,
+            source: &self.config.name,
+        };
+        let (epoch, lsn, before) = (self.progress.position.epoch, self.lsn, reading.rows);
+        let end = loop {
+            match chunk.next(self.shutdown)? {
+                None => return Ok(None),
+                Some(Piece::End(end)) => break end,
+                Some(Piece::Rows(rows)) => {
+                    for row in rows {
+                        if let Some(row) = held.replace(row) {
+                            sender.row(reading, &row, epoch, lsn, None)?;
+                        }
+                    }
                 }
             }
-        }
-        let end = chunk.end()?;
+        };
         if let Some(row) = held {
-            sender.row(reading, &row, at(reading.rows), end == ChunkEnd::Last)?;
-            reading.rows += 1;
+            let last = (end == ChunkEnd::Last).then_some(self.left == 1);
+            sender.row(reading, &row, epoch, lsn, last)?;
         }
-        Ok(end)
+        self.rows += reading.rows - before;
+        Ok(Some(end))
     }
 
-    fn position(&self, reading: &Reading<'_>, number: u64) -> Position {
-        position(self.progress.position.epoch, &self.snapshot, reading.number, number)
+    fn end_of_chunk(&mut self, reading: &Reading, end: &ChunkEnd, shapes: &mut Shapes<'_>) -> Outcome<()> {
+        if *end == ChunkEnd::Last {
+            self.left -= 1;
+            let position = position(self.progress.position.epoch, self.lsn, reading.number, reading.rows);
+            self.outlet.send_mark(&loaded(&reading.name, position))?;
+            let told = Notification::initial("TABLE_SCAN_COMPLETED")
+                .of(&self.all_names)
+                .with("scanned_collection", &reading.name)
+                .with("total_rows_scanned", reading.rows)
+                .with("status", "SUCCEEDED");
+            notify::tell(self.config, self.outlet, shapes, told)?;
+        }
+        self.progress.set_table(&reading.name, reading.state(end)?);
+        self.outlet.commit(self.progress)?;
+        if *end == ChunkEnd::Last {
+            tracing::info!(
+                table = reading.name,
+                rows = reading.rows,
+                "snapshot of the table is in Kafka"
+            );
+        }
+        Ok(())
     }
 }
 
-fn position(epoch: u64, snapshot: &Snapshot, table: usize, row: u64) -> Position {
-    Position::new(epoch, snapshot.lsn(), (table as u64) << ROW_BITS | row)
+fn position(epoch: u64, lsn: Lsn, table: usize, row: u64) -> Position {
+    Position::new(epoch, lsn, (table as u64) << ROW_BITS | row)
 }
 
 /// One table being read.
-struct Reading<'a> {
-    info: &'a TableInfo,
-    columns: &'a [String],
-    select: Option<&'a str>,
+struct Reading {
     number: usize,
     name: String,
     registered: Arc<Registered>,
-    first_table: bool,
-    last_table: bool,
+    is_first: bool,
     rows: u64,
-    /// A row that was read belongs to no transaction; Debezium names the one that reads.
+    /// What its rows have for their transaction.
     xid: Option<u32>,
 }
 
-impl<'a> Reading<'a> {
-    fn new(table: &'a Pending<'a>, registered: Arc<Registered>, (first_table, last_table): (bool, bool)) -> Self {
-        let name = registered.table.full_name();
-        let (info, columns, number) = (table.info, &table.columns, table.number);
-        Self {
-            info,
-            columns,
-            select: table.select,
-            number,
-            name,
-            registered,
-            first_table,
-            last_table,
-            rows: 0,
-            xid: None,
-        }
-    }
-
-    /// The key after which to go on.
-    fn resume(&mut self, state: &SnapshotState) -> Outcome<Option<ChunkBound>> {
-        let SnapshotState::Started {
-            done_to: Some(key),
-            rows,
-        } = state
-        else {
-            return Ok(None);
-        };
-        self.rows = *rows;
-        let bound = serde_json::from_str(key).map_err(|error| {
-            Failure::definite(
-                "PROGRESS_BROKEN",
-                format!("{}: the key that its snapshot came to", self.name),
-            )
-            .source(error)
-        })?;
-        tracing::info!(
-            table = self.name,
-            rows = self.rows,
-            "snapshot goes on after the last chunk in Kafka"
-        );
-        Ok(Some(bound))
-    }
-
+impl Reading {
     fn state(&self, end: &ChunkEnd) -> Outcome<SnapshotState> {
         Ok(match end {
             ChunkEnd::Last => SnapshotState::Done,
@@ -229,14 +301,14 @@ impl<'a> Reading<'a> {
         })
     }
 
-    /// Debezium's word for where in the snapshot a row stands.
-    fn label(&self, last: bool) -> &'static str {
-        match (last, self.rows) {
-            (true, _) if self.last_table => "last",
-            (_, 0) if self.first_table => "first",
-            (true, _) => "last_in_data_collection",
-            (false, 0) => "first_in_data_collection",
-            (false, _) => "true",
+    /// Debezium's word for where in the snapshot a row stands; of a table's last row, whether it is the last of all.
+    fn label(&self, last: Option<bool>) -> &'static str {
+        match last {
+            Some(true) => "last",
+            _ if self.rows == 0 && self.is_first => "first",
+            Some(false) => "last_in_data_collection",
+            None if self.rows == 0 => "first_in_data_collection",
+            None => "true",
         }
     }
 }
@@ -260,13 +332,22 @@ struct Sender<'a> {
 }
 
 impl Sender<'_> {
-    fn row(&mut self, reading: &Reading<'_>, row: &[TupleCell], at: Position, last: bool) -> Outcome<()> {
+    fn row(
+        &mut self,
+        reading: &mut Reading,
+        row: &[TupleCell],
+        epoch: u64,
+        lsn: Lsn,
+        last: Option<bool>,
+    ) -> Outcome<()> {
+        let at = position(epoch, lsn, reading.number, reading.rows);
         let now_ns = clock_ns();
         let circumstances = Circumstances {
             op: 'r',
             snapshot: reading.label(last),
             commit_us: now_ns / 1000,
             lsn: at.lsn.0,
+            tells_lsn: true,
             last_commit_lsn: None,
             xid: reading.xid,
             origin: None,
@@ -278,6 +359,7 @@ impl Sender<'_> {
             .map_err(|error| misfit(&error))?;
         self.outlet.send(self.assembler.records())?;
         metrics::row(self.source);
+        reading.rows += 1;
         failpoint::check("capture.in_snapshot_chunk")
     }
 }

@@ -11,16 +11,19 @@ use syncline_schemas::progress::{Progress, SnapshotState};
 use syncline_schemas::topic;
 
 use crate::config::{Reach, Repair, SourceConfig};
+use crate::errands::Errands;
 use crate::form::Fidelity;
+use crate::incremental::agenda::Agenda;
 use crate::known::Known;
 use crate::load::{Load, Pending, loaded};
+use crate::notify::{self, Notification};
 use crate::outlet::Outlet;
 use crate::postgres::catalog::TableInfo;
 use crate::postgres::client::ReplicationClient;
 use crate::postgres::control::Control;
 use crate::postgres::quote::TableName;
 use crate::postgres::session::SessionSettings;
-use crate::postgres::setup::{self, Prepared, Publication, SlotState, Wanted};
+use crate::postgres::setup::{self, Prepared, SlotState, Wanted};
 use crate::postgres::snapshot::Snapshot;
 use crate::postgres::stream::{Stream, StreamSettings};
 use crate::progress;
@@ -66,6 +69,17 @@ pub struct Opened<'a> {
     pub progress: Progress,
     /// What is known of the tables.
     pub known: Known,
+    /// What signals have asked for.
+    pub errands: Errands,
+}
+
+/// What the steps that only the one writer may take lead to.
+struct Ready<'a> {
+    stream: Stream,
+    shapes: Shapes<'a>,
+    progress: Progress,
+    known: Known,
+    errands: Errands,
 }
 
 /// Takes the steps; none if a wish to stop came between.
@@ -96,12 +110,13 @@ pub fn open<'a>(
     ensure_topics(config, &prepared.tables)?;
     let mut outlet = Outlet::open(config, registry)?;
     match fenced(config, registry, shutdown, carried, control, &prepared, &mut outlet) {
-        Ok(Some((stream, shapes, progress, known))) => Ok(Some(Opened {
-            stream,
+        Ok(Some(ready)) => Ok(Some(Opened {
+            stream: ready.stream,
             outlet,
-            shapes,
-            progress,
-            known,
+            shapes: ready.shapes,
+            progress: ready.progress,
+            known: ready.known,
+            errands: ready.errands,
         })),
         Ok(None) => {
             outlet.abandon();
@@ -123,7 +138,7 @@ fn fenced<'a>(
     control: Control,
     prepared: &Prepared,
     outlet: &mut Outlet,
-) -> Outcome<Option<(Stream, Shapes<'a>, Progress, Known)>> {
+) -> Outcome<Option<Ready<'a>>> {
     let stored = progress::read(config, registry)?;
     let mut client = ReplicationClient::connect(&config.dsn, &SessionSettings::default())?;
     let identity = client.identify_system()?;
@@ -152,17 +167,24 @@ fn fenced<'a>(
         outlet,
         server,
         tables: &names,
+        agenda: None,
     };
     let reread = config.snapshots.mode == Mode::Always && !carried.reread;
+    let mut agenda = Agenda::read(stored.as_ref().and_then(|stored| stored.agenda.as_deref()))?;
+    let is_first = !carried.reread;
     let (mut progress, snapshot) = match start {
-        Start::Anew { epoch, drop_slot } => making.anew(&mut client, epoch, drop_slot)?,
+        Start::Anew { epoch, drop_slot } => {
+            agenda = agenda.fulfilled();
+            making.agenda = agenda.written()?;
+            making.anew(&mut client, epoch, drop_slot)?
+        }
         Start::Continue(mut progress) => {
             // As if it were new.
             progress.tables.retain(|table| !again.contains_key(&table.table));
             (making.go_on(progress, stored.as_ref(), reread)?, None)
         }
     };
-    making.pass_over(&mut progress)?;
+    making.pass_over(&mut progress, &agenda)?;
     outlet.send_known(&known)?;
     outlet.commit(&progress)?;
     known.said();
@@ -172,21 +194,30 @@ fn fenced<'a>(
         .iter()
         .map(|table| TableName::new(&table.schema, &table.table));
     let mut shapes = Shapes::new(config, registry, control, &identity.dbname, wanted);
-    let pending = pending(config, prepared, &progress);
+    let pending = pending(config, prepared, &progress, &agenda);
+    if pending.is_empty() && is_first {
+        notify::tell(config, outlet, &mut shapes, Notification::initial("SKIPPED"))?;
+    }
     if !pending.is_empty() {
         let snapshot = snapshot.map_or_else(|| Snapshot::fresh(&config.dsn), Ok)?;
         let load = Load {
-            source: &config.name,
+            config,
             snapshot,
             outlet,
             progress: &mut progress,
             shutdown,
+            unread: config.snapshots.signals_in_log().map(ToString::to_string),
         };
         if !load.run(&pending, &mut shapes)? {
             return Ok(None);
         }
-        pending.iter().for_each(|table| known.filled(&full_name(table.info)));
-        if known.is_unsaid() {
+        pending
+            .iter()
+            .filter(|table| agenda.select(&full_name(table.info)).is_none())
+            .for_each(|table| known.filled(&full_name(table.info)));
+        agenda.blocked_before_the_stream();
+        progress.agenda = agenda.written()?;
+        if known.is_unsaid() || outlet.is_open() {
             outlet.send_known(&known)?;
             outlet.commit(&progress)?;
             known.said();
@@ -199,8 +230,13 @@ fn fenced<'a>(
         );
         return Ok(None);
     }
-    let stream = stream(config, client, &progress)?;
-    Ok(Some((stream, shapes, progress, known)))
+    Ok(Some(Ready {
+        stream: stream(config, client, &progress)?,
+        errands: Errands::open(config, agenda)?,
+        shapes,
+        progress,
+        known,
+    }))
 }
 
 /// Tables to be read whole although progress says that they have been, with why.
@@ -236,10 +272,16 @@ fn full_name(table: &TableInfo) -> String {
 }
 
 fn prepare(config: &SourceConfig, control: &Control) -> Outcome<Prepared> {
-    let tables = match &config.tables {
+    let mut tables = match &config.tables {
         Some(tables) => tables.clone(),
         None => selected(config, all_tables(control, config.reach)?)?,
     };
+    if let Some(signals) = config.snapshots.signals_in_log()
+        && !tables.contains(signals)
+        && is_there(control, signals)?
+    {
+        tables.push(signals.clone());
+    }
     let wanted = Wanted {
         publication: config.publication.clone(),
         slot: config.slot.clone(),
@@ -248,6 +290,21 @@ fn prepare(config: &SourceConfig, control: &Control) -> Outcome<Prepared> {
         tables,
     };
     setup::prepare(control, &wanted)
+}
+
+/// A signalling table that is not there is no reason to stop: signals may come by other ways, or later.
+fn is_there(control: &Control, signals: &TableName) -> Outcome<bool> {
+    let sql = "SELECT to_regclass($1) IS NOT NULL";
+    let row = control.one(sql, &[&signals.quoted()?], "looking for the signalling table")?;
+    let is_there: bool = row.get(0);
+    if !is_there {
+        tracing::warn!(
+            table = %signals,
+            "the signalling table is not there: CREATE TABLE {} (id varchar(42) PRIMARY KEY, type varchar(32) NOT NULL, data varchar(2048))",
+            signals.quoted()?
+        );
+    }
+    Ok(is_there)
 }
 
 /// Those that the lists let through.
@@ -315,14 +372,21 @@ fn ensure_topics(config: &SourceConfig, tables: &[TableInfo]) -> Outcome<()> {
 }
 
 /// Tables that are not in Kafka yet, with their published columns.
-fn pending<'a>(config: &'a SourceConfig, prepared: &'a Prepared, progress: &Progress) -> Vec<Pending<'a>> {
+fn pending<'a>(
+    config: &'a SourceConfig,
+    prepared: &'a Prepared,
+    progress: &Progress,
+    agenda: &'a Agenda,
+) -> Vec<Pending<'a>> {
     let tables = prepared.tables.iter().enumerate();
     tables
         .filter(|(_, info)| progress.table(&full_name(info)) != SnapshotState::Done)
         .map(|(number, info)| Pending {
             info,
             columns: read(config, info, &prepared.publication),
-            select: config.snapshots.overrides.get(&full_name(info)).map(String::as_str),
+            select: agenda
+                .select(&full_name(info))
+                .or(config.snapshots.select(&full_name(info))),
             number,
         })
         .collect()
@@ -330,10 +394,10 @@ fn pending<'a>(config: &'a SourceConfig, prepared: &'a Prepared, progress: &Prog
 
 /// The columns that are read: those that the log will have. Debezium reads all of them.
 fn read(config: &SourceConfig, info: &TableInfo, publication: &Publication) -> Vec<String> {
-    let all = config.form.fidelity == Fidelity::Debezium;
-    let columns = info.columns.iter();
-    let columns = columns.filter(|column| all || publication.has_column(info, column));
-    columns.map(|column| column.name.clone()).collect()
+    match config.form.fidelity {
+        Fidelity::Debezium => info.columns.iter().map(|column| column.name.clone()).collect(),
+        Fidelity::Exact => publication.columns_of(info),
+    }
 }
 
 fn stream(config: &SourceConfig, client: ReplicationClient, progress: &Progress) -> Outcome<Stream> {
@@ -350,6 +414,8 @@ struct Making<'a, 'b> {
     outlet: &'b mut Outlet,
     server: Server<'b>,
     tables: &'b [String],
+    /// What stays of it where all begins anew: how far signals have been taken.
+    agenda: Option<String>,
 }
 
 impl Making<'_, '_> {
@@ -361,6 +427,7 @@ impl Making<'_, '_> {
         drop_slot: bool,
     ) -> Outcome<(Progress, Option<Snapshot>)> {
         let mut progress = start::preparing(self.config, epoch, self.server);
+        progress.agenda = self.agenda.take();
         if self.config.snapshots.mode == Mode::InitialOnly {
             return self.without_slot(progress);
         }
@@ -395,10 +462,11 @@ impl Making<'_, '_> {
     }
 
     /// Tables that are not to be read count as read, for whoever waits for them too: nothing more will come.
-    fn pass_over(&mut self, progress: &mut Progress) -> Outcome<()> {
+    fn pass_over(&mut self, progress: &mut Progress, agenda: &Agenda) -> Outcome<()> {
         let snapshots = &self.config.snapshots;
         let position = progress.position;
-        for table in self.tables.iter().filter(|table| !snapshots.reads(table)) {
+        let is_read = |table: &str| snapshots.reads(table) || agenda.has_begun(table);
+        for table in self.tables.iter().filter(|table| !is_read(table)) {
             if progress.table(table) != SnapshotState::Done {
                 progress.set_table(table, SnapshotState::Done);
                 self.outlet.send_mark(&loaded(table, position))?;

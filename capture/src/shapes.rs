@@ -139,7 +139,11 @@ impl<'a> Shapes<'a> {
     /// A topic beside those of tables, made when its first record comes.
     pub fn companion(&mut self, companion: Companion) -> Outcome<Addressed> {
         let config = self.config;
-        let topic = companion.topic(&config.prefix, &config.form);
+        let named = config.snapshots.notification_topic.as_ref();
+        let topic = match named.filter(|_| companion == Companion::Notification) {
+            Some(name) => name.clone(),
+            None => companion.topic(&config.prefix, &config.form),
+        };
         // One partition: what it says is about the whole source, and its order counts.
         admin::ensure(&config.bus, &[TopicSpec::new(&topic, 1)])?;
         let register = |subject: String, schema: &str| self.registry.register(&subject, schema);

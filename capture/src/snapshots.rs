@@ -83,8 +83,10 @@ pub struct Snapshots {
     pub mode: Mode,
     /// `snapshot.include.collection.list`: the tables to read; none: all. The others are only streamed.
     pub included: Option<Patterns>,
-    /// `snapshot.select.statement.overrides`: by `schema.table`, what to read instead of the table.
+    /// `snapshot.select.statement.overrides.*`: by `schema.table`, what to read instead of the table.
     pub overrides: BTreeMap<String, String>,
+    /// `snapshot.select.statement.overrides`: the tables for which that counts.
+    pub overridden: BTreeSet<String>,
     /// `snapshot.max.threads`: connections that read at the same time.
     pub threads_max: usize,
     /// `incremental.snapshot.chunk.size`: rows of a chunk.
@@ -97,11 +99,17 @@ pub struct Snapshots {
     pub signal_table: Option<TableName>,
     /// `signal.kafka.topic`; none: `<prefix>-signal`.
     pub signal_topic: Option<String>,
+    /// `signal.kafka.bootstrap.servers`, if that is another cluster than the records'.
+    pub signal_bootstrap: Option<String>,
+    /// `signal.consumer.*`: what its client needs beside what the records' has, in librdkafka's words.
+    pub signal_properties: BTreeMap<String, String>,
     /// `signal.file`.
     pub signal_file: PathBuf,
     /// `signal.poll.interval.ms`.
     pub signal_poll_ms: u64,
-    /// `notification.enabled.channels` holds `sink`: `notification.sink.topic.name`.
+    /// `notification.enabled.channels` holds `sink`.
+    pub notification_sink: bool,
+    /// `notification.sink.topic.name`; none: `<prefix>.notifications`.
     pub notification_topic: Option<String>,
     /// `notification.enabled.channels` holds `log`.
     pub notification_log: bool,
@@ -113,14 +121,18 @@ impl Default for Snapshots {
             mode: Mode::default(),
             included: None,
             overrides: BTreeMap::new(),
+            overridden: BTreeSet::new(),
             threads_max: 1,
             chunk_rows_max: 1024,
             watermarks: Watermarks::default(),
             channels: BTreeSet::from([Channel::Source]),
             signal_table: None,
             signal_topic: None,
+            signal_bootstrap: None,
+            signal_properties: BTreeMap::new(),
             signal_file: PathBuf::from("file-signals.txt"),
             signal_poll_ms: 5_000,
+            notification_sink: false,
             notification_topic: None,
             notification_log: false,
         }
@@ -130,7 +142,28 @@ impl Default for Snapshots {
 impl Snapshots {
     /// Whether the rows of the table (`schema.table`) are to be read at all.
     pub fn reads(&self, table: &str) -> bool {
-        self.mode != Mode::NoData && self.included.as_ref().is_none_or(|included| included.matches(table))
+        self.mode != Mode::NoData
+            && !self.is_signals(table)
+            && self.included.as_ref().is_none_or(|included| included.matches(table))
+    }
+
+    /// What to read instead of the table.
+    pub fn select(&self, table: &str) -> Option<&str> {
+        let select = self.overrides.get(table).filter(|_| self.overridden.contains(table));
+        select.map(String::as_str)
+    }
+
+    /// The signalling table, if signals are to be seen in the log.
+    pub fn signals_in_log(&self) -> Option<&TableName> {
+        self.signal_table
+            .as_ref()
+            .filter(|_| self.channels.contains(&Channel::Source))
+    }
+
+    /// Whether the table is the signalling table, whose rows nobody ever reads again.
+    pub fn is_signals(&self, table: &str) -> bool {
+        self.signals_in_log()
+            .is_some_and(|signals| signals.to_string() == table)
     }
 }
 

@@ -9,6 +9,9 @@
 //! read back tells which it was. A quiet source moves its slot the same way: progress first, then the confirmation,
 //! or else the slot would overtake Kafka and the comparison at the start would cry wolf.
 //!
+//! **Beside it.** Between two transactions a step is taken of what signals ask for ([`crate::errands`]): a chunk of a table, or
+//! whole tables, for which the stream waits.
+//!
 //! A batch ends where a transaction of the source ends: as soon as nothing waits to be read, else at a bound. A
 //! transaction beyond the larger bounds is cut, with the position of the cut as progress and nothing confirmed.
 
@@ -18,11 +21,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use syncline_bus::{Fences, Registry};
 use syncline_runtime::{Class, Failure, Health, Outcome, RetryPolicy, Shutdown, failpoint, supervise};
 use syncline_schemas::position::Lsn;
-use syncline_schemas::progress::Progress;
+use syncline_schemas::progress::{Progress, SnapshotState};
 
 use crate::assemble::{AssembleError, Assembler, Rules, Step};
+use crate::blocked::Blocked;
 use crate::config::SourceConfig;
+use crate::errands::Errands;
 use crate::guard::{Guard, SLOT_GIVEN_UP};
+use crate::incremental::Hands;
 use crate::known::Known;
 use crate::metrics;
 use crate::open::{self, Opened};
@@ -42,6 +48,8 @@ const CUT_BYTES_MAX: u64 = 64 << 20;
 const CUT_MS_MAX: u64 = 30_000;
 /// How long to wait for the log when nothing is under way.
 const IDLE_WAIT_MS: u64 = 200;
+/// The same while a chunk is being read beside it.
+const CHUNK_WAIT_MS: u64 = 5;
 /// How often the progress of a quiet source is written.
 const IDLE_PROGRESS_MS: u64 = 3_000;
 const RETRY: RetryPolicy = RetryPolicy {
@@ -104,12 +112,14 @@ fn attempt(
         shapes,
         progress,
         known,
+        errands,
     } = opened;
     health.set_ready(part, true);
     health.set_status(part, "streaming");
     tracing::info!(source = config.name, position = %progress.position, "streaming");
     let mut streaming = Streaming::new(config, stream, outlet, shapes, progress, carried.target);
     streaming.known = Some(known);
+    streaming.errands = Some(errands);
     let outcome = streaming.run(guard.halt());
     let outcome = match guard.verdict() {
         Some(verdict) => streaming.give_up(verdict),
@@ -129,6 +139,7 @@ struct Streaming<'a, S> {
     pulse: Pulse<'a>,
     progress: Progress,
     known: Option<Known>,
+    errands: Option<Errands>,
     target: Option<Lsn>,
     opened_at: Instant,
     written_at: Instant,
@@ -162,6 +173,7 @@ impl<'a, S: Source> Streaming<'a, S> {
             shapes,
             progress,
             known: None,
+            errands: None,
             target,
             opened_at: Instant::now(),
             written_at: Instant::now(),
@@ -179,20 +191,29 @@ impl<'a, S: Source> Streaming<'a, S> {
                 Some(Incoming::Idle { lsn }) => self.idle(lsn)?,
                 None => self.quiet()?,
             }
+            if self.must_wait() && !self.read_blocking(halt)? {
+                return self.stop();
+            }
         }
         self.stop()
     }
 
     /// Whether everything that was there at the start is in Kafka, if that is all that was asked for.
     fn is_current(&self) -> bool {
+        let is_idle = self.errands.as_ref().is_none_or(Errands::is_idle);
         self.target
-            .is_some_and(|target| !self.outlet.is_open() && self.progress.position.lsn >= target)
+            .is_some_and(|target| is_idle && !self.outlet.is_open() && self.progress.position.lsn >= target)
     }
 
     /// Not at all, while a batch waits only for more of the log; else a little.
     fn wait(&self) -> Duration {
         let closable = self.outlet.is_open() && !self.assembler.in_transaction();
-        Duration::from_millis(if closable { 0 } else { IDLE_WAIT_MS })
+        let reads = self.errands.as_ref().is_some_and(Errands::is_under_way);
+        Duration::from_millis(match closable {
+            true => 0,
+            false if reads => CHUNK_WAIT_MS,
+            false => IDLE_WAIT_MS,
+        })
     }
 
     fn take(&mut self, lsn: Lsn, message: Message) -> Outcome<()> {
@@ -200,6 +221,11 @@ impl<'a, S: Source> Streaming<'a, S> {
         if let Message::Commit(commit) = &message {
             self.last_commit_us = commit.commit_us;
         }
+        let signal = self.errands.as_mut().and_then(|errands| {
+            errands.overhear(&message);
+            errands.signal(&message)
+        });
+        let before = self.assembler.position();
         let step = self
             .assembler
             .push(lsn, message, clock_ns())
@@ -213,17 +239,81 @@ impl<'a, S: Source> Streaming<'a, S> {
         if !was_open && self.outlet.is_open() {
             self.opened_at = Instant::now();
         }
+        // A signal that comes again is where Kafka is already.
+        if let Some(signal) = signal.filter(|_| self.assembler.position() > before) {
+            self.with_errands(|errands, hands| errands.take(&signal, hands))?;
+        }
         match step {
             Step::Shape(relation) => {
+                if let Some(errands) = &mut self.errands {
+                    errands.announced(&relation);
+                }
                 let registered = self.shapes.announced(&relation)?;
                 self.assembler.define(relation.oid, registered);
                 Ok(())
             }
-            Step::AtRest if self.is_full(BATCH_ROWS_MAX, BATCH_BYTES_MAX, BATCH_MS_MAX) => self.commit(),
+            Step::AtRest => {
+                self.with_errands(Errands::step)?;
+                match self.is_full(BATCH_ROWS_MAX, BATCH_BYTES_MAX, BATCH_MS_MAX) {
+                    true => self.commit(),
+                    false => self.beat(),
+                }
+            }
             Step::On if self.is_full(CUT_ROWS_MAX, CUT_BYTES_MAX, CUT_MS_MAX) => self.commit(),
-            Step::AtRest => self.beat(),
             Step::On => Ok(()),
         }
+    }
+
+    /// Between two transactions.
+    fn with_errands(&mut self, work: impl FnOnce(&mut Errands, &mut Hands<'_, '_>) -> Outcome<()>) -> Outcome<()> {
+        let Some(errands) = &mut self.errands else {
+            return Ok(());
+        };
+        let was_open = self.outlet.is_open();
+        let mut hands = Hands {
+            config: self.config,
+            assembler: &mut self.assembler,
+            outlet: &mut self.outlet,
+            shapes: &mut self.shapes,
+            known: self.known.as_mut(),
+        };
+        work(errands, &mut hands)?;
+        if !was_open && self.outlet.is_open() {
+            self.opened_at = Instant::now();
+        }
+        Ok(())
+    }
+
+    /// Whether tables are to be read for which the stream has to wait.
+    fn must_wait(&self) -> bool {
+        !self.assembler.in_transaction() && self.errands.as_ref().is_some_and(Errands::is_blocking)
+    }
+
+    /// Reads them; false if a wish to stop came between. The log is still received, and the server told so.
+    fn read_blocking(&mut self, halt: &Shutdown) -> Outcome<bool> {
+        let Some(tables) = self.errands.as_mut().and_then(Errands::block) else {
+            return Ok(true);
+        };
+        for (table, _) in &tables {
+            self.progress.set_table(table, SnapshotState::NotStarted);
+        }
+        self.commit()?;
+        let blocking = Blocked {
+            config: self.config,
+            outlet: &mut self.outlet,
+            progress: &mut self.progress,
+            shutdown: halt,
+        };
+        if !blocking.read(&tables, &mut self.shapes)? {
+            return Ok(false);
+        }
+        self.errands.iter_mut().for_each(Errands::blocked);
+        if let Some(known) = &mut self.known {
+            let whole = tables.iter().filter(|(_, select)| select.is_none());
+            whole.for_each(|(table, _)| known.filled(table));
+        }
+        self.commit()?;
+        Ok(true)
     }
 
     /// Sends a heartbeat if one is due.
@@ -267,6 +357,7 @@ impl<'a, S: Source> Streaming<'a, S> {
             let full = self.is_full(CUT_ROWS_MAX, CUT_BYTES_MAX, CUT_MS_MAX);
             return if full { self.commit() } else { Ok(()) };
         }
+        self.with_errands(Errands::step)?;
         self.beat()?;
         if self.outlet.is_open() {
             return self.commit();
@@ -277,7 +368,8 @@ impl<'a, S: Source> Streaming<'a, S> {
             .target
             .is_some_and(|target| self.assembler.position().lsn >= target);
         self.look_at_tables()?;
-        let unsaid = self.known.as_ref().is_some_and(Known::is_unsaid);
+        let unsaid =
+            self.known.as_ref().is_some_and(Known::is_unsaid) || self.errands.as_ref().is_some_and(Errands::is_unsaid);
         if moved && (due || awaited) || unsaid {
             self.commit()
         } else {
@@ -305,11 +397,15 @@ impl<'a, S: Source> Streaming<'a, S> {
     fn commit(&mut self) -> Outcome<()> {
         let (name, bytes) = (&self.config.name, self.outlet.load().bytes);
         self.progress.position = self.assembler.position();
+        if let Some(errands) = &self.errands {
+            self.progress.agenda = errands.written()?;
+        }
         if let Some(known) = &self.known {
             self.outlet.send_known(known)?;
         }
         self.outlet.commit(&self.progress)?;
         self.known.iter_mut().for_each(Known::said);
+        self.errands.iter_mut().for_each(Errands::said);
         self.written_at = Instant::now();
         metrics::committed(name, bytes);
         metrics::ignored(name, self.assembler.ignored());

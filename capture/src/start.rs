@@ -134,6 +134,7 @@ pub fn preparing(config: &SourceConfig, epoch: u64, server: Server<'_>) -> Progr
         consistent_point: None,
         tables: Vec::new(),
         given_up: None,
+        agenda: None,
     }
 }
 

@@ -330,6 +330,7 @@ fn encoded(table: Table, cells: &[Cell]) -> Vec<u8> {
         snapshot: "false",
         commit_us: 1_700_000_000_000_123,
         lsn: 42,
+        tells_lsn: true,
         last_commit_lsn: Some(40),
         xid: Some(9),
         origin: Some(("upstream", 3)),

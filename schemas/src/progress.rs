@@ -25,6 +25,8 @@ pub struct Progress {
     pub tables: Vec<TableProgress>,
     /// Why the slot was dropped on purpose, if it was: nothing goes on before the tables are read again.
     pub given_up: Option<String>,
+    /// What signals have asked for and is not done yet, as JSON that only capture reads.
+    pub agenda: Option<String>,
 }
 
 /// How far the snapshot of one table has come.
@@ -104,6 +106,7 @@ mod tests {
             consistent_point: None,
             tables: Vec::new(),
             given_up: None,
+            agenda: None,
         };
         assert_eq!(progress.table("public.a"), SnapshotState::NotStarted);
         progress.set_table("public.a", SnapshotState::Done);

@@ -200,6 +200,7 @@ fn what_capture_writes_beside_the_rows() {
         consistent_point,
         tables: tables.to_vec(),
         given_up: consistent_point.map(|_| "dropped at its limit".to_owned()),
+        agenda: consistent_point.map(|_| "{\"paused\":true}".to_owned()),
     }));
 }
 

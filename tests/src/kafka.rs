@@ -401,6 +401,10 @@ fn to_json(value: Avro, schema: Option<&Schema>, root: &Schema) -> Json {
             .zip(&record.fields)
             .map(|((name, value), field)| (name, to_json(value, Some(&field.schema), root)))
             .collect(),
+        (Avro::Map(entries), _) => entries
+            .into_iter()
+            .map(|(name, value)| (name, to_json(value, None, root)))
+            .collect(),
         (other, _) => format!("{other:?}").into(),
     }
 }

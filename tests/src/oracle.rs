@@ -253,6 +253,11 @@ pub fn assert_every_change_once_on(world: &World, db: &Db) -> anyhow::Result<usi
             keys.insert(id, None);
         } else {
             let next = last_of(row, event["op"] == "r")?;
+            if event["source"]["snapshot"] == "incremental" {
+                repeats(id, keys.get(&id), &next).with_context(|| format!("offset {}", record.offset))?;
+                checked += 1;
+                continue;
+            }
             follows(id, keys.get(&id), &next, event["op"] == "c")
                 .with_context(|| format!("offset {}", record.offset))?;
             keys.insert(id, Some(next));
@@ -292,6 +297,19 @@ fn follows(id: i64, before: Option<&Option<Last>>, next: &Last, inserted: bool) 
     Ok(())
 }
 
+/// A row read beside the stream says what the last change of it has said: it comes when the stream is where it was read, and
+/// never after a later change.
+fn repeats(id: i64, before: Option<&Option<Last>>, next: &Last) -> anyhow::Result<()> {
+    let is_same = |before: &Last| (before.ver, &before.owner, before.amount) == (next.ver, &next.owner, next.amount);
+    if !before.and_then(Option::as_ref).is_some_and(is_same) {
+        bail!(
+            "stale: version {} of account {id} was read, and the stream has {before:?}",
+            next.ver
+        );
+    }
+    Ok(())
+}
+
 fn assert_as_in_table(keys: &BTreeMap<i64, Option<Last>>, db: &Db) -> anyhow::Result<()> {
     let line = |(id, last): (&i64, &Option<Last>)| {
         let last = last.as_ref()?;
@@ -320,6 +338,23 @@ mod tests {
             owner: String::new(),
             amount: 0,
             from_snapshot,
+        }
+    }
+
+    #[test]
+    fn the_oracle_tells_on_a_row_that_was_read_and_is_stale() {
+        let third = Some(last(3, false));
+        for (before, ver, right) in [
+            (Some(&third), 3, true),
+            (Some(&third), 2, false),
+            (Some(&None), 3, false),
+            (None, 0, false),
+        ] {
+            assert_eq!(
+                repeats(1, before, &last(ver, true)).is_ok(),
+                right,
+                "{before:?} then {ver}"
+            );
         }
     }
 

@@ -183,6 +183,7 @@ fn outside(at: Moment, last_commit: Option<Lsn>) -> Circumstances<'static> {
         snapshot: "false",
         commit_us: at.now_ns.div_euclid(1000),
         lsn: at.lsn.0,
+        tells_lsn: true,
         last_commit_lsn: last_commit.map(|lsn| lsn.0),
         xid: None,
         origin: None,

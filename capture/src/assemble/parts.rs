@@ -104,6 +104,7 @@ impl Transaction {
             snapshot: "false",
             commit_us: self.commit_us,
             lsn: at.lsn.0,
+            tells_lsn: true,
             last_commit_lsn: last_commit.map(|lsn| lsn.0),
             xid: Some(self.xid),
             origin: self.origin.as_ref().map(|(name, lsn)| (name.as_str(), *lsn)),

@@ -9,6 +9,10 @@ use crate::form::{Binaries, Decimals, Hstores, Intervals, Names, Operation, Time
 use super::draft::Draft;
 use super::table::Given;
 
+mod snapshots;
+
+pub(super) use snapshots::*;
+
 type Set = Result<(), String>;
 
 /// One of a closed list of words.

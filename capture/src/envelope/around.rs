@@ -21,6 +21,8 @@ pub struct Circumstances<'a> {
     pub commit_us: i64,
     /// LSN of the change.
     pub lsn: u64,
+    /// Whether `source.lsn` says it; `source.sequence` does in any case.
+    pub tells_lsn: bool,
     /// Where the last transaction before it ended; none in a snapshot.
     pub last_commit_lsn: Option<u64>,
     /// Transaction id.
@@ -87,7 +89,7 @@ impl SourceBlock {
         }
         out.extend_from_slice(&self.names);
         avro::optional_long(at.xid.map(i64::from), out);
-        avro::optional_long(Some(at.lsn.cast_signed()), out);
+        avro::optional_long(Some(at.lsn.cast_signed()).filter(|_| at.tells_lsn), out);
         out.push(avro::FIRST); // xmin
         if !self.release.origin {
             return;

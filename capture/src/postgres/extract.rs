@@ -33,6 +33,8 @@ pub struct Extract<'a> {
     pub select: Option<&'a str>,
     /// A condition on its rows.
     pub filter: Option<&'a str>,
+    /// The last key wanted.
+    pub up_to: Option<&'a ChunkBound>,
 }
 
 /// A table's file: its number and how many pages it has.
@@ -78,6 +80,7 @@ impl<'a> Extract<'a> {
             key: table.primary_key.iter().map(String::as_str).collect(),
             select: None,
             filter: None,
+            up_to: None,
         }
     }
 
@@ -111,6 +114,9 @@ impl<'a> Extract<'a> {
         if let (false, Some(after)) = (self.key.is_empty(), after) {
             conditions.push(format!("({key}) > ({})", self.bound(after)?));
         }
+        if let (false, Some(up_to)) = (self.key.is_empty(), self.up_to) {
+            conditions.push(format!("({key}) <= ({})", self.bound(up_to)?));
+        }
         let mut query = format!("SELECT {} FROM {}", list(&columns)?, self.relation()?);
         if !conditions.is_empty() {
             query.push_str(&format!(" WHERE {}", conditions.join(" AND ")));
@@ -119,6 +125,25 @@ impl<'a> Extract<'a> {
             query.push_str(&format!(" ORDER BY {key} LIMIT {rows_max}"));
         }
         Ok(format!("COPY ({query}) TO STDOUT"))
+    }
+
+    /// The greatest key, as text in the order of the key.
+    pub(super) fn greatest(&self) -> Outcome<String> {
+        let keys = self
+            .key
+            .iter()
+            .map(|name| Ident::new(name).map(|name| name.to_string()));
+        let keys: Vec<String> = keys.collect::<Outcome<_>>()?;
+        let mut conditions: Vec<String> = keys.iter().map(|key| format!("{key} IS NOT NULL")).collect();
+        conditions.extend(self.filter.map(|filter| format!("({filter})")));
+        let part = |form: fn(&String) -> String| keys.iter().map(form).collect::<Vec<_>>().join(", ");
+        Ok(format!(
+            "SELECT {} FROM {} WHERE {} ORDER BY {} LIMIT 1",
+            part(|key| format!("{key}::text")),
+            self.relation()?,
+            conditions.join(" AND "),
+            part(|key| format!("{key} DESC")),
+        ))
     }
 
     /// A table's rows, not those of tables that inherit from it: these are captured, if at all, under their own name.
@@ -215,6 +240,24 @@ mod tests {
         assert_eq!(
             extract.statement(None, None, 10).unwrap(),
             r#"COPY (SELECT "a" FROM (SELECT * FROM t WHERE x > 1) AS chosen WHERE (a < 9 OR a > 20) ORDER BY "a" LIMIT 10) TO STDOUT"#
+        );
+    }
+
+    #[test]
+    fn a_run_ends_with_the_greatest_key_that_there_was() {
+        let table = table(&["b", "a"]);
+        let mut extract = Extract::all(&table, &["a", "b"]);
+        extract.filter = Some("live");
+        assert_eq!(
+            extract.greatest().unwrap(),
+            r#"SELECT "b"::text, "a"::text FROM ONLY "public"."Odd ""Table""" WHERE "b" IS NOT NULL AND "a" IS NOT NULL AND (live) ORDER BY "b" DESC, "a" DESC LIMIT 1"#
+        );
+        let bound = ChunkBound(vec!["x".to_owned(), "7".to_owned()]);
+        extract.up_to = Some(&bound);
+        let statement = extract.statement(None, None, 10).unwrap();
+        assert!(
+            statement.contains(r#"WHERE (live) AND ("b", "a") <= ('x', '7') ORDER BY"#),
+            "{statement}"
         );
     }
 

@@ -60,3 +60,6 @@ pub mod extract;
 
 /// The rows that are there when capture begins.
 pub mod snapshot;
+
+/// One chunk of a table between two places in the log.
+pub mod watermark;

@@ -256,13 +256,18 @@ impl Publication {
         })
     }
 
+    /// The columns of a table that the log will have.
+    pub fn columns_of(&self, info: &TableInfo) -> Vec<String> {
+        let columns = info.columns.iter().filter(|column| self.has_column(info, column));
+        columns.map(|column| column.name.clone()).collect()
+    }
+
     fn publishes(&self, table: &TableInfo) -> bool {
         self.table(table).is_some()
     }
 
     fn table(&self, table: &TableInfo) -> Option<&PublishedTable> {
-        let mut tables = self.tables.iter();
-        tables.find(|published| published.name.schema == table.schema && published.name.table == table.table)
+        self.tables.iter().find(|published| published.is(table))
     }
 
     /// Whether the log has the column: one that is generated only if it is stored and asked for.
@@ -271,6 +276,12 @@ impl Publication {
             Some(listed) => listed.contains(&column.name),
             None => !column.generated || self.generated && !column.computed,
         }
+    }
+}
+
+impl PublishedTable {
+    fn is(&self, table: &TableInfo) -> bool {
+        self.name.schema == table.schema && self.name.table == table.table
     }
 }
 

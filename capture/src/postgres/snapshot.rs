@@ -24,7 +24,7 @@ use crate::postgres::copy_text::{CopyError, CopyText};
 use crate::postgres::dsn::Dsn;
 use crate::postgres::extract::{File, Pages};
 use crate::postgres::pgoutput::TupleCell;
-use crate::postgres::quote::Literal;
+use crate::postgres::quote::{Literal, TableName};
 
 pub use crate::postgres::extract::{ChunkBound, Extract};
 
@@ -60,13 +60,37 @@ impl Snapshot {
 
     /// A new snapshot, with the LSN before which all that committed is in it.
     pub fn fresh(dsn: &Dsn) -> Outcome<Self> {
-        let control = Control::connect(dsn)?;
+        Self::taken(Control::connect(dsn)?, None)
+    }
+
+    /// The same on a connection that is there; before it is taken the table is `locked` against changes of its shape.
+    pub(super) fn taken(control: Control, locked: Option<&TableName>) -> Outcome<Self> {
         let doing = "taking a new snapshot";
-        let row = control.one("SELECT pg_current_wal_insert_lsn()::text", &[], doing)?;
-        let lsn = read_lsn(row.get(0))?;
+        let lsn = log_end(&control)?;
         wait_for_commits(&control, Duration::from_millis(COMMITS_WAIT_MS))?;
-        control.execute(&format!("{BEGIN}; SELECT 1"), doing)?;
+        let lock = match locked {
+            Some(table) => format!(
+                "SET LOCAL lock_timeout = {LOCK_MS_MAX}; LOCK TABLE {} IN ACCESS SHARE MODE; ",
+                table.quoted()?
+            ),
+            None => String::new(),
+        };
+        control.execute(&format!("{BEGIN}; {lock}SELECT 1"), doing)?;
         Ok(Self { control, lsn })
+    }
+
+    /// The same snapshot on another connection.
+    pub fn shared(&self, dsn: &Dsn) -> Outcome<Self> {
+        let row = self
+            .control
+            .one("SELECT pg_export_snapshot()", &[], "sharing the snapshot")?;
+        Self::exported(dsn, row.get(0), self.lsn)
+    }
+
+    /// Ends it; the connection may be used on.
+    pub(super) fn end(self) -> Outcome<Control> {
+        self.control.execute("ROLLBACK", "ending a snapshot")?;
+        Ok(self.control)
     }
 
     /// Where its rows stand in the log: after all that committed before, before all that is in the stream from there.
@@ -134,6 +158,15 @@ impl Snapshot {
     }
 }
 
+/// The end of the log: of the last record in it, visible or not.
+pub(super) fn log_end(control: &Control) -> Outcome<Lsn> {
+    let doing = "asking for the end of the log";
+    let row = control.one("SELECT pg_current_wal_insert_lsn()::text", &[], doing)?;
+    read_lsn(row.get(0))
+}
+
+/// How long a lock may be waited for.
+const LOCK_MS_MAX: u64 = 2_000;
 /// From this version on a range of pages is read without reading the whole table.
 const SCANS_PAGES: u32 = 140_000;
 const BEGIN: &str = "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY";
@@ -206,6 +239,13 @@ impl Chunk<'_> {
     /// How many rows it has given.
     pub fn rows(&self) -> u64 {
         self.rows
+    }
+
+    /// The key of the last row given.
+    pub fn last_key(&self) -> Option<ChunkBound> {
+        let key = self.last_key.as_ref()?.iter();
+        let texts = key.map(|cell| String::from_utf8(cell.to_vec()).ok());
+        texts.collect::<Option<_>>().map(ChunkBound)
     }
 
     /// How it ended. To be asked after [`Chunk::next_rows`] has given `None`.

@@ -119,6 +119,7 @@ mod tests {
             consistent_point: None,
             tables: Vec::new(),
             given_up: None,
+            agenda: None,
         };
         progress.set_table("public.t", state);
         progress

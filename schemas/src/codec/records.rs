@@ -414,6 +414,7 @@ fn write_progress(progress: &Progress, out: &mut Out<'_>) {
         out.long(rows.cast_signed());
     });
     out.optional_text(progress.given_up.as_deref());
+    out.optional_text(progress.agenda.as_deref());
 }
 
 fn read_progress(progress: &Fields<'_>) -> Result<Progress, CodecError> {
@@ -425,12 +426,15 @@ fn read_progress(progress: &Fields<'_>) -> Result<Progress, CodecError> {
         publication_hash: progress.text("publication_hash")?.to_owned(),
         consistent_point: progress.optional_parsed("consistent_point")?,
         tables: progress.list("tables", read_table_progress)?,
-        // Records from before this field was there have none.
-        given_up: progress
-            .optional_text("given_up")
-            .unwrap_or_default()
-            .map(str::to_owned),
+        // Records from before these fields were there have none.
+        given_up: later(progress, "given_up"),
+        agenda: later(progress, "agenda"),
     })
+}
+
+/// A text that older records do not have.
+fn later(progress: &Fields<'_>, name: &str) -> Option<String> {
+    progress.optional_text(name).unwrap_or_default().map(str::to_owned)
 }
 
 fn read_table_progress(node: &Node<'_>) -> Result<TableProgress, CodecError> {

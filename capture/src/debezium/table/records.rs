@@ -83,8 +83,8 @@ pub(super) const ROWS: &[Row] = &[
     honoured("topic.heartbeat.prefix", set::heartbeat_prefix),
     honoured("heartbeat.topics.prefix", set::heartbeat_prefix),
     honoured("topic.heartbeat.name", set::heartbeat_name),
-    not_yet("notification.enabled.channels", "", set::nothing),
-    not_yet("notification.sink.topic.name", "", set::nothing),
+    honoured("notification.enabled.channels", set::notification_channels),
+    honoured("notification.sink.topic.name", set::notification_topic),
     refused(
         "xmin.fetch.interval.ms",
         "0",
