@@ -9,6 +9,9 @@ use crate::mapped::RowKey;
 use crate::position::{Position, Vector};
 use crate::value::Value;
 
+/// In place of a field, where the question is whether the entity lives. A decision about it is `true` or `false`.
+pub const WHOLE: &str = "*";
+
 /// Where a conflict stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

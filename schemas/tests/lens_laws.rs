@@ -68,6 +68,7 @@ fn field(name: &str, kind: FieldKind, set: bool, get: &str, put: &[(&str, &str)]
         field: name.to_owned(),
         kind,
         set,
+        group: None,
         reads: true,
         get: Some(get.parse().unwrap()),
         put: put

@@ -10,6 +10,7 @@ use syncline_bus::{OutRecord, PartitionReader, Producer, admin, murmur2_partitio
 use syncline_runtime::{CommonArgs, Failure, Outcome, ProcessArgs};
 use syncline_schemas::canonical::Canonical;
 use syncline_schemas::codec::{CanonicalCodec, Wire};
+use syncline_schemas::conflict::WHOLE;
 use syncline_schemas::decision::Decision;
 use syncline_schemas::pipeline::Entity;
 use syncline_schemas::topic;
@@ -33,7 +34,7 @@ pub struct DecideArgs {
     /// Entity id, as in the conflict
     #[arg(long)]
     pub cid: String,
-    /// The field decided
+    /// The field or group decided; `*` for whether the entity lives
     #[arg(long)]
     pub field: String,
     /// The value that holds from now on, as JSON
@@ -69,11 +70,10 @@ pub fn run(context: &Context, args: &DecideArgs) -> Outcome<()> {
     let wrong = |message: String| Failure::definite(syncline_runtime::process::ARGUMENTS_INVALID, message);
     let entity = context.pipeline.entity(&args.entity);
     let entity = entity.ok_or_else(|| wrong(format!("the pipeline has no entity {}", args.entity)))?;
-    let field = entity.field(&args.field);
-    let field = field.ok_or_else(|| wrong(format!("{} has no field {}", args.entity, args.field)))?;
     let value: Value = args.value.parse().map_err(|_| {
         wrong("--value is no JSON value".to_owned()).hint("a text needs its own quotes: --value '\"ada@crm.uk\"'")
     })?;
+    let decided = fields(entity, &args.field, &value)?;
     let codec = CanonicalCodec::new(&entity.schema_json).map_err(|error| wrong(error.to_string()))?;
     let mut schemas = Schemas::new(&context.pipeline.registry);
     let Some(mut agreed) = find(context, entity, &codec, &args.cid, &mut schemas)? else {
@@ -83,12 +83,12 @@ pub fn run(context: &Context, args: &DecideArgs) -> Outcome<()> {
         );
     };
     let answers = agreed.vector.clone();
-    agreed.fields.insert(field.name.clone(), value.clone());
+    agreed.fields.extend(decided);
     // Written only to see whether it could be: a decision that does not fit would block the entity.
     codec.encode(&agreed, 0).map_err(|error| wrong(error.to_string()))?;
     let decision = Decision {
         cid: args.cid.clone(),
-        field: field.name.clone(),
+        field: args.field.clone(),
         value,
         answers,
         by: args.by.clone(),
@@ -96,6 +96,32 @@ pub fn run(context: &Context, args: &DecideArgs) -> Outcome<()> {
         at_us: now_us(),
     };
     send(context, entity, &decision, &schemas)
+}
+
+/// What the decision says of each field: of one, or of all in a group.
+fn fields(entity: &Entity, name: &str, value: &Value) -> Outcome<Vec<(String, Value)>> {
+    let wrong = |message: String| Failure::definite(syncline_runtime::process::ARGUMENTS_INVALID, message);
+    if let Some(group) = entity.group_of(name) {
+        let message = format!("{name} wins with its group {}", group.name);
+        return Err(wrong(message).hint(format!("decide the group: --field {}", group.name)));
+    }
+    let group = entity.groups.iter().find(|group| group.name == name);
+    match (group, value) {
+        (None, Value::Bool(_)) if name == WHOLE => Ok(Vec::new()),
+        (None, _) if name == WHOLE => Err(wrong("whether the entity lives is `true` or `false`".to_owned())),
+        (None, value) if entity.field(name).is_some() => Ok(vec![(name.to_owned(), value.clone())]),
+        (None, _) => Err(wrong(format!("{} has no field {name}", entity.name))),
+        (Some(group), Value::List(values)) if values.len() == group.fields.len() => {
+            Ok(group.fields.iter().cloned().zip(values.iter().cloned()).collect())
+        }
+        (Some(group), _) => {
+            let message = format!(
+                "a decision about {name} has a value for each of {}",
+                group.fields.join(", ")
+            );
+            Err(wrong(message).hint("in this order, as a JSON list: --value '[\"1 High St\", \"York\"]'"))
+        }
+    }
 }
 
 /// The last agreed record of the entity.

@@ -211,7 +211,9 @@ impl EntityShard {
     ) -> Outcome<()> {
         match record {
             MappedRecord::Said(said) => {
-                self.touch(&said.cid, cause, store, schemas, touched)?.after.join(&said);
+                self.touch(&said.cid, cause, store, schemas, touched)?
+                    .after
+                    .join(&said, &self.room.entity);
             }
             MappedRecord::Loaded {
                 link,

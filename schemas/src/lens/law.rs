@@ -170,6 +170,7 @@ mod tests {
             field: "f".to_owned(),
             kind,
             set: false,
+            group: None,
             reads: true,
             get: Some(get),
             put,

@@ -145,6 +145,7 @@ mod tests {
             field: name.to_owned(),
             kind,
             set,
+            group: None,
             reads: true,
             get: Some(get.parse().unwrap()),
             put: put

@@ -13,6 +13,7 @@ mod meaning;
 mod model;
 mod problem;
 mod read;
+mod rule;
 mod secret;
 mod setting;
 mod source;
@@ -21,9 +22,10 @@ mod yaml;
 
 pub use model::{
     CapturedBy, DeletePolicy, Delivery, Direction, ElementKind, Entity, Fidelity, Field, FieldKind, Link, LinkField,
-    Pipeline, Replica, RuleRef, Strategy, System,
+    Pipeline, Replica, System,
 };
 pub use problem::{Excerpt, Problem};
+pub use rule::{Beyond, Bounds, Group, RuleRef, Strategy, Terms, Uncertain};
 pub use secret::Secret;
 pub use setting::Setting;
 

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::care::Care;
+use super::rule::{Group, RuleRef, Strategy, Terms};
 use super::secret::Secret;
 use super::setting::Setting;
 use crate::lens::Expr;
@@ -108,6 +109,8 @@ pub struct Entity {
     pub schema_json: String,
     /// The fields that are kept in agreement, in the order of the file.
     pub fields: Vec<Field>,
+    /// Fields that win together, in the order of the file.
+    pub groups: Vec<Group>,
     /// Rows are the same entity if they hold the same in all the fields of one of these lists.
     pub match_on: Vec<Vec<String>>,
     /// What a delete in a system means, where the file says it for that system.
@@ -129,6 +132,8 @@ pub struct Field {
     pub nullable: bool,
     /// What decides between words that did not see each other.
     pub strategy: Strategy,
+    /// On what terms.
+    pub terms: Terms,
     /// Where the file says so.
     pub rule: RuleRef,
 }
@@ -162,33 +167,6 @@ pub enum ElementKind {
     Integer,
 }
 
-/// What decides between words that did not see each other.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Strategy {
-    /// The greatest stamp.
-    Latest,
-    /// The smallest stamp.
-    First,
-    /// Nobody is overwritten; the field waits for a person.
-    Hold,
-    /// The most authoritative source that said something; systems by falling authority.
-    Order(Vec<String>),
-    /// Only this system is read for the field.
-    Owner(String),
-    /// Initial value and the sum of all deltas.
-    Add,
-    /// Observed-remove set.
-    Union,
-    /// The greatest value.
-    Max,
-    /// The smallest value.
-    Min,
-    /// The text of most characters.
-    Longest,
-    /// `true`, of a field that says what is not allowed.
-    MostRestrictive,
-}
-
 /// What a delete in an app means.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeletePolicy {
@@ -196,20 +174,13 @@ pub enum DeletePolicy {
     DeleteWins,
     /// The entity lives if somebody edited it without having seen the delete.
     UpdateWins,
+    /// Like `update_wins`, but neither the delete nor the edits go anywhere until a person decides.
+    Hold,
     /// The record is flagged as deleted, rows stay.
     Soft,
     /// Only the link of that app ends.
     #[default]
     Ignore,
-}
-
-/// Where a rule stands: `acme.yaml:34`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RuleRef {
-    /// The file, as in [`Pipeline::file`].
-    pub file: String,
-    /// The line, from 1.
-    pub line: usize,
 }
 
 /// Which way a link goes.
@@ -253,6 +224,8 @@ pub struct LinkField {
     pub kind: FieldKind,
     /// Whether its list is a set (strategy `union`).
     pub set: bool,
+    /// The group it is written with, or left alone with.
+    pub group: Option<String>,
     /// Whether what the app says of it is listened to; false for `<-`, where `get` serves the sink alone.
     pub reads: bool,
     /// The field from the columns. None only if it is written by a `put` without a `get`.
@@ -336,6 +309,13 @@ impl Entity {
         self.fields.iter().find(|field| field.name == name)
     }
 
+    /// The group that a field wins with.
+    pub fn group_of(&self, field: &str) -> Option<&Group> {
+        self.groups
+            .iter()
+            .find(|group| group.fields.iter().any(|member| member == field))
+    }
+
     /// What a delete in `system` means.
     pub fn delete_policy(&self, system: &str) -> DeletePolicy {
         self.on_delete.get(system).copied().unwrap_or(self.default_delete)
@@ -404,38 +384,13 @@ impl LinkField {
     }
 }
 
-impl Strategy {
-    /// Whether the sink adds to the app's value instead of replacing it.
-    pub fn is_counter(&self) -> bool {
-        *self == Strategy::Add
-    }
-}
-
-/// As in the file.
-impl fmt::Display for Strategy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Strategy::Latest => f.write_str("latest"),
-            Strategy::First => f.write_str("first"),
-            Strategy::Hold => f.write_str("hold"),
-            Strategy::Order(systems) => write!(f, "[{}]", systems.join(", ")),
-            Strategy::Owner(system) => write!(f, "owner: {system}"),
-            Strategy::Add => f.write_str("add"),
-            Strategy::Union => f.write_str("union"),
-            Strategy::Max => f.write_str("max"),
-            Strategy::Min => f.write_str("min"),
-            Strategy::Longest => f.write_str("longest"),
-            Strategy::MostRestrictive => f.write_str("most_restrictive"),
-        }
-    }
-}
-
 /// As in the file.
 impl fmt::Display for DeletePolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             DeletePolicy::DeleteWins => "delete_wins",
             DeletePolicy::UpdateWins => "update_wins",
+            DeletePolicy::Hold => "hold",
             DeletePolicy::Soft => "soft",
             DeletePolicy::Ignore => "ignore",
         })
@@ -463,11 +418,5 @@ impl fmt::Display for Direction {
             Direction::OutOf => "<-",
             Direction::Both => "<->",
         })
-    }
-}
-
-impl fmt::Display for RuleRef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.file, self.line)
     }
 }

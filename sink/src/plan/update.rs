@@ -12,13 +12,36 @@ use syncline_schemas::value::{Number, Value};
 use super::{Given, Plan, Refusal, Verdict, Write, hash};
 
 /// How a field of the row compares with the agreed value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Weight {
-    /// It is as agreed.
+    /// It is as agreed, and nothing is to be told of it.
     Same,
+    /// It is as agreed, which the app's log has to be told.
+    Tell,
     /// It is as we believe it to be, and is written.
     Write,
     /// The app's own edit is on its way.
     Stale,
+}
+
+/// The weight of a field, or of the heaviest in its group: a group is written, told and left alone as one, or the row
+/// would for a while hold what two sources said.
+fn group_weight(field: &LinkField, weighed: &[(&LinkField, Weight)]) -> Weight {
+    let together =
+        |other: &LinkField| other.field == field.field || (field.group.is_some() && other.group == field.group);
+    let weights = weighed
+        .iter()
+        .filter(|(other, _)| together(other))
+        .map(|(_, weight)| *weight);
+    weights.max().unwrap_or(Weight::Same)
+}
+
+fn replaced(field: &LinkField, agreed: &Value) -> MarkedField {
+    MarkedField {
+        name: field.field.clone(),
+        value: Some(agreed.clone()),
+        delivered: None,
+    }
 }
 
 /// What an update collects on its way through the fields.
@@ -34,11 +57,21 @@ impl Given<'_> {
     pub(super) fn update(&self, key: &RowKey, row: &Row) -> Result<Plan, Refusal> {
         let current = lens::current(self.link, row)?;
         let mut draft = Draft::default();
-        for (field, agreed) in self.due() {
+        let due: Vec<(&LinkField, &Value)> = self.due().collect();
+        let weighed: Vec<(&LinkField, Weight)> = due
+            .iter()
+            .map(|(field, agreed)| (*field, self.weigh(field, agreed, &current)))
+            .collect();
+        for ((field, agreed), (_, weight)) in due.into_iter().zip(&weighed) {
             if self.is_counter(field) {
                 self.add(field, agreed, &current, row, &mut draft)?;
-            } else {
-                self.set(field, agreed, &current, row, &mut draft)?;
+                continue;
+            }
+            match group_weight(field, &weighed) {
+                Weight::Same => {}
+                Weight::Stale => draft.stale.push(field.field.clone()),
+                Weight::Write if *weight == Weight::Write => self.set(field, agreed, row, &mut draft)?,
+                Weight::Write | Weight::Tell => draft.marked.push(replaced(field, agreed)),
             }
         }
         Ok(self.settle(key, draft))
@@ -70,30 +103,11 @@ impl Given<'_> {
     }
 
     /// A field that is replaced.
-    fn set(
-        &self,
-        field: &LinkField,
-        agreed: &Value,
-        current: &Fields,
-        row: &Row,
-        draft: &mut Draft,
-    ) -> Result<(), Refusal> {
-        let marked = || MarkedField {
-            name: field.field.clone(),
-            value: Some(agreed.clone()),
-            delivered: None,
-        };
-        match self.weigh(field, agreed, current) {
-            Weight::Same if self.must_tell(&field.field) => draft.marked.push(marked()),
-            Weight::Same => {}
-            Weight::Stale => draft.stale.push(field.field.clone()),
-            Weight::Write => {
-                let columns = differing(self.put(field, agreed)?, row);
-                if !columns.is_empty() {
-                    draft.values.extend(columns);
-                    draft.marked.push(marked());
-                }
-            }
+    fn set(&self, field: &LinkField, agreed: &Value, row: &Row, draft: &mut Draft) -> Result<(), Refusal> {
+        let columns = differing(self.put(field, agreed)?, row);
+        if !columns.is_empty() {
+            draft.values.extend(columns);
+            draft.marked.push(replaced(field, agreed));
         }
         Ok(())
     }
@@ -107,6 +121,13 @@ impl Given<'_> {
     }
 
     fn weigh(&self, field: &LinkField, agreed: &Value, current: &Fields) -> Weight {
+        match self.compare(field, agreed, current) {
+            Weight::Same if self.must_tell(&field.field) => Weight::Tell,
+            weight => weight,
+        }
+    }
+
+    fn compare(&self, field: &LinkField, agreed: &Value, current: &Fields) -> Weight {
         match current.get(&field.field) {
             Some(Some(now)) if same(field, now, agreed) => Weight::Same,
             Some(Some(now)) if agreed.is_null() && is_blank(now) && self.never_null(field) => Weight::Same,

@@ -23,6 +23,7 @@ pub fn copied(field: &str, kind: FieldKind) -> LinkField {
         field: field.to_owned(),
         kind,
         set: false,
+        group: None,
         reads: true,
         get: Some(Expr::name(field)),
         put: vec![(field.to_owned(), Expr::name(field))],

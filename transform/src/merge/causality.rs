@@ -89,6 +89,9 @@ mod tests {
             stamp_us: 0,
             seen: Vector::new(),
             initial: false,
+            past: Vec::new(),
+            put_back: 0,
+            set_back: false,
         }
     }
 

@@ -27,6 +27,12 @@ mod causality;
 /// The strategies: what holds when words did not see each other.
 mod rule;
 
+/// Texts merged line by line.
+mod text;
+
+/// Counters: what each app added since the last stock-take.
+mod stock;
+
 /// From words to the agreed record and its conflicts.
 mod resolve;
 
@@ -87,7 +93,10 @@ fn closed(conflict: &Conflict, now: &Resolved) -> Option<Conflict> {
         status: Status::Closed,
         outcome: canonical.fields.get(&conflict.field).cloned().unwrap_or_default(),
         vector: canonical.vector.clone(),
-        note: "a later word had seen all candidates, or the apps came to say the same".to_owned(),
+        note: match conflict.strategy.as_str() {
+            "add" => "the sum is within its bounds".to_owned(),
+            _ => "a later word had seen all candidates, or the apps came to say the same".to_owned(),
+        },
         ..conflict.clone()
     })
 }

@@ -7,6 +7,12 @@
 /// Who speaks for an app.
 mod speaker;
 
+/// What is decided as one.
+mod unit;
+
+/// Counters.
+mod counter;
+
 /// What deletions come to.
 mod fate;
 
@@ -17,14 +23,15 @@ use syncline_schemas::decision::OPERATOR;
 use syncline_schemas::mapped::RowKey;
 use syncline_schemas::pipeline::{Entity, Field, Strategy};
 use syncline_schemas::position::{Position, Vector};
-use syncline_schemas::value::{Number, Value};
+use syncline_schemas::value::Value;
 
 use super::causality::{Said, Sight};
 use super::elements::{Side, unite};
-use super::rule::{Verdict, decide, rank};
-use super::state::{EntityState, FieldLane, Presence};
+use super::rule::{Verdict, decide};
+use super::state::{EntityState, Presence};
 use fate::Fate;
 use speaker::{Speaker, speakers};
+use unit::{Composed, Unit};
 
 /// The agreed record and the conflicts in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,15 +48,17 @@ pub fn resolve(cid: &str, state: &EntityState, entity: &Entity, authority: &[Str
     if speakers.is_empty() {
         return Resolved::default();
     }
+    let units = Unit::all(entity);
     let view = View {
         cid,
         state,
         entity,
         authority,
         vector: vector(state),
+        composed: Composed::of(&units, &speakers),
         speakers,
     };
-    view.resolve()
+    view.resolve(&units)
 }
 
 /// Up to where each source's own words go.
@@ -73,10 +82,12 @@ struct View<'a> {
     entity: &'a Entity,
     authority: &'a [String],
     vector: Vector,
+    /// Words on groups.
+    composed: Composed,
     speakers: Vec<Speaker<'a>>,
 }
 
-/// What became of one field.
+/// What became of a field, or of a group.
 struct Decided<'a> {
     value: Value,
     held: bool,
@@ -85,14 +96,12 @@ struct Decided<'a> {
     sight: Sight,
 }
 
+/// Units in the order of the file, and what became of them.
+type Decisions<'a> = [(&'a Unit<'a>, Decided<'a>)];
+
 impl<'a> View<'a> {
-    fn resolve(&self) -> Resolved {
-        let decided: Vec<(&Field, Decided<'_>)> = self
-            .entity
-            .fields
-            .iter()
-            .map(|field| (field, self.field(field)))
-            .collect();
+    fn resolve(&self, units: &[Unit<'_>]) -> Resolved {
+        let decided: Vec<(&Unit<'_>, Decided<'_>)> = units.iter().map(|unit| (unit, self.unit(unit))).collect();
         let fate = self.fate(&decided);
         let mut conflicts: Vec<Conflict> = self.doubles().into_iter().chain(fate.conflict.clone()).collect();
         if !fate.deleted {
@@ -104,35 +113,25 @@ impl<'a> View<'a> {
         }
     }
 
-    fn canonical(&self, decided: &[(&Field, Decided<'_>)], fate: &Fate) -> Canonical {
-        let value = |decided: &Decided<'_>| {
-            if fate.deleted {
-                Value::Null
-            } else {
-                decided.value.clone()
-            }
+    fn canonical(&self, decided: &Decisions<'_>, fate: &Fate) -> Canonical {
+        let of = |name: &str| decided.iter().find(|(unit, _)| unit.has(name));
+        let value = |name: &str| match of(name) {
+            Some((unit, one)) if !fate.deleted => unit.part(&one.value, name),
+            _ => Value::Null,
         };
-        let names = |keep: &dyn Fn(&Field, &Decided<'_>) -> bool| -> Vec<String> {
-            decided
-                .iter()
-                .filter(|(field, one)| keep(field, one))
-                .map(|(field, _)| field.name.clone())
-                .collect()
-        };
+        let fields = &self.entity.fields;
+        let waits = |unit: &Unit<'_>| fate.held.iter().any(|held| held == unit.name);
+        let held = |name: &str| !fate.deleted && of(name).is_some_and(|(unit, one)| one.held || waits(unit));
         Canonical {
             cid: self.cid.to_owned(),
             deleted: fate.deleted,
             deleted_us: fate.deleted_us,
-            fields: decided
+            fields: fields
                 .iter()
-                .map(|(field, one)| (field.name.clone(), value(one)))
+                .map(|field| (field.name.clone(), value(&field.name)))
                 .collect(),
-            held: if fate.deleted {
-                Vec::new()
-            } else {
-                names(&|_, one| one.held)
-            },
-            counters: names(&|field, _| field.strategy == Strategy::Add),
+            held: names(fields.iter().filter(|field| held(&field.name))),
+            counters: names(fields.iter().filter(|field| field.strategy.is_counter())),
             vector: self.vector.clone(),
             stamp_us: self.stamp_us(),
             apps: self
@@ -160,14 +159,19 @@ impl<'a> View<'a> {
     }
 
     /// What one app said, if it ever said anything itself.
-    fn app(&self, speaker: &Speaker<'_>, decided: &[(&Field, Decided<'_>)], fate: &Fate) -> Option<AppWords> {
+    fn app(&self, speaker: &Speaker<'_>, decided: &Decisions<'_>, fate: &Fate) -> Option<AppWords> {
         speaker.lane.said?;
         let is_among = |apps: &[String]| apps.iter().any(|app| app == speaker.source);
         let remake = is_among(&fate.remade);
         let gone = !remake && speaker.deleted_itself();
-        let words = decided
+        let words = self
+            .entity
+            .fields
             .iter()
-            .filter_map(|(field, one)| self.word(speaker, field, one, fate.deleted))
+            .filter_map(|field| {
+                let (_, one) = decided.iter().find(|(unit, _)| unit.has(&field.name))?;
+                self.word(speaker, field, one, fate.deleted)
+            })
             .collect();
         // Of a deleted entity the same before and after we have deleted the row.
         let there = match speaker.lane.presence {
@@ -200,7 +204,7 @@ impl<'a> View<'a> {
             unseen: if deleted {
                 Vector::new()
             } else {
-                decided.unseen(speaker.source, lane)
+                decided.unseen(speaker.source)
             },
             own: lane
                 .own()
@@ -252,24 +256,40 @@ impl<'a> View<'a> {
         hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// Decides one field.
-    fn field(&self, field: &Field) -> Decided<'_> {
-        let words = self.words_on(field);
+    /// Decides a field or a group.
+    fn unit<'s>(&'s self, unit: &Unit<'_>) -> Decided<'s> {
+        let words = self.words_on(unit);
         let sight = Sight::of(&words);
         let standing: Vec<Said<'_>> = sight.standing().into_iter().map(|index| words[index]).collect();
-        let differ = standing.windows(2).any(|pair| pair[0].word.value != pair[1].word.value);
-        let verdict = differ.then(|| decide(&field.strategy, &standing, self.authority));
         let agreed = || standing.first().map(|said| said.word.value.clone()).unwrap_or_default();
-        let value = match (&field.strategy, &verdict) {
-            (Strategy::Add, _) => self.sum(field).unwrap_or_else(agreed),
-            (Strategy::Union, _) => self.united(field),
-            (_, Some(Verdict::Wins(index) | Verdict::Held(index))) => standing[*index].word.value.clone(),
-            (_, Some(Verdict::Made) | None) => agreed(),
+        let (value, held, conflict) = if unit.strategy.is_counter() {
+            let counted = self.count(unit, &words);
+            counted.map_or_else(|| (agreed(), false, None), |one| (one.value, false, one.conflict))
+        } else if let Some(index) = flapping(unit, &words, &standing) {
+            let value = standing[index].word.value.clone();
+            let conflict = self.conflict(unit, &words, &Verdict::Held(index), &value);
+            let (strategy, note) = ("flap".to_owned(), FLAP.to_owned());
+            (
+                value,
+                true,
+                Some(Conflict {
+                    strategy,
+                    note,
+                    ..conflict
+                }),
+            )
+        } else {
+            let verdict = differ(&standing).then(|| decide(unit.strategy, unit.terms, &standing, self.authority));
+            let value = match (unit.strategy, &verdict) {
+                (Strategy::Union, _) => self.united(unit.name),
+                (_, Some(Verdict::Wins(index) | Verdict::Held(index))) => standing[*index].word.value.clone(),
+                (_, Some(Verdict::Made(Some(made)))) => made.clone(),
+                (_, Some(Verdict::Made(None)) | None) => agreed(),
+            };
+            let held = matches!(verdict, Some(Verdict::Held(_)));
+            let conflict = verdict.map(|verdict| self.conflict(unit, &standing, &verdict, &value));
+            (value, held, conflict)
         };
-        let held = matches!(verdict, Some(Verdict::Held(_)));
-        let conflict = verdict
-            .filter(|_| field.strategy != Strategy::Add)
-            .map(|verdict| self.conflict(field, &standing, &verdict, &value));
         Decided {
             value,
             held,
@@ -280,8 +300,8 @@ impl<'a> View<'a> {
     }
 
     /// The words on a field that count: an empty value of a first load says nothing while anybody says something.
-    fn words_on(&self, field: &Field) -> Vec<Said<'_>> {
-        let counts = |source: &str| match &field.strategy {
+    fn words_on(&self, unit: &Unit<'_>) -> Vec<Said<'_>> {
+        let counts = |source: &str| match unit.strategy {
             Strategy::Owner(owner) => source == owner,
             _ => true,
         };
@@ -289,19 +309,10 @@ impl<'a> View<'a> {
             .speakers
             .iter()
             .filter(|speaker| self.is_heard(speaker) && counts(speaker.source))
-            .filter_map(|speaker| {
-                let lane = speaker.lane.fields.get(&field.name)?;
-                let word = lane.word.as_ref()?;
-                Some(Said {
-                    source: speaker.source,
-                    row: speaker.row,
-                    word,
-                    first: lane.first.as_ref(),
-                })
-            })
+            .filter_map(|speaker| self.said(speaker, unit))
             .collect();
-        if decidable(&field.strategy) {
-            let word = self.state.decisions.get(&field.name);
+        if decidable(unit.strategy) {
+            let word = self.state.decisions.get(unit.name);
             words.extend(word.map(|word| Said {
                 source: OPERATOR,
                 row: &NOWHERE,
@@ -309,36 +320,36 @@ impl<'a> View<'a> {
                 first: None,
             }));
         }
+        let says_nothing = |said: &Said<'_>| said.word.initial && unit.is_blank(&said.word.value);
         if words.iter().any(|said| !says_nothing(said)) {
             words.retain(|said| !says_nothing(said));
         }
         words
     }
 
-    /// A counter: what it was at first, and everything every app added.
-    fn sum(&self, field: &Field) -> Option<Value> {
-        let lanes: Vec<(&str, &FieldLane)> = self
-            .speakers
-            .iter()
-            .filter(|speaker| self.is_heard(speaker))
-            .filter_map(|speaker| Some((speaker.source, speaker.lane.fields.get(&field.name)?)))
-            .collect();
-        let firsts = lanes.iter().filter_map(|(source, lane)| match &lane.first {
-            Some(Value::Number(first)) => Some((rank(source, self.authority), first)),
-            _ => None,
-        });
-        let initial = firsts.min_by_key(|(rank, _)| *rank).map(|(_, first)| first.clone())?;
-        let added = lanes.iter().filter_map(|(_, lane)| lane.added.as_ref());
-        Some(Value::Number(added.fold(initial, |sum: Number, added| &sum + added)))
+    /// The last word of an app on a field or on a group.
+    fn said(&self, speaker: &Speaker<'a>, unit: &Unit<'_>) -> Option<Said<'_>> {
+        let (word, first) = if unit.is_group() {
+            self.composed.word(unit.name, speaker.source)?
+        } else {
+            let lane = speaker.lane.fields.get(unit.name)?;
+            (lane.word.as_ref()?, lane.first.as_ref())
+        };
+        Some(Said {
+            source: speaker.source,
+            row: speaker.row,
+            word,
+            first,
+        })
     }
 
-    fn united(&self, field: &Field) -> Value {
+    fn united(&self, field: &str) -> Value {
         let sides: Vec<Side<'_>> = self
             .speakers
             .iter()
             .filter(|speaker| self.is_heard(speaker))
             .filter_map(|speaker| {
-                let lane = speaker.lane.fields.get(&field.name)?;
+                let lane = speaker.lane.fields.get(field)?;
                 Some(Side {
                     source: speaker.source,
                     elements: &lane.elements,
@@ -349,31 +360,30 @@ impl<'a> View<'a> {
         unite(&sides)
     }
 
-    fn conflict(&self, field: &Field, standing: &[Said<'_>], verdict: &Verdict, value: &Value) -> Conflict {
-        let candidates: Vec<Candidate> = standing.iter().map(|said| candidate(said)).collect();
+    /// `among` are the candidates; a verdict that names a winner names it among them.
+    fn conflict(&self, unit: &Unit<'_>, among: &[Said<'_>], verdict: &Verdict, value: &Value) -> Conflict {
+        let candidates: Vec<Candidate> = among.iter().map(candidate).collect();
         let (status, winner) = match verdict {
             Verdict::Held(_) => (Status::Open, None),
-            Verdict::Made => (Status::Settled, None),
-            Verdict::Wins(index) => (Status::Settled, Some(standing[*index].source.to_owned())),
+            Verdict::Made(_) => (Status::Settled, None),
+            Verdict::Wins(index) => (Status::Settled, Some(among[*index].source.to_owned())),
         };
         let note = match (&status, &winner) {
             (Status::Open, _) => "held: each app keeps its own value until a person decides".to_owned(),
-            (_, Some(winner)) => format!(
-                "{} decided for {winner}; the other values are kept here",
-                field.strategy
-            ),
-            (_, None) => format!("{} made one value of all", field.strategy),
+            (_, Some(winner)) => format!("{} decided for {winner}; the other values are kept here", unit.strategy),
+            (_, None) => format!("{} made one value of all", unit.strategy),
         };
-        let base = standing[0].word.base.clone();
+        let base = among.first().and_then(|said| said.word.base.clone());
+        let note = note + &set_back(among);
         Conflict {
-            id: self.conflict_id(&field.name, &candidates),
+            id: self.conflict_id(unit.name, &candidates),
             cid: self.cid.to_owned(),
-            field: field.name.clone(),
+            field: unit.name.to_owned(),
             status,
-            base: base.filter(|base| standing.iter().all(|said| said.word.base.as_ref() == Some(base))),
+            base: base.filter(|base| among.iter().all(|said| said.word.base.as_ref() == Some(base))),
             candidates,
-            strategy: field.strategy.to_string(),
-            rule: field.rule.to_string(),
+            strategy: unit.strategy.to_string(),
+            rule: unit.rule.to_string(),
             outcome: value.clone(),
             winner,
             vector: self.vector.clone(),
@@ -403,13 +413,13 @@ impl<'a> View<'a> {
 
 impl Decided<'_> {
     /// The words left standing that the author of the word of `source` had not seen, and its next edit would not have either.
-    fn unseen(&self, source: &str, lane: &FieldLane) -> Vector {
+    fn unseen(&self, source: &str) -> Vector {
         let Some(own) = self.words.iter().position(|said| said.source == source) else {
             return Vector::new();
         };
         let unseen = |other: &usize| {
             let said = &self.words[*other];
-            let held_at_first = said.word.initial && lane.first.as_ref() == Some(&said.word.value);
+            let held_at_first = said.word.initial && self.words[own].first == Some(&said.word.value);
             *other != own && !self.sight.sees(own, *other) && !held_at_first
         };
         let standing = self.sight.standing().into_iter().filter(unseen);
@@ -426,15 +436,45 @@ pub fn decidable(strategy: &Strategy) -> bool {
 
 static NOWHERE: RowKey = RowKey(String::new());
 
-/// Nobody said it: it was found empty when the row was first read.
-fn says_nothing(said: &Said<'_>) -> bool {
-    said.word.initial
-        && match &said.word.value {
-            Value::Null => true,
-            Value::Text(text) => text.trim().is_empty(),
-            Value::List(members) => members.is_empty(),
-            _ => false,
-        }
+/// How often an app may put back its own value after having been corrected.
+const PUT_BACK_MAX: u32 = 3;
+
+const FLAP: &str =
+    "an app keeps putting its own value back: nobody is corrected any more until a person or a new value decides";
+
+/// The word left standing of an app that does not give way, if another app says something else.
+fn flapping(unit: &Unit<'_>, words: &[Said<'_>], standing: &[Said<'_>]) -> Option<usize> {
+    let flapping = |said: &Said<'_>| said.word.put_back > PUT_BACK_MAX;
+    let index = standing
+        .iter()
+        .position(flapping)
+        .filter(|_| decidable(unit.strategy))?;
+    words
+        .iter()
+        .any(|said| said.word.value != standing[index].word.value)
+        .then_some(index)
+}
+
+fn differ(said: &[Said<'_>]) -> bool {
+    said.windows(2).any(|pair| pair[0].word.value != pair[1].word.value)
+}
+
+/// Whose clock was set back, for a person who wonders about the stamps.
+fn set_back(among: &[Said<'_>]) -> String {
+    let apps: Vec<&str> = among
+        .iter()
+        .filter(|said| said.word.set_back)
+        .map(|said| said.source)
+        .collect();
+    if apps.is_empty() {
+        String::new()
+    } else {
+        format!("; the clock of {} was set back", apps.join(", "))
+    }
+}
+
+fn names<'f>(fields: impl Iterator<Item = &'f Field>) -> Vec<String> {
+    fields.map(|field| field.name.clone()).collect()
 }
 
 fn candidate(said: &Said<'_>) -> Candidate {

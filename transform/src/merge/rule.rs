@@ -6,10 +6,11 @@
 use std::cmp::Reverse;
 
 use syncline_schemas::decision::OPERATOR;
-use syncline_schemas::pipeline::Strategy;
+use syncline_schemas::pipeline::{Strategy, Terms, Uncertain};
 use syncline_schemas::value::Value;
 
 use super::causality::Said;
+use super::text;
 
 /// What a strategy says of the words left standing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,12 +19,12 @@ pub enum Verdict {
     Wins(usize),
     /// This word stays for the time being; nobody is overwritten until a person decides.
     Held(usize),
-    /// No single word holds, but a value made of all of them.
-    Made,
+    /// No single word holds, but a value made of all of them: this one, or one that is made of more than words.
+    Made(Option<Value>),
 }
 
 /// Decides among `standing`, which differ. Empty words of a first load have been left out.
-pub fn decide(strategy: &Strategy, standing: &[Said<'_>], authority: &[String]) -> Verdict {
+pub fn decide(strategy: &Strategy, terms: &Terms, standing: &[Said<'_>], authority: &[String]) -> Verdict {
     let rank = |source: &str| rank(source, authority);
     let oldest = |said: &Said<'_>| {
         let initial = said.word.initial;
@@ -48,9 +49,21 @@ pub fn decide(strategy: &Strategy, standing: &[Said<'_>], authority: &[String]) 
     };
     let by_value = |said: &Said<'_>| (said.word.value.is_null(), said.word.value.clone(), newest(said));
     match strategy {
-        Strategy::Add | Strategy::Union => Verdict::Made,
-        Strategy::Latest => Verdict::Wins(least(standing, newest)),
-        Strategy::First => Verdict::Wins(least(standing, oldest)),
+        Strategy::Add | Strategy::Union => Verdict::Made(None),
+        Strategy::MergeText => merged(standing).map_or_else(
+            || {
+                decide(
+                    terms.otherwise.as_ref().unwrap_or(&Strategy::Hold),
+                    &Terms::default(),
+                    standing,
+                    authority,
+                )
+            },
+            |text| Verdict::Made(Some(Value::Text(text))),
+        ),
+        Strategy::Latest => too_close(terms.uncertain.as_ref(), standing, authority)
+            .unwrap_or_else(|| Verdict::Wins(least(standing, newest))),
+        Strategy::First => Verdict::Wins(leased(terms.lease_us, standing, oldest)),
         Strategy::Hold => Verdict::Held(least(standing, oldest)),
         Strategy::Order(order) => {
             let place = |source: &str| order.iter().position(|name| name == source).unwrap_or(order.len());
@@ -74,6 +87,57 @@ pub fn decide(strategy: &Strategy, standing: &[Said<'_>], authority: &[String]) 
             )
         })),
     }
+}
+
+/// What decides if the newest edits are closer to each other than clocks can tell, and do not say the same.
+fn too_close(uncertain: Option<&Uncertain>, standing: &[Said<'_>], authority: &[String]) -> Option<Verdict> {
+    let uncertain = uncertain?;
+    let edits = || standing.iter().enumerate().filter(|(_, said)| !said.word.initial);
+    let newest_us = edits().map(|(_, said)| said.word.stamp_us).max()?;
+    let close = |said: &Said<'_>| newest_us.saturating_sub(said.word.stamp_us) < uncertain.within_us;
+    let (places, close): (Vec<usize>, Vec<Said<'_>>) = edits().filter(|(_, said)| close(said)).unzip();
+    let differ = close.windows(2).any(|pair| pair[0].word.value != pair[1].word.value);
+    if !differ {
+        return None;
+    }
+    Some(match decide(&uncertain.then, &Terms::default(), &close, authority) {
+        Verdict::Wins(index) => Verdict::Wins(places[index]),
+        Verdict::Held(index) => Verdict::Held(places[index]),
+        made @ Verdict::Made(_) => made,
+    })
+}
+
+/// The word that holds the lock: the oldest, until its lease ends; then the next that comes, and so on.
+fn leased<K: Ord>(lease_us: Option<i64>, standing: &[Said<'_>], oldest: impl Fn(&Said<'_>) -> K) -> usize {
+    let mut by_age: Vec<usize> = (0..standing.len()).collect();
+    by_age.sort_by_key(|&index| oldest(&standing[index]));
+    let stamp_us = |index: usize| standing[index].word.stamp_us;
+    let ended = |holder: usize, next: usize| {
+        let edits = !standing[holder].word.initial && !standing[next].word.initial;
+        edits && lease_us.is_some_and(|lease_us| stamp_us(next).saturating_sub(stamp_us(holder)) > lease_us)
+    };
+    let next = |holder: usize, next: usize| if ended(holder, next) { next } else { holder };
+    by_age.into_iter().reduce(next).unwrap_or(0)
+}
+
+/// The text that all of them made of the last one they had in common; none if there is no such, or no such text.
+fn merged(standing: &[Said<'_>]) -> Option<String> {
+    let had = |said: &Said<'_>, text: &Value| said.word.base.as_ref() == Some(text) || said.word.past.contains(text);
+    let (first, others) = standing.split_first()?;
+    let base = first
+        .word
+        .base
+        .iter()
+        .chain(&first.word.past)
+        .find(|text| others.iter().all(|said| had(said, text)))?;
+    let Value::Text(base) = base else { return None };
+    let text = |said: &Said<'_>| match &said.word.value {
+        Value::Text(text) => Some(text.clone()),
+        _ => None,
+    };
+    let sides = standing.iter().map(text).collect::<Option<Vec<_>>>()?;
+    let sides: Vec<&str> = sides.iter().map(String::as_str).collect();
+    text::merge(base, &sides)
 }
 
 /// Characters, as a reader counts code points; nothing and what is no text have none.

@@ -8,16 +8,18 @@
 //! differs (a trigger of the app rewrote it) is an edit by somebody who had seen our value. Fields which a row of our
 //! making has beyond that (held ones, the app's defaults) nobody said: they are no words.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use syncline_schemas::decision::Decision;
 use syncline_schemas::mapped::{FieldValue, Mapped, RowKey, RowOp};
 use syncline_schemas::mark::{Act, Mark, MarkedField};
+use syncline_schemas::pipeline::Entity;
 use syncline_schemas::position::{Position, Vector};
 use syncline_schemas::value::{Number, Value};
 
 use super::elements::Elements;
+use super::stock::{Counters, Delta, StockTake};
 use super::word::{Notice, Word};
 
 /// Everything that was said of one entity, as far as it still matters.
@@ -27,6 +29,9 @@ pub struct EntityState {
     pub(super) lanes: BTreeMap<String, BTreeMap<RowKey, Lane>>,
     /// People's words, by field.
     pub(super) decisions: BTreeMap<String, Word>,
+    /// The last stock-take of each counter that has any.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) taken: BTreeMap<String, StockTake>,
 }
 
 /// One row of one app.
@@ -48,6 +53,10 @@ pub(super) struct Lane {
     pub removal: Option<Notice>,
     /// By field.
     pub fields: BTreeMap<String, FieldLane>,
+    /// Where the app last said something of a field: what the row held of the others then, as far as that is not their own
+    /// last word. So the words on fields that win together can be put together, whichever those are.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub beside: BTreeMap<Position, BTreeMap<String, Value>>,
 }
 
 /// Whether a row is there.
@@ -75,6 +84,9 @@ pub(super) struct FieldLane {
     pub knowledge: Vector,
     /// The greatest stamp in that.
     pub clock_us: i64,
+    /// The greatest commit time of the app's own words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub said_us: Option<i64>,
     /// Notices that stand after the last change joined.
     pub ahead: Vec<Notice>,
     /// For a number, the sum of what the app itself added since the row was first read.
@@ -83,11 +95,22 @@ pub(super) struct FieldLane {
     pub delivered: Option<Number>,
     /// The side of a set.
     pub elements: Elements,
+    /// Of a counter that has stock-takes, what the app added since the last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deltas: Vec<Delta>,
+    /// Of a text of several lines, what the row held before, the last first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trail: Vec<Value>,
 }
 
+/// Texts kept of what a row held before, and their bytes in all. Where no common one is left, texts are not merged.
+const TRAIL_MAX: usize = 4;
+const TRAIL_BYTES_MAX: usize = 64 * 1024;
+
 impl EntityState {
-    /// Takes in what a source said. Twice is once; the order of sources does not matter.
-    pub fn join(&mut self, said: &Mapped) {
+    /// Takes in what a source said. Twice is once; the order of sources does not matter. Of the entity only one thing is
+    /// asked: which counters have stock-takes.
+    pub fn join(&mut self, said: &Mapped, entity: &Entity) {
         let mark = said.mark.as_ref().filter(|mark| mark.cid == said.cid);
         let lanes = self.lanes.entry(said.source.clone()).or_default();
         let moved = said
@@ -98,12 +121,14 @@ impl EntityState {
             lanes.entry(said.row.clone()).or_default().take_place_of(moved);
         }
         let lane = lanes.entry(said.row.clone()).or_default();
+        let counters = Counters::of(entity, lane);
         match (said.op, mark) {
             (RowOp::Present, _) => lane.present(said, mark),
             (RowOp::Deleted, _) => lane.deleted(said, mark),
             (RowOp::Seen, Some(mark)) => lane.notice(mark, said.position),
             (RowOp::Seen, None) => {}
         }
+        counters.note(self, said);
     }
 
     /// Takes in a person's word, which stands at `position` in the log of decisions.
@@ -120,6 +145,9 @@ impl EntityState {
                 stamp_us: decision.at_us,
                 seen: decision.answers.clone(),
                 initial: false,
+                past: Vec::new(),
+                put_back: 0,
+                set_back: false,
             };
             self.decisions.insert(decision.field.clone(), word);
         }
@@ -181,9 +209,29 @@ impl Lane {
         }
         if own_doing {
             self.said = Some(said.position);
+            self.stand_beside(said.position);
         }
         if let Some(mark) = mark {
             self.learn_unread(mark, said);
+        }
+    }
+
+    /// Keeps what the row holds beside the words said at `position`, and forgets where no word stands any more.
+    fn stand_beside(&mut self, position: Position) {
+        let word_of = |lane: &FieldLane| lane.word.as_ref().map(|word| word.position);
+        let theirs: BTreeSet<Position> = self.fields.values().filter_map(word_of).collect();
+        self.beside.retain(|at, _| theirs.contains(at));
+        let other = |lane: &FieldLane| {
+            let shadow = lane.shadow.as_ref()?;
+            lane.word
+                .as_ref()
+                .is_none_or(|word| word.position != position && word.value != *shadow)
+                .then(|| shadow.clone())
+        };
+        let held = |(name, lane): (&String, &FieldLane)| Some((name.clone(), other(lane)?));
+        let held: BTreeMap<String, Value> = self.fields.iter().filter_map(held).collect();
+        if theirs.contains(&position) && !held.is_empty() {
+            self.beside.insert(position, held);
         }
     }
 
@@ -218,6 +266,7 @@ impl Lane {
             }
         } else {
             self.undone = undone;
+            self.beside.clear();
             for lane in self.fields.values_mut() {
                 let ahead = lane
                     .ahead
@@ -313,6 +362,9 @@ impl FieldLane {
                 None => expected = field.value.clone(),
             }
         }
+        if let Some(expected) = &expected {
+            self.leave(expected);
+        }
         if expected.as_ref() == Some(value) {
             self.shadow = Some(value.clone());
             return false;
@@ -320,6 +372,23 @@ impl FieldLane {
         self.shadow = expected;
         self.edit(value, said);
         true
+    }
+
+    /// The row is about to hold `next` instead of what it holds: a text is kept, for a later merge may begin with it.
+    fn leave(&mut self, next: &Value) {
+        let (Some(Value::Text(held)), Value::Text(next)) = (&self.shadow, next) else {
+            return;
+        };
+        if held == next || !(held.contains('\n') || next.contains('\n')) {
+            return;
+        }
+        self.trail.insert(0, Value::Text(held.clone()));
+        self.trail.truncate(TRAIL_MAX);
+        let mut bytes = 0;
+        self.trail.retain(|text| {
+            bytes += if let Value::Text(text) = text { text.len() } else { 0 };
+            bytes <= TRAIL_BYTES_MAX
+        });
     }
 
     /// What a counter holds after a delivery if its app did nothing meanwhile.
@@ -332,6 +401,7 @@ impl FieldLane {
 
     /// The app itself set the field to `value`.
     fn edit(&mut self, value: &Value, said: &Mapped) {
+        self.leave(value);
         let base = self.shadow.replace(value.clone());
         let initial = base.is_none();
         if initial {
@@ -342,19 +412,27 @@ impl FieldLane {
         }
         self.elements
             .edit(base.as_ref(), value, said.position, &self.knowledge, initial);
+        // A clock that was set back does not make an edit older than the one before it.
+        let said_us = said.commit_us.max(self.said_us.unwrap_or(i64::MIN));
+        let set_back = said_us > said.commit_us;
+        self.said_us = Some(said_us);
         let stamp_us = if self.knowledge.is_empty() {
-            said.commit_us
+            said_us
         } else {
-            said.commit_us.max(self.clock_us + 1)
+            said_us.max(self.clock_us + 1)
         };
-        let (value, seen) = (value.clone(), self.knowledge.clone());
+        let last = self.word.as_ref();
+        let put_back = last.filter(|last| last.value == *value && !last.initial);
         self.word = Some(Word {
-            value,
+            value: value.clone(),
             base,
             position: said.position,
             stamp_us,
-            seen,
+            seen: self.knowledge.clone(),
             initial,
+            past: self.trail.clone(),
+            set_back,
+            put_back: put_back.map_or(0, |last| last.put_back + 1),
         });
     }
 

@@ -19,6 +19,19 @@ pub struct Word {
     pub seen: Vector,
     /// Whether it is what the app held when we first read the row. Nobody edited, so an edit beats it.
     pub initial: bool,
+    /// Of a text of several lines, what the app held before, by anybody's doing: the last first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub past: Vec<Value>,
+    /// How often in a row the app has now put this very value back after having been corrected.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub put_back: u32,
+    /// Whether its app's clock was set back before it: its stamp is that of the word before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub set_back: bool,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// A notice in an app's log, left by a mark: from here on its users see what `vector` says.

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 
 use syncline_schemas::canonical::{AppWords, Canonical};
 use syncline_schemas::conflict::Conflict;
+use syncline_schemas::decision::Decision;
 use syncline_schemas::mapped::{FieldValue, Mapped, RowKey, RowOp};
 use syncline_schemas::mark::{Act, Mark, MarkedField};
-use syncline_schemas::pipeline::{DeletePolicy, Entity, Field, FieldKind, RuleRef, Strategy};
+use syncline_schemas::pipeline::{DeletePolicy, Entity, Field, FieldKind, Group, RuleRef, Strategy, Terms};
 use syncline_schemas::position::{Lsn, Position, Vector};
 use syncline_schemas::value::{Number, Value};
 use syncline_transform::merge::{EntityState, published, resolve};
@@ -52,6 +53,15 @@ struct Written {
     vector: Vector,
 }
 
+/// What is done with a field; a group is as its heaviest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Weight {
+    Same,
+    Tell,
+    Write,
+    Stale,
+}
+
 /// An app: its row, its log, its clock, and the bookkeeping of the sink that writes to it.
 #[derive(Clone, Debug)]
 pub struct App {
@@ -65,6 +75,8 @@ pub struct App {
     incarnation: usize,
     applied: Applied,
     lsn: u64,
+    /// Fields that are written and left alone together.
+    groups: Vec<Vec<String>>,
 }
 
 /// The apps, the hub, and how far the hub has read each log.
@@ -78,6 +90,8 @@ pub struct World {
     pub records: usize,
     /// Conflicts published so far.
     pub conflicts: Vec<Conflict>,
+    /// People's words, in the order of their topic.
+    pub decisions: Vec<(Decision, Position)>,
     read: Vec<usize>,
     now_us: i64,
 }
@@ -90,11 +104,29 @@ pub fn entity(fields: &[(&str, Strategy)], on_delete: DeletePolicy) -> Entity {
         version: 1,
         schema_json: String::new(),
         fields: fields.iter().map(|(name, strategy)| field(name, strategy)).collect(),
+        groups: Vec::new(),
         match_on: Vec::new(),
         on_delete: BTreeMap::new(),
         default_delete: on_delete,
         rules: "0".repeat(16),
     }
+}
+
+/// Fields that win together.
+pub fn group(name: &str, fields: &[&str], strategy: Strategy) -> Group {
+    Group {
+        name: name.to_owned(),
+        fields: fields.iter().map(|field| (*field).to_owned()).collect(),
+        strategy,
+        terms: Terms::default(),
+        rule: RuleRef::default(),
+    }
+}
+
+/// The terms of a field.
+pub fn terms<'e>(entity: &'e mut Entity, field: &str) -> &'e mut Terms {
+    let found = entity.fields.iter_mut().find(|other| other.name == field);
+    &mut found.unwrap().terms
 }
 
 fn field(name: &str, strategy: &Strategy) -> Field {
@@ -103,6 +135,7 @@ fn field(name: &str, strategy: &Strategy) -> Field {
         kind: FieldKind::Text,
         nullable: true,
         strategy: strategy.clone(),
+        terms: Terms::default(),
         rule: RuleRef {
             file: "test.yaml".to_owned(),
             line: 1,
@@ -121,6 +154,7 @@ impl World {
             incarnation: 0,
             applied: Applied::default(),
             lsn: 100,
+            groups: entity.groups.iter().map(|group| group.fields.clone()).collect(),
         };
         Self {
             apps: names.iter().enumerate().map(app).collect(),
@@ -130,6 +164,7 @@ impl World {
             canonical: None,
             records: 0,
             conflicts: Vec::new(),
+            decisions: Vec::new(),
             read: vec![0; names.len()],
             now_us: 1_000_000_000,
         }
@@ -190,15 +225,40 @@ impl World {
         let from = self.read[app];
         let to = from.saturating_add(count).min(self.apps[app].log.len());
         for said in &self.apps[app].log[from..to] {
-            self.state.join(said);
+            self.state.join(said, &self.entity);
         }
         self.read[app] = to;
-        let outputs = published(CID, &before, &self.state, &self.entity, &self.authority);
+        self.publish(&before);
+    }
+
+    fn publish(&mut self, before: &EntityState) {
+        let outputs = published(CID, before, &self.state, &self.entity, &self.authority);
         self.conflicts.extend(outputs.conflicts);
         if let Some(canonical) = outputs.canonical {
             self.records += 1;
             self.canonical = Some(canonical);
         }
+    }
+
+    /// A person decides, knowing the agreed record.
+    pub fn decide(&mut self, field: &str, value: Value) {
+        let Some(record) = &self.canonical else { return };
+        self.now_us += 1_000_000;
+        let decision = Decision {
+            cid: CID.to_owned(),
+            field: field.to_owned(),
+            value,
+            answers: record.vector.clone(),
+            by: "finance".to_owned(),
+            why: "agreed by phone".to_owned(),
+            at_us: self.now_us,
+        };
+        let offset = u64::try_from(self.decisions.len()).unwrap();
+        let position = Position::new(0, Lsn(offset), 0);
+        let before = self.state.clone();
+        self.state.decide(&decision, position);
+        self.decisions.push((decision, position));
+        self.publish(&before);
     }
 
     /// The sink of an app works on the latest agreed record. True if it left anything in the app's log.
@@ -242,7 +302,11 @@ impl World {
 
     /// The agreed record of every order in which the logs can be read.
     pub fn in_every_order(&self, check: &mut impl FnMut(Option<Canonical>)) {
-        self.orders(&EntityState::default(), &mut vec![0; self.apps.len()], check);
+        let mut state = EntityState::default();
+        self.decisions
+            .iter()
+            .for_each(|(decision, position)| state.decide(decision, *position));
+        self.orders(&state, &mut vec![0; self.apps.len()], check);
     }
 
     fn orders(&self, state: &EntityState, next: &mut Vec<usize>, check: &mut impl FnMut(Option<Canonical>)) {
@@ -254,7 +318,7 @@ impl World {
         }
         for app in open {
             let mut state = state.clone();
-            state.join(&self.apps[app].log[next[app]]);
+            state.join(&self.apps[app].log[next[app]], &self.entity);
             next[app] += 1;
             self.orders(&state, next, check);
             next[app] -= 1;
@@ -265,17 +329,24 @@ impl World {
     pub fn replayed(&self, dice: &mut Dice) -> Option<Canonical> {
         let mut state = EntityState::default();
         let mut next = vec![0; self.apps.len()];
+        let early = dice.below(self.decisions.len() + 1);
+        self.decisions[..early]
+            .iter()
+            .for_each(|(decision, position)| state.decide(decision, *position));
         while (0..self.apps.len()).any(|app| next[app] < self.apps[app].log.len()) {
             let app = dice.below(self.apps.len());
             let log = &self.apps[app].log;
             if next[app] < log.len() {
-                state.join(&log[next[app]]);
+                state.join(&log[next[app]], &self.entity);
                 next[app] += 1;
             }
             if next[app] > 0 && dice.below(4) == 0 {
                 next[app] -= dice.below(next[app].min(3) + 1);
             }
         }
+        self.decisions
+            .iter()
+            .for_each(|(decision, position)| state.decide(decision, *position));
         resolve(CID, &state, &self.entity, &self.authority).canonical
     }
 }
@@ -394,18 +465,37 @@ impl App {
 
     fn update(&mut self, record: &Canonical) -> Option<(Act, Vec<MarkedField>)> {
         let before = self.row.clone();
-        let marked: Vec<MarkedField> = record
+        let due: Vec<(&String, &Value)> = record
             .fields
             .iter()
             .filter(|(name, _)| !record.held.contains(name))
-            .filter_map(|(name, value)| {
-                if record.counters.contains(name) {
-                    self.add(record, name, value)
-                } else {
-                    self.compare_and_set(record, name, value)
-                }
-            })
             .collect();
+        let weights: BTreeMap<&String, Weight> = due
+            .iter()
+            .map(|(name, value)| (*name, self.weigh(record, name, value)))
+            .collect();
+        let together = |name: &String| {
+            let group = self.groups.iter().find(|group| group.contains(name));
+            let others = group.into_iter().flatten().filter_map(|other| weights.get(other));
+            others.copied().max().unwrap_or(weights[name])
+        };
+        let weighed: Vec<(&String, &Value, Weight)> = due
+            .iter()
+            .map(|(name, value)| (*name, *value, together(name)))
+            .collect();
+        let mut marked = Vec::new();
+        for (name, value, weight) in weighed {
+            if record.counters.contains(name) {
+                marked.extend(self.add(record, name, value));
+            } else if matches!(weight, Weight::Tell | Weight::Write) {
+                self.write(record, name, value.clone());
+                marked.push(MarkedField {
+                    name: name.clone(),
+                    value: Some(value.clone()),
+                    delivered: None,
+                });
+            }
+        }
         let changed = before != self.row;
         self.writes += usize::from(changed);
         (!marked.is_empty()).then_some((if changed { Act::Update } else { Act::Seen }, marked))
@@ -423,10 +513,12 @@ impl App {
             return None;
         }
         let row = self.row.as_mut()?;
-        let Some(Value::Number(now)) = row.get(name) else {
-            return None;
+        let sum = match row.get(name) {
+            Some(Value::Number(now)) => now + &(&due - &before),
+            // Somebody emptied it: the row then holds what was delivered and nothing else.
+            _ => due.clone(),
         };
-        row.insert(name.to_owned(), Value::Number(now + &(&due - &before)));
+        row.insert(name.to_owned(), Value::Number(sum));
         self.applied.counters.insert(name.to_owned(), due.clone());
         Some(MarkedField {
             name: name.to_owned(),
@@ -435,28 +527,26 @@ impl App {
         })
     }
 
-    fn compare_and_set(&mut self, record: &Canonical, name: &str, target: &Value) -> Option<MarkedField> {
-        let current = self.row.as_ref()?.get(name).cloned().unwrap_or_default();
+    /// What becomes of a field that is replaced.
+    fn weigh(&self, record: &Canonical, name: &str, target: &Value) -> Weight {
+        let current = self
+            .row
+            .as_ref()
+            .and_then(|row| row.get(name))
+            .cloned()
+            .unwrap_or_default();
         let word = record.app(self.name).and_then(|words| words.word(name));
         let written = self.applied.fields.get(name);
-        let marked = MarkedField {
-            name: name.to_owned(),
-            value: Some(target.clone()),
-            delivered: None,
-        };
         if current == *target {
             let told = |unseen: &Vector| written.is_some_and(|written| written.vector.dominates(unseen));
             let tell = word.is_some_and(|word| !word.unseen.is_empty() && !told(&word.unseen));
-            if tell {
-                self.write(record, name, current);
-            }
-            return tell.then_some(marked);
+            return if tell { Weight::Tell } else { Weight::Same };
         }
-        if !self.is_expected(record, name, &current) {
-            return None;
+        if self.is_expected(record, name, &current) {
+            Weight::Write
+        } else {
+            Weight::Stale
         }
-        self.write(record, name, target.clone());
-        Some(marked)
     }
 
     /// Whether `current` is what the app must hold if nobody edited it since the words in the record.

@@ -1,19 +1,29 @@
 //! Entities and their fields, held against their Avro schema.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sha2::{Digest, Sha256};
 
 use super::super::avro::{self, SchemaField};
-use super::super::model::{DeletePolicy, Entity, Field, FieldKind, Pipeline, RuleRef, Strategy};
+use super::super::model::{DeletePolicy, Entity, Field, FieldKind, Pipeline};
+use super::super::rule::{Group, RuleRef, Strategy, Terms};
 use super::super::source::Span;
 use super::super::yaml::{Content, Key, Node};
+use super::groups::{self, Head};
 use super::rules::{Kinds, Rule, Scope, kinds, strategy};
 use super::{Check, Keys, Map, suggestion};
 
 const ENTITY: Keys = Keys {
-    known: &["schema", "fields", "on_conflict", "kinds", "match", "on_delete"],
-    later: &["subject", "references", "groups", "initial", "migrate"],
+    known: &[
+        "schema",
+        "fields",
+        "groups",
+        "on_conflict",
+        "kinds",
+        "match",
+        "on_delete",
+    ],
+    later: &["subject", "references", "initial", "migrate"],
 };
 
 const MATCH: Keys = Keys {
@@ -21,7 +31,8 @@ const MATCH: Keys = Keys {
     later: &["score", "link", "review"],
 };
 
-const POLICIES: [(&str, DeletePolicy); 4] = [
+const POLICIES: [(&str, DeletePolicy); 5] = [
+    ("hold", DeletePolicy::Hold),
     ("delete_wins", DeletePolicy::DeleteWins),
     ("update_wins", DeletePolicy::UpdateWins),
     ("soft", DeletePolicy::Soft),
@@ -69,6 +80,8 @@ pub(in super::super) fn read(
             files,
             name: &key.name,
             named: &mut named,
+            own: BTreeSet::new(),
+            counted: Vec::new(),
         };
         let entity = reader.entity(node, &shared, default.clone(), pipeline);
         pipeline.entities.push(entity);
@@ -81,6 +94,10 @@ struct EntityReader<'c, 's, 'a> {
     files: Files<'a>,
     name: &'a str,
     named: &'c mut Vec<Named>,
+    /// Fields with a rule of their own.
+    own: BTreeSet<String>,
+    /// Counters, and the fields that their stock-takes are said in.
+    counted: Vec<(String, String, Span)>,
 }
 
 impl EntityReader<'_, '_, '_> {
@@ -94,12 +111,22 @@ impl EntityReader<'_, '_, '_> {
         let own = map
             .get("on_conflict")
             .and_then(|node| strategy(self.check, node, &context));
-        let scope = Scope {
+        let mut scope = Scope {
             kinds: shared,
             own_kinds: own_kinds.unwrap_or_default(),
+            of_groups: BTreeMap::new(),
             fallback: own.or(default),
         };
-        let fields = self.fields(&map, &context, &scope, schema.as_deref());
+        let heads = map
+            .get("groups")
+            .map(|node| groups::heads(self.check, node, &context, &mut scope))
+            .unwrap_or_default();
+        let mut fields = self.fields(&map, &context, &scope, schema.as_deref());
+        for uncertain in fields.iter_mut().filter_map(|field| field.terms.uncertain.as_mut()) {
+            uncertain.within_us = pipeline.max_clock_skew_ms.saturating_mul(1000);
+        }
+        self.stock_takes(&fields);
+        let groups = self.groups(&heads, &fields, &context);
         let mut entity = Entity {
             name: self.name.to_owned(),
             version,
@@ -109,6 +136,7 @@ impl EntityReader<'_, '_, '_> {
                 .map(|node| self.match_on(node, &fields))
                 .unwrap_or_default(),
             fields,
+            groups,
             on_delete: BTreeMap::new(),
             default_delete: DeletePolicy::default(),
             rules: String::new(),
@@ -249,21 +277,83 @@ impl EntityReader<'_, '_, '_> {
             (_, found) => found.and_then(|found| self.kind(key, found, &context)),
         };
         let rule = scope.rule(self.check, key, node, &context);
-        if let (Some((strategy, span)), Some(kind)) = (&rule, kind) {
-            self.fits(strategy, kind, *span, &context);
+        if let (Some(rule), Some(kind)) = (&rule, kind) {
+            self.fits(&rule.strategy, kind, rule.span, &context);
         }
-        let (strategy, span) = rule.unwrap_or((Strategy::Latest, key.span));
-        self.note_systems(&strategy, &key.name, span, &context);
+        if rule.as_ref().is_some_and(|rule| rule.own) {
+            self.own.insert(key.name.clone());
+        }
+        let span = rule.as_ref().map_or(key.span, |rule| rule.span);
+        let (strategy, terms) = rule.map_or((Strategy::Latest, Terms::default()), |rule| (rule.strategy, rule.terms));
+        let named = [
+            Some(&strategy),
+            terms.otherwise.as_ref(),
+            terms.uncertain.as_ref().map(|one| &one.then),
+        ];
+        for strategy in named.into_iter().flatten() {
+            self.note_systems(strategy, &key.name, span, &context);
+        }
+        if strategy == Strategy::MergeText && terms.otherwise.is_none() {
+            self.check
+                .report("H111", span, &context, format!("`else` is missing in {context}"))
+                .why("somebody has to win where two apps changed the same lines")
+                .help("say who: `{ on_conflict: merge_text, else: hold }`");
+        }
+        if let Some(from) = &terms.absolute_from {
+            self.counted.push((key.name.clone(), from.clone(), span));
+        }
         Field {
             name: key.name.clone(),
             kind: kind.unwrap_or(FieldKind::Text),
             nullable: found.is_some_and(|found| found.nullable),
             strategy,
-            rule: RuleRef {
-                file: self.check.source.file().to_owned(),
-                line: span.line,
-            },
+            terms,
+            rule: self.place(span),
         }
+    }
+
+    fn place(&self, span: Span) -> RuleRef {
+        RuleRef {
+            file: self.check.source.file().to_owned(),
+            line: span.line,
+        }
+    }
+
+    /// A stock-take is said in a number beside the counter.
+    fn stock_takes(&mut self, fields: &[Field]) {
+        for (counter, from, span) in std::mem::take(&mut self.counted) {
+            let context = format!("{}.{counter}", self.name);
+            let found = fields.iter().find(|field| field.name == from && from != counter);
+            match found.map(|field| field.kind) {
+                Some(FieldKind::Number { .. }) => {}
+                Some(kind) => {
+                    let report = self
+                        .check
+                        .report("H205", span, &context, format!("`{from}` is no number"));
+                    report
+                        .found(format!("the schema says {kind}"))
+                        .help("name the field that holds what was counted");
+                }
+                None => {
+                    let others = fields
+                        .iter()
+                        .map(|field| field.name.as_str())
+                        .filter(|name| *name != counter);
+                    let help = suggestion(&from, others);
+                    let title = format!("{} has no other field `{from}`", self.name);
+                    self.check.report("H206", span, &context, title).help(help);
+                }
+            }
+        }
+    }
+
+    /// The groups, without the fields that have a rule of their own.
+    fn groups(&mut self, heads: &[Head], fields: &[Field], context: &str) -> Vec<Group> {
+        let mut groups: Vec<Group> = Vec::new();
+        for head in heads {
+            groups.extend(groups::read(self.check, head, fields, &self.own, &groups, context));
+        }
+        groups
     }
 
     fn kind(&mut self, key: &Key, found: &SchemaField, context: &str) -> Option<FieldKind> {
@@ -282,11 +372,12 @@ impl EntityReader<'_, '_, '_> {
         let needs = match (strategy, kind) {
             (Strategy::Add, FieldKind::Number { .. }) => return,
             (Strategy::Union, FieldKind::List(_)) => return,
-            (Strategy::Longest, FieldKind::Text) | (Strategy::MostRestrictive, FieldKind::Bool) => return,
+            (Strategy::Longest | Strategy::MergeText, FieldKind::Text)
+            | (Strategy::MostRestrictive, FieldKind::Bool) => return,
             (Strategy::Add, _) => "a number",
             (Strategy::Union, _) => "an array",
             (Strategy::Max | Strategy::Min, FieldKind::Bool | FieldKind::List(_)) => "a number, a text or a time",
-            (Strategy::Longest, _) => "a text",
+            (Strategy::Longest | Strategy::MergeText, _) => "a text",
             (Strategy::MostRestrictive, _) => "a boolean that says what is not allowed",
             _ => return,
         };
@@ -381,12 +472,6 @@ impl EntityReader<'_, '_, '_> {
     }
 
     fn policy(&mut self, node: &Node, context: &str) -> Option<DeletePolicy> {
-        if node.shown() == "hold" {
-            let title = "`hold` for deletes is known, but not supported yet".to_owned();
-            self.check
-                .later_value(node, context, title, "use delete_wins, update_wins, soft or ignore");
-            return None;
-        }
         self.check.word(node, context, &POLICIES)
     }
 }
@@ -403,8 +488,21 @@ fn fingerprint(entity: &Entity, pipeline: &Pipeline) -> String {
     pipeline.authority().for_each(|system| say(format!("system {system}")));
     for field in &entity.fields {
         say(format!(
-            "field {} {:?} {} {}",
-            field.name, field.kind, field.nullable, field.strategy
+            "field {} {:?} {} {}{}",
+            field.name,
+            field.kind,
+            field.nullable,
+            field.strategy,
+            terms(&field.terms)
+        ));
+    }
+    for group in &entity.groups {
+        let fields = group.fields.join("\u{1}");
+        say(format!(
+            "group {} {fields} {}{}",
+            group.name,
+            group.strategy,
+            terms(&group.terms)
         ));
     }
     entity
@@ -421,4 +519,13 @@ fn fingerprint(entity: &Entity, pipeline: &Pipeline) -> String {
         .take(8)
         .map(|byte| format!("{byte:02x}"))
         .collect()
+}
+
+/// Nothing for terms that say nothing.
+fn terms(terms: &Terms) -> String {
+    if *terms == Terms::default() {
+        String::new()
+    } else {
+        format!(" {terms:?}")
+    }
 }

@@ -32,17 +32,15 @@ pub(super) fn of(key: &str) -> (&'static str, &'static str) {
         "mode" => ("writing in batches", "remove it; every link is live"),
         "references" => ("references between entities", REMOVE),
         "same_as" | "score" | "link" | "review" => ("matching by similarity", "use `match: [{ same: [FIELD] }]`"),
-        "if_uncertain" => (
-            "a rule for stamps too close to call",
-            "remove it; such ties go by the order of `systems`",
-        ),
         "expires" | "then" | "approvers" => (
             "a deadline for held fields",
             "remove it; a held field waits for a person",
         ),
-        "min" | "max" | "below_min" | "absolute_from" => ("limits of a counter", REMOVE),
-        "groups" | "group" => ("fields that win together", REMOVE),
-        "initial" | "migrate" | "else" | "lease" => ("this rule", REMOVE),
+        "group" => (
+            "naming its group at the field",
+            "name the field in `groups` of the entity",
+        ),
+        "initial" | "migrate" => ("this rule", REMOVE),
         "env" => ("settings by environment", "use ${env:NAME} where they differ"),
         _ => ("this", REMOVE),
     }

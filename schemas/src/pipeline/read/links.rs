@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::super::model::{Direction, Entity, Field, Link, LinkField, Pipeline, RuleRef, Strategy, System};
+use super::super::model::{Direction, Entity, Field, Link, LinkField, Pipeline, System};
+use super::super::rule::{Group, RuleRef, Strategy};
 use super::super::source::Span;
 use super::super::yaml::{Content, Key, Node};
 use super::mapping::{self, Mapping};
@@ -174,6 +175,24 @@ impl LinkReader<'_, '_, '_> {
                 .report("H111", node.span, self.context, "the link maps no field")
                 .help("add `field: column` for each field that the table holds");
         }
+        for group in self.entity.into_iter().flat_map(|entity| &entity.groups) {
+            self.whole(group, node);
+        }
+    }
+
+    /// An app that has only a part of a group could not win with it: the rest would be another's.
+    fn whole(&mut self, group: &Group, node: &Node) {
+        let read = |field: &&String| self.link.field(field).is_some_and(|mapped| mapped.reads);
+        let (there, missing): (Vec<&String>, Vec<&String>) = group.fields.iter().partition(read);
+        let (Some(_), Some(first)) = (there.first(), missing.first()) else {
+            return;
+        };
+        let title = format!("the link reads only a part of the group `{}`", group.name);
+        self.check
+            .report("H217", node.span, self.context, title)
+            .found(format!("`{first}` is not read"))
+            .why("the values of a group always come from one source")
+            .help(format!("map `{first}` too, or take it out of the group"));
     }
 
     fn no_key(&mut self, node: &Node) {
@@ -198,7 +217,9 @@ impl LinkReader<'_, '_, '_> {
             field,
             key,
         };
-        let Some(mapped) = mapping.read(node) else { return };
+        let Some(mut mapped) = mapping.read(node) else { return };
+        let group = self.entity.and_then(|entity| entity.group_of(&key.name));
+        mapped.group = group.map(|group| group.name.clone());
         self.written_once(&mapped, key, columns);
         if let Some(field) = field {
             self.law(&mapped, field, node);

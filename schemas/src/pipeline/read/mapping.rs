@@ -31,6 +31,7 @@ impl Mapping<'_, '_, '_> {
             field: self.key.name.clone(),
             kind,
             set: is_set(self.field),
+            group: None,
             reads,
             get,
             put,

@@ -14,6 +14,12 @@ pub(super) mod entities;
 /// Which rule decides about a field.
 mod rules;
 
+/// What a rule says beside its strategy.
+mod terms;
+
+/// Fields that win together.
+mod groups;
+
 /// Which columns are which field.
 pub(super) mod links;
 

@@ -1,54 +1,49 @@
 //! Which rule decides about a field.
 //!
-//! It is the first of: the field's own, that of its kind within the entity, that of its kind, the entity's, the
-//! pipeline's. A field without any is an error: a rule nobody chose would lose somebody's data.
+//! It is the first of: the field's own, that of its group, that of its kind within the entity, that of its kind, the
+//! entity's, the pipeline's. A field without any is an error: a rule nobody chose would lose somebody's data.
 
 use std::collections::BTreeMap;
 
-use super::super::model::Strategy;
+use super::super::rule::{Strategy, Terms};
 use super::super::source::Span;
 use super::super::yaml::{Content, Key, Node};
-use super::{Check, Keys, suggestion};
+use super::{Check, Keys, Map, suggestion, terms};
 
 const KIND: Keys = Keys {
-    known: &["on_conflict"],
-    later: &[
+    known: &[
+        "on_conflict",
+        "else",
         "if_uncertain",
-        "expires",
-        "then",
-        "approvers",
+        "lease",
         "min",
         "max",
         "below_min",
+        "above_max",
         "absolute_from",
-        "else",
-        "lease",
     ],
+    later: &["expires", "then", "approvers"],
 };
 
 const FIELD: Keys = Keys {
-    known: &["kind", "on_conflict", "owner"],
-    later: &[
-        "pii",
-        "for",
-        "check",
-        "guard",
-        "group",
+    known: &[
+        "kind",
+        "on_conflict",
+        "owner",
+        "else",
         "if_uncertain",
-        "expires",
-        "then",
-        "approvers",
+        "lease",
         "min",
         "max",
         "below_min",
+        "above_max",
         "absolute_from",
-        "else",
-        "lease",
     ],
+    later: &["pii", "for", "check", "guard", "group", "expires", "then", "approvers"],
 };
 
 /// Strategies that are a word.
-const STRATEGIES: [(&str, Strategy); 9] = [
+const STRATEGIES: [(&str, Strategy); 10] = [
     ("latest", Strategy::Latest),
     ("first", Strategy::First),
     ("hold", Strategy::Hold),
@@ -58,16 +53,36 @@ const STRATEGIES: [(&str, Strategy); 9] = [
     ("min", Strategy::Min),
     ("longest", Strategy::Longest),
     ("most_restrictive", Strategy::MostRestrictive),
+    ("merge_text", Strategy::MergeText),
 ];
 
-/// Strategies that are designed and not built.
-const STRATEGIES_LATER: [&str; 1] = ["merge_text"];
-
 const HELP_STRATEGY: &str =
-    "use latest, first, hold, add, union, max, min, longest, most_restrictive or a list of systems";
+    "use latest, first, hold, add, union, max, min, longest, most_restrictive, merge_text or a list of systems";
 
-/// A strategy and where it stands.
-pub(super) type Rule = (Strategy, Span);
+/// A strategy, its terms, and where it stands.
+#[derive(Clone)]
+pub(super) struct Rule {
+    pub(super) strategy: Strategy,
+    pub(super) terms: Terms,
+    pub(super) span: Span,
+    /// Whether it stands at the field itself, so that no group decides about it.
+    pub(super) own: bool,
+}
+
+impl Rule {
+    fn new(strategy: Strategy, span: Span) -> Self {
+        Self {
+            strategy,
+            terms: Terms::default(),
+            span,
+            own: false,
+        }
+    }
+
+    fn own(self) -> Self {
+        Self { own: true, ..self }
+    }
+}
 
 /// The rule of each kind; none if it could not be read.
 pub(super) type Kinds = BTreeMap<String, Option<Rule>>;
@@ -76,6 +91,8 @@ pub(super) type Kinds = BTreeMap<String, Option<Rule>>;
 pub(super) struct Scope<'a> {
     pub(super) kinds: &'a Kinds,
     pub(super) own_kinds: Kinds,
+    /// The rule of its group, by field.
+    pub(super) of_groups: BTreeMap<String, Rule>,
     pub(super) fallback: Option<Rule>,
 }
 
@@ -101,7 +118,8 @@ fn kind_rule(check: &mut Check<'_>, node: &Node, context: &str) -> Option<Rule> 
     }
     let map = check.map(node, context, &KIND);
     if let Some(node) = map.get("on_conflict") {
-        return strategy(check, node, context);
+        let rule = strategy(check, node, context)?;
+        return Some(terms::read(check, &map, context, rule));
     }
     let help = "a kind is a rule: `{ on_conflict: latest }`";
     check.missing(&map, context, "on_conflict", help);
@@ -121,14 +139,9 @@ pub(super) fn strategy(check: &mut Check<'_>, node: &Node, context: &str) -> Opt
             check.later_value(node, context, title, HELP_STRATEGY);
             return None;
         }
-        Content::Scalar(scalar) if STRATEGIES_LATER.contains(&scalar.text.as_str()) => {
-            let title = format!("`{}` is known, but not supported yet", scalar.raw);
-            check.later_value(node, context, title, HELP_STRATEGY);
-            return None;
-        }
         _ => check.word(node, context, &STRATEGIES)?,
     };
-    Some((strategy, node.span))
+    Some(Rule::new(strategy, node.span))
 }
 
 /// `{ rule: ... }`
@@ -141,21 +154,24 @@ impl Scope<'_> {
     pub(super) fn rule(&self, check: &mut Check<'_>, key: &Key, node: &Node, context: &str) -> Option<Rule> {
         match &node.content {
             _ if node.is_null() => self.inherited(check, key, context),
-            Content::List(_) => strategy(check, node, context),
+            Content::List(_) => strategy(check, node, context).map(Rule::own),
             Content::Scalar(scalar) => {
                 let word = scalar.text.as_str();
-                match STRATEGIES.iter().any(|(name, _)| *name == word) || STRATEGIES_LATER.contains(&word) {
-                    true => strategy(check, node, context),
-                    false => self.of_kind(check, node, context),
+                match STRATEGIES.iter().any(|(name, _)| *name == word) {
+                    true => strategy(check, node, context).map(Rule::own),
+                    false => self.of_kind(check, node, &key.name, context),
                 }
             }
-            Content::Map(_) => self.of_map(check, key, node, context),
+            Content::Map(_) => {
+                let map = check.map(node, context, &FIELD);
+                let rule = self.of_map(check, key, &map, context)?;
+                Some(terms::read(check, &map, context, rule))
+            }
         }
     }
 
-    /// `{ kind, on_conflict, owner }`
-    fn of_map(&self, check: &mut Check<'_>, key: &Key, node: &Node, context: &str) -> Option<Rule> {
-        let map = check.map(node, context, &FIELD);
+    /// `{ kind, on_conflict, owner }`, of a field or of a group.
+    pub(super) fn of_map(&self, check: &mut Check<'_>, key: &Key, map: &Map<'_>, context: &str) -> Option<Rule> {
         let (owner, own, kind) = (map.get("owner"), map.get("on_conflict"), map.get("kind"));
         if let (Some(_), Some(own)) = (owner, own) {
             let report = check.report("H306", own.span, context, "a field with an owner has no conflicts");
@@ -164,19 +180,18 @@ impl Scope<'_> {
                 .help("keep `owner` or `on_conflict`");
         }
         if let Some(node) = owner {
-            return check
-                .text(node, context)
-                .map(|system| (Strategy::Owner(system), node.span));
+            let system = check.text(node, context)?;
+            return Some(Rule::new(Strategy::Owner(system), node.span).own());
         }
-        let of_kind = kind.map(|node| self.of_kind(check, node, context));
+        let of_kind = kind.map(|node| self.of_kind(check, node, &key.name, context));
         match (own, of_kind) {
-            (Some(node), _) => strategy(check, node, context),
+            (Some(node), _) => strategy(check, node, context).map(Rule::own),
             (None, Some(of_kind)) => of_kind,
             (None, None) => self.inherited(check, key, context),
         }
     }
 
-    fn of_kind(&self, check: &mut Check<'_>, node: &Node, context: &str) -> Option<Rule> {
+    fn of_kind(&self, check: &mut Check<'_>, node: &Node, field: &str, context: &str) -> Option<Rule> {
         let scalar = check.scalar(node, context)?;
         let rule = self
             .own_kinds
@@ -188,18 +203,19 @@ impl Scope<'_> {
             let title = format!("there is no kind `{}`", scalar.raw);
             check.report("H302", node.span, context, title).help(help);
         }
-        rule.cloned().flatten()
+        self.of_groups.get(field).or(rule?.as_ref()).cloned()
     }
 
-    /// The rule of the entity, else of the pipeline.
+    /// The rule of the field's group, else of the entity, else of the pipeline.
     fn inherited(&self, check: &mut Check<'_>, key: &Key, context: &str) -> Option<Rule> {
-        if self.fallback.is_none() {
+        let rule = self.of_groups.get(&key.name).or(self.fallback.as_ref());
+        if rule.is_none() {
             let title = format!("nothing says who wins a conflict about {context}");
             check
                 .report("H305", key.span, context, title)
                 .why("a rule nobody chose would lose somebody's data")
                 .help("give it a kind, or `on_conflict`, or `owner`; `defaults: { on_conflict: hold }` is for all");
         }
-        self.fallback.clone()
+        rule.cloned()
     }
 }

@@ -188,7 +188,7 @@ fn partitions(check: &mut Check<'_>, node: &Node) -> Option<i32> {
 }
 
 /// `500ms`, `5s`, `2m`, `1h`.
-fn duration_ms(check: &mut Check<'_>, node: &Node, context: &str) -> Option<i64> {
+pub(super) fn duration_ms(check: &mut Check<'_>, node: &Node, context: &str) -> Option<i64> {
     let scalar = check.scalar(node, context)?;
     let digits = scalar
         .text

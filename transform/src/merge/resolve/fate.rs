@@ -3,15 +3,28 @@
 //! A deletion is weighed against the edits that it had not seen, by the policy of the app that deleted. A row that somebody
 //! made anew knowing of the deletion answers it whatever the policy says.
 
-use syncline_schemas::conflict::{Conflict, Status};
-use syncline_schemas::pipeline::{DeletePolicy, Field};
+use syncline_schemas::conflict::{Conflict, Status, WHOLE};
+use syncline_schemas::pipeline::DeletePolicy;
 use syncline_schemas::position::Position;
 use syncline_schemas::value::Value;
 
 use super::speaker::Speaker;
-use super::{Decided, View, candidate, candidate_row};
+use super::unit::Unit;
+use super::{Decisions, View, candidate, candidate_row};
 use crate::merge::causality::Said;
 use crate::merge::state::Presence;
+use crate::merge::word::Word;
+
+/// How the question of a deletion ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The entity lives.
+    Lives,
+    /// It is gone.
+    Deleted,
+    /// A person decides.
+    Held,
+}
 
 /// What became of the entity when some app deleted it.
 #[derive(Default)]
@@ -24,6 +37,8 @@ pub struct Fate {
     pub remade: Vec<String>,
     /// Those of them whose words through the row that went still hold.
     pub restored: Vec<String>,
+    /// Fields and groups whose edits wait for a person to decide about the deletion.
+    pub held: Vec<String>,
     /// Edits against deletions, where there were both.
     pub conflict: Option<Conflict>,
 }
@@ -33,11 +48,19 @@ impl Fate {
         self.remade.push(source.to_owned());
         self.restored.push(source.to_owned());
     }
+
+    /// One conflict is shown of an entity: an open one if there is any.
+    fn dispute(&mut self, conflict: Conflict) {
+        let open = self.conflict.as_ref().is_some_and(|other| other.status == Status::Open);
+        if !open || conflict.status == Status::Open {
+            self.conflict = Some(conflict);
+        }
+    }
 }
 
 impl View<'_> {
     /// What the deletions among the speakers come to.
-    pub fn fate(&self, decided: &[(&Field, Decided<'_>)]) -> Fate {
+    pub fn fate(&self, decided: &Decisions<'_>) -> Fate {
         let mut fate = Fate::default();
         for speaker in &self.speakers {
             let Presence::Deleted { position, stamp_us } = speaker.lane.presence else {
@@ -51,20 +74,26 @@ impl View<'_> {
                 continue;
             }
             let unseen = unseen_by(speaker, decided);
-            match self.entity.delete_policy(speaker.source) {
-                DeletePolicy::Ignore => {}
-                DeletePolicy::Soft => fate.deleted_us = fate.deleted_us.max(Some(stamp_us)),
-                DeletePolicy::UpdateWins if !unseen.is_empty() => {
-                    fate.restore(speaker.source);
-                    fate.conflict = Some(self.deletion(speaker, position, stamp_us, &unseen, false));
+            let end = match self.entity.delete_policy(speaker.source) {
+                DeletePolicy::Ignore => continue,
+                DeletePolicy::Soft => {
+                    fate.deleted_us = fate.deleted_us.max(Some(stamp_us));
+                    continue;
                 }
-                DeletePolicy::UpdateWins | DeletePolicy::DeleteWins => {
+                _ if unseen.is_empty() => {
                     fate.deleted = true;
-                    if !unseen.is_empty() {
-                        fate.conflict = Some(self.deletion(speaker, position, stamp_us, &unseen, true));
-                    }
+                    continue;
                 }
+                DeletePolicy::UpdateWins => End::Lives,
+                DeletePolicy::DeleteWins => End::Deleted,
+                DeletePolicy::Hold => self.answered(speaker.source, position, &unseen),
+            };
+            match end {
+                End::Lives => fate.restore(speaker.source),
+                End::Deleted => fate.deleted = true,
+                End::Held => fate.held.extend(unseen.iter().map(|(name, _)| (*name).to_owned())),
             }
+            fate.dispute(self.deletion(speaker, position, stamp_us, &unseen, end));
         }
         if fate.deleted {
             fate.remade.clear();
@@ -83,8 +112,8 @@ impl View<'_> {
             let deletion = match speaker.lane.presence {
                 Presence::Deleted { position, .. } if self.came_back(speaker.source, position) => None,
                 Presence::Deleted { position, .. } => speaker.lane.undone.or_else(|| {
-                    let may_lose = self.entity.delete_policy(speaker.source) == DeletePolicy::UpdateWins;
-                    may_lose.then_some(position)
+                    let policy = self.entity.delete_policy(speaker.source);
+                    matches!(policy, DeletePolicy::UpdateWins | DeletePolicy::Hold).then_some(position)
                 }),
                 Presence::Here | Presence::Removed => speaker.lane.undone,
             };
@@ -106,39 +135,61 @@ impl View<'_> {
             })
     }
 
+    /// What a person said of a deletion and the edits that it had not seen. An answer to less than all of them is none.
+    fn answered(&self, source: &str, position: Position, unseen: &[(&str, Said<'_>)]) -> End {
+        let heard = |answer: &&Word| {
+            let edits = unseen.iter().map(|(_, said)| (said.source, said.word.position));
+            edits
+                .chain([(source, position)])
+                .all(|(source, position)| answer.seen.covers(source, position))
+        };
+        match self
+            .state
+            .decisions
+            .get(WHOLE)
+            .filter(heard)
+            .map(|answer| &answer.value)
+        {
+            Some(Value::Bool(true)) => End::Lives,
+            Some(Value::Bool(false)) => End::Deleted,
+            _ => End::Held,
+        }
+    }
+
     fn deletion(
         &self,
         speaker: &Speaker<'_>,
         position: Position,
         stamp_us: i64,
-        unseen: &[Said<'_>],
-        deleted: bool,
+        unseen: &[(&str, Said<'_>)],
+        end: End,
     ) -> Conflict {
         let mut candidates = vec![candidate_row(speaker.source, speaker.row, position)];
         candidates[0].stamp_us = stamp_us;
-        candidates.extend(unseen.iter().map(|said| candidate(said)));
-        let note = if deleted {
-            format!(
-                "{} deleted it; edits it had not seen are refused and kept here",
-                speaker.source
-            )
-        } else {
-            format!(
-                "{} deleted it without having seen later edits; the record lives",
-                speaker.source
-            )
+        candidates.extend(unseen.iter().map(|(_, said)| candidate(said)));
+        let app = speaker.source;
+        let note = match end {
+            End::Deleted => format!("{app} deleted it; edits it had not seen are refused and kept here"),
+            End::Lives => format!("{app} deleted it without having seen later edits; the record lives"),
+            End::Held => format!(
+                "{app} deleted it without having seen later edits: neither goes anywhere until a person decides whether it lives"
+            ),
         };
         Conflict {
-            id: self.conflict_id("*", &candidates),
+            id: self.conflict_id(WHOLE, &candidates),
             cid: self.cid.to_owned(),
-            field: "*".to_owned(),
-            status: Status::Settled,
+            field: WHOLE.to_owned(),
+            status: if end == End::Held {
+                Status::Open
+            } else {
+                Status::Settled
+            },
             base: None,
             candidates,
             strategy: self.entity.delete_policy(speaker.source).to_string(),
             rule: self.file(),
-            outcome: Value::Bool(!deleted),
-            winner: deleted.then(|| speaker.source.to_owned()),
+            outcome: Value::Bool(end != End::Deleted),
+            winner: (end == End::Deleted).then(|| speaker.source.to_owned()),
             vector: self.vector.clone(),
             note,
         }
@@ -146,25 +197,23 @@ impl View<'_> {
 }
 
 /// The edits left standing that a deletion had not seen, on fields that the deleted row had.
-fn unseen_by<'a>(speaker: &Speaker<'_>, decided: &'a [(&Field, Decided<'a>)]) -> Vec<Said<'a>> {
-    let unseen = |field: &Field, said: &Said<'_>| {
-        let Some(lane) = speaker.lane.fields.get(&field.name) else {
-            return false;
-        };
+fn unseen_by<'a>(speaker: &Speaker<'_>, decided: &'a Decisions<'a>) -> Vec<(&'a str, Said<'a>)> {
+    let unseen = |unit: &Unit<'_>, said: &Said<'_>| {
         said.source != speaker.source
             && !said.word.initial
-            && !lane.knowledge.covers(said.source, said.word.position)
-            && lane.shadow.as_ref() != Some(&said.word.value)
+            && unit.is_held_by(speaker.lane)
+            && !unit.knows(speaker.lane, said.source, said.word.position)
+            && unit.held_by(speaker.lane).as_ref() != Some(&said.word.value)
     };
     decided
         .iter()
-        .flat_map(|(field, one)| {
+        .flat_map(|(unit, one)| {
             one.sight
                 .standing()
                 .into_iter()
-                .map(move |index| (*field, one.words[index]))
+                .map(move |index| (*unit, one.words[index]))
         })
-        .filter(|(field, said)| unseen(field, said))
-        .map(|(_, said)| said)
+        .filter(|(unit, said)| unseen(unit, said))
+        .map(|(unit, said)| (unit.name, said))
         .collect()
 }
