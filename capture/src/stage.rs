@@ -105,6 +105,7 @@ fn attempt(
         progress,
         known,
     } = opened;
+    carried.streamed = true;
     health.set_ready(part, true);
     health.set_status(part, "streaming");
     tracing::info!(source = config.name, position = %progress.position, "streaming");
