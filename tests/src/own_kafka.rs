@@ -4,6 +4,7 @@
 
 use std::net::TcpListener;
 use std::process::Command;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use anyhow::Context as _;
 
@@ -14,7 +15,8 @@ use crate::stack::Stack;
 /// An id as Kafka wants it: 16 bytes in base64.
 const CLUSTER: &str = "c3luY2xpbmUtdGVzdHMxMg";
 const HEAP: &str = "400m";
-const PORT_TRIES_MAX: u32 = 100;
+const LOWEST_PORT: u16 = 25_500;
+const PAIRS: u16 = 3_500;
 
 /// Running brokers.
 pub struct OwnKafka {
@@ -142,12 +144,18 @@ fn lines(settings: &[(&str, &str)]) -> String {
     lines.join("\n")
 }
 
-/// A free port with a free neighbour, which the controller takes.
+/// A free port with a free neighbour, which the controller takes; below those that the kernel gives to clients, who would
+/// have taken it when the broker comes.
 fn free_ports() -> anyhow::Result<u16> {
-    for _ in 0..PORT_TRIES_MAX {
-        let first = TcpListener::bind("127.0.0.1:0")?;
-        let port = first.local_addr()?.port();
-        if port < u16::MAX && TcpListener::bind(("127.0.0.1", port + 1)).is_ok() {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = u16::try_from(std::process::id() % u32::from(PAIRS))?;
+    for _ in 0..PAIRS {
+        let pair = (first + NEXT.fetch_add(1, Ordering::Relaxed)) % PAIRS;
+        let port = LOWEST_PORT + 2 * pair;
+        if [port, port + 1]
+            .iter()
+            .all(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        {
             return Ok(port);
         }
     }

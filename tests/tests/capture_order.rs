@@ -136,29 +136,31 @@ fn f26_what_is_rolled_back_leaves_no_trace_and_prepared_rows_come_when_they_comm
     });
 }
 
-/// The server sends again what Kafka has: each row is recognised by its position, is counted, and the first that is new is
-/// not passed over.
+/// A transaction so large that it was cut comes again from its beginning: each row that Kafka has is recognised by its
+/// position, is counted, and the first that is new is not passed over.
 #[test]
 fn f30_what_is_sent_again_is_passed_over_row_by_row_and_counted() {
+    const ROWS_TOTAL: usize = 120_000;
+    // Where a transaction is cut (`capture/src/stage.rs`).
+    const CUT: usize = 100_000;
     in_app("f30", ROWS, TABLES, |world| {
         capture(world)?;
-        sql(world, "INSERT INTO rows SELECT i FROM generate_series(1, 500) i")?;
-        killed(world, "capture.after_commit=kill@2")?;
-        assert_eq!(
-            ops(world, "rows")?.len(),
-            500,
-            "they are in Kafka, and the slot does not know"
-        );
-        sql(world, "INSERT INTO rows VALUES (501)")?;
+        sql(
+            world,
+            &format!("INSERT INTO rows SELECT i FROM generate_series(1, {ROWS_TOTAL}) i"),
+        )?;
+        killed(world, "capture.mid_produce=kill@110000")?;
+        assert_eq!(ops(world, "rows")?.len(), CUT, "the first part is in Kafka");
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let listen = format!("127.0.0.1:{port}");
         let service = world.start_with(&Stage::Capture, &["--listen", &listen], &[])?;
-        until("the row that is new", 60, || Ok(ops(world, "rows")?.len() == 501))?;
-        let counted = r#"syncline_capture_ignored{reason="repeated_row",source="shop"} 500"#;
-        let metrics = http::text(&format!("http://{listen}"), "/metrics")?;
-        assert!(metrics.contains(counted), "{metrics}");
+        let counted = format!(r#"syncline_capture_ignored{{reason="repeated_row",source="shop"}} {CUT}"#);
+        until("the rows to be counted", 60, || {
+            Ok(http::text(&format!("http://{listen}"), "/metrics").is_ok_and(|metrics| metrics.contains(&counted)))
+        })?;
         service.stop()?;
-        let expected: Vec<String> = (1..=501).map(|id| format!("c{id}")).collect();
+        capture(world)?;
+        let expected: Vec<String> = (1..=ROWS_TOTAL).map(|id| format!("c{id}")).collect();
         assert!(ops(world, "rows")? == expected, "each once, in order");
         Ok(())
     });

@@ -146,7 +146,7 @@ fn f07_an_older_slot_under_the_same_name_is_gone_on_with_from_progress() {
             insert(world, owner)?;
             world.until_current(&Stage::Capture)?;
         }
-        drop_slot(world)?;
+        syncline_tests::until("the slot to be free", 30, || Ok(drop_slot(world).is_ok()))?;
         copy(&kept, &slot)?;
         insert(world, "fourth")?;
         world.until_current(&Stage::Capture)?;
