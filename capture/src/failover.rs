@@ -7,7 +7,7 @@
 //! ```text
 //! fork >= progress, slot there       nothing is missing on either side: go on (17 and later carry slots over)
 //! fork >= progress, slot missing     FAILED_OVER: what committed since cannot be read from the log any more
-//! fork <  progress                   TIMELINE_DIVERGED: Kafka has changes that the new primary never had
+//! fork <  progress, slot or not      TIMELINE_DIVERGED: Kafka has changes that the new primary never had
 //! ```
 
 use syncline_runtime::Failure;

@@ -42,6 +42,8 @@ pub struct Carried {
     repair: Repair,
     /// With `snapshot.mode` always: whether this process has said that all tables are to be read.
     reread: bool,
+    /// Whether this process has streamed: then a standby at the address is a failover under way.
+    pub streamed: bool,
     /// Up to where to capture, with `until_current`: the end of the log when the process began.
     pub target: Option<Lsn>,
 }
@@ -52,6 +54,7 @@ impl Carried {
         Self {
             repair: config.repair,
             reread: false,
+            streamed: false,
             target: None,
         }
     }
@@ -90,7 +93,10 @@ pub fn open<'a>(
     carried: &mut Carried,
 ) -> Outcome<Option<Opened<'a>>> {
     let control = Control::connect(&config.dsn)?;
-    let prepared = prepare(config, &control)?;
+    let prepared = prepare(config, &control).map_err(|failure| match failure.code {
+        "SOURCE_IS_STANDBY" if carried.streamed => Failure::transient(failure.code, failure.message),
+        _ => failure,
+    })?;
     if !carried.repair.resnapshot
         && let Some(lost) = prepared.slot.as_ref().and_then(|slot| slot.lost(&config.command))
     {
@@ -168,6 +174,7 @@ fn fenced<'a>(
         server,
         tables: &names,
         agenda: None,
+        halt: shutdown,
     };
     let reread = config.snapshots.mode == Mode::Always && !carried.reread;
     let mut agenda = Agenda::read(stored.as_ref().and_then(|stored| stored.agenda.as_deref()))?;
@@ -350,8 +357,23 @@ fn lease(slot: Option<&SlotState>) -> Outcome<()> {
     }
 }
 
+/// Two tables in one topic would be one table to every reader.
+fn check_topics(config: &SourceConfig, tables: &[TableInfo]) -> Outcome<()> {
+    let mut owners = BTreeMap::new();
+    for table in tables {
+        let topic = config.form.topics.table(&config.prefix, &table.schema, &table.table);
+        if let Some(other) = owners.insert(topic.clone(), full_name(table)) {
+            let text = format!("{other} and {} would share the topic {topic}", full_name(table));
+            return Err(Failure::definite("TOPIC_SHARED", text)
+                .hint("rename one of them, or capture it as a system of its own with another topic_prefix"));
+        }
+    }
+    Ok(())
+}
+
 /// Topics are made beforehand: a topic that the broker makes by itself has the wrong number of partitions.
 fn ensure_topics(config: &SourceConfig, tables: &[TableInfo]) -> Outcome<()> {
+    check_topics(config, tables)?;
     let for_ever = |mut spec: TopicSpec| {
         spec.config.push(("retention.ms".to_owned(), "-1".to_owned()));
         spec
@@ -416,6 +438,7 @@ struct Making<'a, 'b> {
     tables: &'b [String],
     /// What stays of it where all begins anew: how far signals have been taken.
     agenda: Option<String>,
+    halt: &'b Shutdown,
 }
 
 impl Making<'_, '_> {
@@ -437,7 +460,13 @@ impl Making<'_, '_> {
             setup::drop_slot(self.control, &self.config.slot)?;
         }
         let failover = self.config.care.failover_slot.unwrap_or(true);
-        let created = client.create_slot(&self.config.slot, failover, Duration::from_millis(SLOT_WAIT_MS))?;
+        let wait = Duration::from_millis(SLOT_WAIT_MS);
+        let created = client
+            .create_slot(&self.config.slot, failover, wait, self.halt)
+            .map_err(|failure| match failure.code {
+                "SLOT_WAIT" => blamed(self.control, failure),
+                _ => failure,
+            })?;
         let snapshot = Snapshot::exported(&self.config.dsn, &created.snapshot, created.consistent_point)?;
         progress.consistent_point = Some(created.consistent_point);
         progress.position = Position::new(epoch, created.consistent_point, 0);
@@ -503,6 +532,28 @@ impl Making<'_, '_> {
         }
         Ok(progress)
     }
+}
+
+/// Names the oldest transaction that writes, for which a slot has to wait. Not what it does: that may hold values.
+fn blamed(control: &Control, mut failure: Failure) -> Failure {
+    let sql = "SELECT pid, usename::text, extract(epoch FROM now() - xact_start)::int8 FROM pg_stat_activity
+                WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid() ORDER BY xact_start LIMIT 1";
+    if let Ok(rows) = control.rows(sql, &[], "looking for the oldest transaction")
+        && let Some(row) = rows.first()
+    {
+        let (pid, user, age_s) = (
+            row.get::<_, i32>(0),
+            row.get::<_, Option<String>>(1),
+            row.get::<_, Option<i64>>(2),
+        );
+        failure.message = format!(
+            "{}: the oldest is of process {pid} ({}), open for {} s",
+            failure.message,
+            user.unwrap_or_default(),
+            age_s.unwrap_or_default()
+        );
+    }
+    failure
 }
 
 /// Waits for the transactions that began to write before now. What one of them changed in a table before the table was

@@ -114,6 +114,7 @@ fn attempt(
         known,
         errands,
     } = opened;
+    carried.streamed = true;
     health.set_ready(part, true);
     health.set_status(part, "streaming");
     tracing::info!(source = config.name, position = %progress.position, "streaming");

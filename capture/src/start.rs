@@ -97,7 +97,7 @@ pub fn decide(
 
 /// The log no longer has what is missing in Kafka. Another cluster is something else: a wrong address, most likely.
 fn is_a_gap(failure: &Failure) -> bool {
-    ["SLOT_GONE", "SLOT_AHEAD", "FAILED_OVER"].contains(&failure.code)
+    ["SLOT_GONE", "SLOT_AHEAD", "FAILED_OVER", "TIMELINE_DIVERGED"].contains(&failure.code)
 }
 
 fn anew(stored: &Progress, slot: Option<&SlotState>) -> Start {
@@ -171,7 +171,8 @@ fn go_on(
     let Some(slot) = slot else {
         return Err(match (&stored.given_up, failed_over) {
             (Some(why), _) => given_up(config, stored, why),
-            (None, true) => failover::slot_left_behind(config, stored, identity, server.fork),
+            (None, true) => failover::refusal(config, stored, identity, server.fork)
+                .unwrap_or_else(|| failover::slot_left_behind(config, stored, identity, server.fork)),
             (None, false) => gone(config, stored),
         });
     };

@@ -603,7 +603,7 @@ fn a_table_that_is_added_later_is_read_and_the_others_go_on() {
 }
 
 #[test]
-fn who_is_fenced_goes_on_from_kafka_and_a_second_writer_is_named() {
+fn f13_who_is_fenced_goes_on_from_kafka_and_a_second_writer_is_named() {
     let app = App::new("public.a", "exactly_once", TABLES);
     app.catch_up();
     let errors = app.directory.path().join("log");

@@ -10,7 +10,7 @@ use anyhow::{Context as _, anyhow, bail};
 use apache_avro::Schema;
 use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::types::Value as Avro;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -37,6 +37,8 @@ pub struct Record {
     pub key: Option<Vec<u8>>,
     /// Its value's bytes; none for a tombstone.
     pub value: Option<Vec<u8>>,
+    /// Milliseconds since 1970, if it has a time.
+    pub time_ms: Option<i64>,
     /// Its headers as text.
     pub headers: Vec<(String, String)>,
 }
@@ -63,6 +65,16 @@ impl Record {
 pub struct Topics {
     stack: Stack,
     schemas: RefCell<HashMap<u32, Rc<Schema>>>,
+}
+
+/// A transaction that nobody ends.
+pub struct OpenTransaction(BaseProducer);
+
+impl OpenTransaction {
+    /// Ends it.
+    pub fn abort(self) -> anyhow::Result<()> {
+        Ok(self.0.abort_transaction(CALL_TIMEOUT)?)
+    }
 }
 
 impl Topics {
@@ -119,6 +131,25 @@ impl Topics {
         let results = block_on(self.admin()?.create_topics([new], &AdminOptions::new()))??;
         let first = results.into_iter().next().context("an answer for the topic")?;
         first.map(|_| ()).map_err(|(name, code)| anyhow!("{name}: {code}"))
+    }
+
+    /// Adds partitions to a topic, so that it has `count`.
+    pub fn add_partitions(&self, topic: &str, count: usize) -> anyhow::Result<()> {
+        let new = NewPartitions::new(topic, count);
+        let results = block_on(self.admin()?.create_partitions([&new], &AdminOptions::new()))??;
+        let first = results.into_iter().next().context("an answer for the topic")?;
+        first.map(|_| ()).map_err(|(name, code)| anyhow!("{name}: {code}"))
+    }
+
+    /// Opens a transaction with a record of nobody's in it, and leaves it open.
+    pub fn open_transaction(&self, id: &str, topic: &str) -> anyhow::Result<OpenTransaction> {
+        let producer: BaseProducer = self.config().set("transactional.id", id).create()?;
+        producer.init_transactions(CALL_TIMEOUT)?;
+        producer.begin_transaction()?;
+        let record = BaseRecord::<[u8], [u8]>::to(topic).key(b"stranger").payload(b"strange");
+        producer.send(record).map_err(|(error, _)| error)?;
+        producer.flush(CALL_TIMEOUT)?;
+        Ok(OpenTransaction(producer))
     }
 
     /// Deletes topics.
@@ -347,6 +378,7 @@ fn record_of(message: &BorrowedMessage<'_>) -> Record {
         offset: message.offset(),
         key: message.key().map(<[u8]>::to_vec),
         value: message.payload().map(<[u8]>::to_vec),
+        time_ms: message.timestamp().to_millis(),
         headers: message.headers().map(headers_of).unwrap_or_default(),
     }
 }

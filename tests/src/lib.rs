@@ -44,6 +44,9 @@ pub mod acme;
 /// Transfers between accounts in three apps: a workload that tells on every lost, doubled or reordered change.
 pub mod bank;
 
+/// One app that is captured, and its changes.
+pub mod captured;
+
 /// A workload for capture alone, and the judgement of what arrived.
 pub mod oracle;
 
@@ -58,6 +61,9 @@ pub mod proxy;
 
 /// A PostgreSQL of a test's own.
 pub mod own_server;
+
+/// A Kafka of a test's own.
+pub mod own_kafka;
 
 /// A port that can be closed and opened: a target that is down for a while.
 pub mod gate;
@@ -75,10 +81,11 @@ pub use agreed::{Agreed, Decided};
 pub use dice::Dice;
 pub use gate::Gate;
 pub use kafka::{Record, Topics};
+pub use own_kafka::OwnKafka;
 pub use own_server::OwnServer;
 pub use postgres::Db;
 pub use process::{Finished, Service, Stage};
 pub use proxy::Proxy;
 pub use stack::Stack;
 pub use wait::{until, until_some};
-pub use world::{App, World, in_world};
+pub use world::{App, World, in_world, in_world_with};

@@ -73,7 +73,7 @@ pub struct Proxy {
 
 struct Shared {
     protocol: Protocol,
-    target: SocketAddr,
+    target: Mutex<SocketAddr>,
     /// Ports in the broker's answers, and what to write over them.
     ports: Mutex<Vec<(u16, u16)>>,
     line: Mutex<Line>,
@@ -103,7 +103,7 @@ impl Proxy {
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             protocol,
-            target,
+            target: Mutex::new(target),
             ports: Mutex::new(vec![(target.port(), address.port())]),
             line: Mutex::default(),
             traps: Mutex::default(),
@@ -125,8 +125,14 @@ impl Proxy {
 
     /// In the answers of this broker the other's port too is replaced: a cluster behind one proxy a broker.
     pub fn beside(&self, other: &Proxy) {
-        let pair = (other.shared.target.port(), other.address.port());
+        let pair = (lock(&other.shared.target).port(), other.address.port());
         lock(&self.shared.ports).push(pair);
+    }
+
+    /// New connections go to the server at `host:port`: the address has moved, as it does in a failover.
+    pub fn lead_to(&self, target: &str) -> anyhow::Result<()> {
+        *lock(&self.shared.target) = target.parse()?;
+        Ok(())
     }
 
     /// What the line is like from here on.
@@ -197,7 +203,8 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
                 Some(Fault::Silence) => wait_for_end(&client).await,
                 Some(_) => _ = client.set_zero_linger(),
                 None => {
-                    if let Ok(server) = TcpStream::connect(shared.target).await {
+                    let target = *lock(&shared.target);
+                    if let Ok(server) = TcpStream::connect(target).await {
                         connection::run(client, server, &shared).await;
                     }
                 }

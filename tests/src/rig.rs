@@ -1,12 +1,16 @@
 //! Capture between two lines that can be made bad: one to PostgreSQL, one to Kafka; with a load on the source, and the
 //! oracle at the end.
 
+use anyhow::Context as _;
+
 use crate::dice::Dice;
 use crate::oracle::{self, Load};
+use crate::own_kafka::OwnKafka;
+use crate::own_server::OwnServer;
+use crate::postgres::Db;
 use crate::process::{Service, Stage};
 use crate::proxy::{Fault, Proxy, Trap, When};
-use crate::stack::Stack;
-use crate::world::{World, in_world};
+use crate::world::{World, in_world, in_world_with};
 
 /// Accounts of a rig.
 pub const ACCOUNTS: u64 = 60;
@@ -29,6 +33,8 @@ pub struct Rig<'a> {
     pub kafka: Proxy,
     /// Chance.
     pub dice: Dice,
+    /// The DSN of the app's database, past the proxy: for the load, and for the judge, who takes what is there for true.
+    pub source: String,
 }
 
 /// Runs a test with a rig of its own.
@@ -43,27 +49,64 @@ pub fn in_rig(name: &str, test: impl FnOnce(&mut Rig<'_>) -> anyhow::Result<()>)
     });
 }
 
+/// The same, the app being on a server of the test's own.
+///
+/// # Panics
+/// When the test fails.
+pub fn in_rig_on(server: &OwnServer, name: &str, test: impl FnOnce(&mut Rig<'_>) -> anyhow::Result<()>) {
+    let (apps, files) = ([(oracle::APP, "SELECT 1")], [("pipeline.yaml", oracle::PIPELINE)]);
+    in_world(name, &apps, &files, |world| {
+        let db = server.db("postgres")?;
+        db.exec(oracle::TABLES)?;
+        oracle::open(&db, ACCOUNTS)?;
+        test(&mut Rig::before(world, name, server.dsn("postgres"))?)
+    });
+}
+
+/// The same with a Kafka of the test's own, past the proxy, which knows of one broker alone.
+///
+/// # Panics
+/// When the test fails.
+pub fn in_rig_with(kafka: &OwnKafka, name: &str, test: impl FnOnce(&mut Rig<'_>) -> anyhow::Result<()>) {
+    let (apps, files) = ([(oracle::APP, oracle::TABLES)], [("pipeline.yaml", oracle::PIPELINE)]);
+    let stack = kafka.stack().unwrap_or_else(|error| panic!("{error:?}"));
+    in_world_with(stack, name, &apps, &files, |world| {
+        oracle::open(world.db(oracle::APP), ACCOUNTS)?;
+        let mut rig = Rig::around(world, name)?;
+        world.set_env("BOOTSTRAP", &world.stack().kafka);
+        test(&mut rig)
+    });
+}
+
 impl<'a> Rig<'a> {
     /// Puts the proxies before the services of a world.
     pub fn around(world: &'a World, name: &str) -> anyhow::Result<Self> {
-        let stack = Stack::from_env()?;
-        let server = stack.postgres.rsplit('@').next().unwrap_or_default();
+        Self::before(world, name, world.dsn(oracle::APP)?)
+    }
+
+    fn before(world: &'a World, name: &str, source: String) -> anyhow::Result<Self> {
+        let (_, place) = source.split_once('@').context("a URL with a user")?;
+        let (server, _) = place.split_once('/').context("a URL with a database")?;
         let rig = Self {
-            world,
             postgres: Proxy::postgres(server)?,
-            kafka: Proxy::kafka(&stack.kafka)?,
+            kafka: Proxy::kafka(world.stack().kafka.split(',').next().unwrap_or_default())?,
             dice: Dice::new(name),
+            world,
+            source: source.clone(),
         };
-        let dsn = world.dsn(oracle::APP)?.replace(server, &rig.postgres.address());
-        world.set_env("SHOP_DSN", &dsn);
+        world.set_env("SHOP_DSN", &source.replace(server, &rig.postgres.address()));
         world.set_env("BOOTSTRAP", &rig.kafka.address());
         Ok(rig)
     }
 
     /// Starts the load.
     pub fn load(&mut self) -> anyhow::Result<Load> {
-        let dsn = self.world.dsn(oracle::APP)?;
-        Ok(Load::start(&dsn, &mut self.dice, ACCOUNTS, COMMITS_PER_SESSION_PER_S))
+        Ok(Load::start(
+            &self.source,
+            &mut self.dice,
+            ACCOUNTS,
+            COMMITS_PER_SESSION_PER_S,
+        ))
     }
 
     /// Starts capture and waits until it has read the tables and streams.
@@ -78,7 +121,7 @@ impl<'a> Rig<'a> {
 
     /// Waits until what is committed now is in Kafka and confirmed.
     pub fn caught_up(&self, within_s: u64) -> anyhow::Result<()> {
-        oracle::caught_up(self.world.db(oracle::APP), &self.world.slot(oracle::APP), within_s)
+        oracle::caught_up(&self.db()?, &self.world.slot(oracle::APP), within_s)
     }
 
     /// Sets a trap and waits for it to fire, after which progress must be made again.
@@ -90,17 +133,27 @@ impl<'a> Rig<'a> {
     /// Waits for a trap to fire and for progress after it; the slot may at no time be ahead of Kafka.
     pub fn recover(&self, trap: &Trap, within_s: u64) -> anyhow::Result<()> {
         trap.wait(within_s)?;
-        oracle::assert_confirmed_is_in_kafka(self.world, oracle::APP)?;
+        self.never_ahead()?;
         self.caught_up(within_s)
+    }
+
+    /// The slot is not ahead of Kafka.
+    pub fn never_ahead(&self) -> anyhow::Result<()> {
+        oracle::assert_confirmed_on(self.world, &self.db()?, oracle::APP)
+    }
+
+    /// A connection to the app's database, past the proxy.
+    pub fn db(&self) -> anyhow::Result<Db> {
+        Db::connect(&self.source)
     }
 
     /// The end of every test: the load stops, all arrives, capture ends in order, and every change was there once.
     pub fn judge(&self, load: Load, service: Service) -> anyhow::Result<()> {
         let commits = load.stop()?;
         self.caught_up(DRAIN_MAX_S)?;
-        oracle::assert_confirmed_is_in_kafka(self.world, oracle::APP)?;
+        self.never_ahead()?;
         service.stop()?;
-        let checked = oracle::assert_every_change_once(self.world)?;
+        let checked = oracle::assert_every_change_once_on(self.world, &self.db()?)?;
         println!(
             "{}: {commits} commits, {checked} changes, each once and in order",
             self.world.name

@@ -32,7 +32,22 @@ pub type App<'a> = (&'a str, &'a str);
 /// # Panics
 /// When the test fails.
 pub fn in_world(name: &str, apps: &[App<'_>], files: &[(&str, &str)], test: impl FnOnce(&World) -> anyhow::Result<()>) {
-    let outcome = World::new(name, apps, files).and_then(|world| {
+    let stack = Stack::from_env().unwrap_or_else(|error| panic!("{error:?}"));
+    in_world_with(stack, name, apps, files, test);
+}
+
+/// The same with services of the test's own.
+///
+/// # Panics
+/// When the test fails.
+pub fn in_world_with(
+    stack: Stack,
+    name: &str,
+    apps: &[App<'_>],
+    files: &[(&str, &str)],
+    test: impl FnOnce(&World) -> anyhow::Result<()>,
+) {
+    let outcome = World::of(stack, name, apps, files).and_then(|world| {
         let outcome = test(&world);
         world.keep_files.set(outcome.is_err());
         outcome
@@ -62,11 +77,15 @@ pub struct World {
 impl World {
     /// Makes the databases and writes the files, of which the first is the pipeline.
     pub fn new(name: &str, apps: &[App<'_>], files: &[(&str, &str)]) -> anyhow::Result<Self> {
+        Self::of(Stack::from_env()?, name, apps, files)
+    }
+
+    fn of(stack: Stack, name: &str, apps: &[App<'_>], files: &[(&str, &str)]) -> anyhow::Result<Self> {
         let directory = tempfile::Builder::new()
             .prefix(&format!("syncline-{name}-"))
             .tempdir()?;
         let name = unique(name);
-        Self::make(format!("{name}_"), name, directory, apps, files)
+        Self::make(stack, format!("{name}_"), name, directory, apps, files)
     }
 
     /// The only pipeline of its stack: databases and topics have the plain names of the apps, and nothing is cleaned up.
@@ -76,17 +95,18 @@ impl World {
             .prefix(&format!("{name}-"))
             .tempdir_in(directory)?;
         directory.disable_cleanup(true);
-        Self::make(String::new(), name.to_owned(), directory, apps, files)
+        let stack = Stack::from_env()?;
+        Self::make(stack, String::new(), name.to_owned(), directory, apps, files)
     }
 
     fn make(
+        stack: Stack,
         qualifier: String,
         name: String,
         directory: tempfile::TempDir,
         apps: &[App<'_>],
         files: &[(&str, &str)],
     ) -> anyhow::Result<Self> {
-        let stack = Stack::from_env()?;
         let mut world = Self {
             name,
             topics: Topics::new(&stack),
@@ -111,6 +131,11 @@ impl World {
             world.db(app).exec(tables)?;
         }
         Ok(world)
+    }
+
+    /// The services it works with.
+    pub fn stack(&self) -> &Stack {
+        &self.stack
     }
 
     /// A file in the world's directory.

@@ -106,6 +106,55 @@ fn f07_a_slot_made_anew_under_the_same_name_is_refused() {
     });
 }
 
+/// The same under a capture that runs: it loses its connection, finds another slot under the name, and stops.
+#[test]
+fn f07_a_slot_made_anew_while_capture_runs_is_refused() {
+    with_a_captured_table("f07r", |world| {
+        let mut capture = world.start(&Stage::Capture)?;
+        insert(world, "streamed")?;
+        syncline_tests::until("the row", 60, || Ok(owners(world)?.len() == 2))?;
+        // Frozen, so that it cannot come back before the other slot is there.
+        capture.freeze()?;
+        let slot = world.slot("shop");
+        world.db("shop").exec(&format!(
+            "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '{slot}'"
+        ))?;
+        syncline_tests::until("the slot to be free", 30, || Ok(drop_slot(world).is_ok()))?;
+        insert(world, "missed")?;
+        make_slot(world)?;
+        capture.thaw()?;
+        let status = capture.wait(60)?;
+        assert_eq!(status.and_then(|status| status.code()), Some(1), "{}", capture.log()?);
+        assert!(capture.log()?.contains("SLOT_AHEAD"));
+        assert_eq!(owners(world)?, ["before", "streamed"]);
+        resnapshot_repairs(world)
+    });
+}
+
+/// An older slot sends more than is wanted: what Kafka has is not written again, and nothing is skipped up to there.
+#[test]
+fn f07_an_older_slot_under_the_same_name_is_gone_on_with_from_progress() {
+    with_a_captured_table("f07o", |world| {
+        let (slot, kept) = (world.slot("shop"), format!("{}_kept", world.slot("shop")));
+        let copy = |from: &str, to: &str| {
+            world
+                .db("shop")
+                .exec(&format!("SELECT pg_copy_logical_replication_slot('{from}', '{to}')"))
+        };
+        copy(&slot, &kept)?;
+        for owner in ["second", "third"] {
+            insert(world, owner)?;
+            world.until_current(&Stage::Capture)?;
+        }
+        syncline_tests::until("the slot to be free", 30, || Ok(drop_slot(world).is_ok()))?;
+        copy(&kept, &slot)?;
+        insert(world, "fourth")?;
+        world.until_current(&Stage::Capture)?;
+        assert_eq!(owners(world)?, ["before", "second", "third", "fourth"]);
+        Ok(())
+    });
+}
+
 #[test]
 fn f08_a_missing_slot_is_refused() {
     with_a_captured_table("f08a", |world| {

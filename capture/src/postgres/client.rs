@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use fallible_iterator::FallibleIterator as _;
+use syncline_runtime::Shutdown;
 use syncline_runtime::failure::{Failure, Outcome};
 use syncline_schemas::position::Lsn;
 use syncline_schemas::progress::Progress;
@@ -121,10 +123,11 @@ impl ReplicationClient {
     /// Makes a slot for pgoutput and exports the snapshot at its consistent point.
     ///
     /// The server first waits for every transaction that is writing to end. After `wait` we ask it to give up, so that
-    /// neither we nor a slot half made hang on a transaction that somebody forgot.
+    /// neither we nor a slot half made hang on a transaction that somebody forgot. The same at a wish to stop (`halt`): left
+    /// alone, the server would make the slot later, and nobody would read it.
     ///
     /// `failover`: the slot is carried over to standbys that synchronise slots, where the server can (17 and later).
-    pub fn create_slot(&mut self, slot: &str, failover: bool, wait: Duration) -> Outcome<CreatedSlot> {
+    pub fn create_slot(&mut self, slot: &str, failover: bool, wait: Duration, halt: &Shutdown) -> Outcome<CreatedSlot> {
         let export = match self.server_version() {
             170_000.. if failover => "(SNAPSHOT 'export', FAILOVER true)",
             150_000.. => "(SNAPSHOT 'export')",
@@ -139,9 +142,14 @@ impl ReplicationClient {
         let rows = runtime.block_on(async {
             let key = session.key;
             let mut asked = Box::pin(session.query(&statement, &doing));
-            match tokio::time::timeout(wait, &mut asked).await {
-                Ok(rows) => rows,
-                Err(_) => {
+            let made = tokio::select! {
+                rows = &mut asked => Some(rows),
+                () = tokio::time::sleep(wait) => None,
+                () = halt.wait() => None,
+            };
+            match made {
+                Some(rows) => rows,
+                None => {
                     if let Some(key) = key {
                         session::cancel(dsn, key).await?;
                     }
@@ -242,6 +250,26 @@ pub fn server_failure(frame: &crate::postgres::wire::Frame, doing: &str) -> Fail
         }
         _ => unreadable(doing),
     }
+}
+
+/// What the server warns of: it may wait for something, and says for what.
+pub fn server_warning(frame: &crate::postgres::wire::Frame) -> Option<String> {
+    use postgres_protocol::message::backend::Message::NoticeResponse;
+
+    let Ok(NoticeResponse(body)) = session::parse(frame, "reading a notice") else {
+        return None;
+    };
+    let (mut severity, mut message) = (String::new(), String::new());
+    let mut fields = body.fields();
+    while let Ok(Some(field)) = fields.next() {
+        let value = String::from_utf8_lossy(field.value_bytes()).into_owned();
+        match field.type_() {
+            b'V' => severity = value,
+            b'M' => message = value,
+            _ => {}
+        }
+    }
+    (severity == "WARNING").then_some(message)
 }
 
 fn unreadable(doing: &str) -> Failure {

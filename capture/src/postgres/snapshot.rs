@@ -134,7 +134,13 @@ impl Snapshot {
         let statement = extract.statement(after, pages, rows_max)?;
         let (columns, key) = extract.selected();
         Ok(Chunk {
-            copy: self.control.copy_out(&statement, &doing)?,
+            copy: self
+                .control
+                .copy_out(&statement, &doing)
+                .map_err(|failure| match extract.select {
+                    None => outdated(failure),
+                    Some(_) => failure,
+                })?,
             parser: CopyText::new(columns.len()),
             doing,
             asked: extract.columns.len(),
@@ -262,6 +268,18 @@ impl Chunk<'_> {
             .iter()
             .map(|cell| String::from_utf8(cell.to_vec()).map_err(|_| not_text()));
         Ok(ChunkEnd::More(ChunkBound(key.collect::<Outcome<_>>()?)))
+    }
+}
+
+/// A table or a column that has gone since the catalogue was read: the next attempt reads it again. (In a statement of a
+/// person's own it is that person's mistake.)
+fn outdated(failure: Failure) -> Failure {
+    let gone = ["(SQLSTATE 42703)", "(SQLSTATE 42P01)"]
+        .iter()
+        .any(|state| failure.message.contains(state));
+    match gone {
+        true => Failure::transient("TABLE_CHANGED", failure.message),
+        false => failure,
     }
 }
 

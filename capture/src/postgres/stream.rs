@@ -21,7 +21,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use crate::postgres::client::server_failure;
+use crate::postgres::client::{server_failure, server_warning};
 use crate::postgres::handover::{Batch, Bounds, Handover};
 use crate::postgres::pgoutput::{Decoder, Message, OldTuple, TupleCell};
 use crate::postgres::wire::{Frame, Wire};
@@ -93,6 +93,7 @@ impl Stream {
             in_transaction: false,
             idle: Idle::new(from, Duration::from_millis(settings.status_interval_ms)),
             last_heard: Instant::now(),
+            warning: String::new(),
             settings,
         };
         thread::Builder::new()
@@ -168,6 +169,8 @@ struct Reader {
     in_transaction: bool,
     idle: Idle,
     last_heard: Instant,
+    /// What the server warned of last.
+    warning: String,
     settings: StreamSettings,
 }
 
@@ -262,9 +265,24 @@ impl Reader {
         match frame.tag {
             b'd' => self.copy_data(frame.body, taken),
             b'E' => Err(server_failure(&frame, "reading the log")),
-            b'N' | b'S' | b'A' => Ok(()),
+            b'N' => {
+                self.hear(&frame);
+                Ok(())
+            }
+            b'S' | b'A' => Ok(()),
             b'c' | b'C' | b'Z' => Err(Failure::transient("SOURCE_CONNECTION", "the server ended the stream")),
             _ => Err(broken("a message that does not belong in a stream")),
+        }
+    }
+
+    /// A server that waits for something while it sends warns of it every second.
+    fn hear(&mut self, frame: &Frame) {
+        if let Some(warning) = server_warning(frame).filter(|warning| *warning != self.warning) {
+            tracing::warn!(
+                code = "SOURCE_WARNS",
+                "the server warns while it sends the log: {warning}"
+            );
+            self.warning = warning;
         }
     }
 

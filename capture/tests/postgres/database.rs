@@ -83,7 +83,9 @@ impl Database {
     pub fn slot_for(&self, tables: &[&str]) -> (Prepared, ReplicationClient, CreatedSlot) {
         let prepared = self.prepare(tables);
         let mut client = self.client();
-        let created = client.create_slot(self.slot(), false, SLOT_WAIT).unwrap();
+        let created = client
+            .create_slot(self.slot(), false, SLOT_WAIT, &syncline_runtime::Shutdown::new())
+            .unwrap();
         (prepared, client, created)
     }
 

@@ -59,7 +59,9 @@ fn exported_snapshot_and_stream_meet_without_gap_or_overlap() {
     let control = database.control();
     wait_for_rows(&control, 300);
     let mut client = database.client();
-    let created = client.create_slot(database.slot(), false, SLOT_WAIT).unwrap();
+    let created = client
+        .create_slot(database.slot(), false, SLOT_WAIT, &syncline_runtime::Shutdown::new())
+        .unwrap();
     wait_for_rows(&control, 600);
     let snapshot = Snapshot::exported(&database.dsn(), &created.snapshot, created.consistent_point).unwrap();
     let mut state = counts(&rows_of(&snapshot, &prepared.tables[0], &["id", "n"], 100));

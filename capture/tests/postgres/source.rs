@@ -26,14 +26,19 @@ fn a_slot_cannot_be_made_while_a_transaction_is_open_and_leaves_nothing_behind()
     forgotten.execute("BEGIN; INSERT INTO t VALUES (1)", "opening").unwrap();
     let failure = database
         .client()
-        .create_slot(database.slot(), false, Duration::from_millis(500))
+        .create_slot(
+            database.slot(),
+            false,
+            Duration::from_millis(500),
+            &syncline_runtime::Shutdown::new(),
+        )
         .unwrap_err();
     assert_eq!((failure.class, failure.code), (Class::Transient, "SLOT_WAIT"));
     assert_eq!(setup::slot_state(&control, database.slot()).unwrap(), None);
     forgotten.execute("COMMIT", "closing").unwrap();
     database
         .client()
-        .create_slot(database.slot(), false, SLOT_WAIT)
+        .create_slot(database.slot(), false, SLOT_WAIT, &syncline_runtime::Shutdown::new())
         .unwrap();
     let slot = setup::slot_state(&control, database.slot()).unwrap().unwrap();
     assert_eq!(
@@ -207,7 +212,9 @@ fn odd_names_are_quoted_everywhere() {
     };
     let prepared = setup::prepare(&control, &wanted).unwrap();
     let mut client = database.client();
-    let created = client.create_slot(database.slot(), false, SLOT_WAIT).unwrap();
+    let created = client
+        .create_slot(database.slot(), false, SLOT_WAIT, &syncline_runtime::Shutdown::new())
+        .unwrap();
     let snapshot = Snapshot::exported(&database.dsn(), &created.snapshot, created.consistent_point).unwrap();
     let rows = rows_of(&snapshot, &prepared.tables[0], &["from", "sel\"ect"], 1);
     assert_eq!(texts(&rows[0]), some(&["x", "1"]));

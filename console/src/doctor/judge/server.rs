@@ -24,6 +24,25 @@ pub fn judge(source: &Source, skew_ms_max: i64) -> Vec<Finding> {
     findings.done()
 }
 
+/// The first minors without known faults of decoding (May and August 2025): before them, what an open transaction changed
+/// in a table while that table was published could be lost, and then the cure for it used memory without bound.
+const DECODING_MENDED: [u32; 4] = [140_019, 150_014, 160_010, 170_006];
+
+fn decoding(version: u32, findings: &mut Findings) {
+    let mended = DECODING_MENDED
+        .into_iter()
+        .find(|mended| mended / 10_000 == version / 10_000);
+    if let Some(mended) = mended.filter(|mended| version < *mended) {
+        let name = |version: u32| format!("{}.{}", version / 10_000, version % 10_000);
+        findings.risk(
+            "SERVER_MINOR",
+            format!("PostgreSQL {} has known faults in logical decoding", name(version)),
+            "what an open transaction changes in a table that is just being published can be missing from the log's stream",
+            format!("upgrade the server to {} or later", name(mended)),
+        );
+    }
+}
+
 fn settings(server: &Server, findings: &mut Findings) {
     if server.version < VERSION_MIN {
         findings.stops(
@@ -49,6 +68,7 @@ fn settings(server: &Server, findings: &mut Findings) {
             "ALTER SYSTEM SET wal_level = logical; -- then restart the server",
         );
     }
+    decoding(server.version, findings);
     sender_timeout(server, findings);
 }
 

@@ -127,6 +127,23 @@ fn check(change: impl FnOnce(&mut Source), expected: &[(Severity, &str)]) -> Vec
 use Severity::{Note, Risk, Stops};
 
 #[test]
+fn f24_minors_with_known_faults_of_decoding_are_named() {
+    for (version, found) in [
+        (140_018, true),
+        (140_019, false),
+        (150_013, true),
+        (150_014, false),
+        (160_009, true),
+        (170_005, true),
+        (170_006, false),
+        (180_000, false),
+    ] {
+        let expected: &[(Severity, &str)] = if found { &[(Risk, "SERVER_MINOR")] } else { &[] };
+        check(|source| source.server.version = version, expected);
+    }
+}
+
+#[test]
 fn nothing_is_found_where_nothing_is_wrong() {
     check(|_| {}, &[]);
 }

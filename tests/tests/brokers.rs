@@ -1,0 +1,63 @@
+//! F14, F20: a Kafka of the test's own. Three brokers, of which one after the other goes, and one that forgets ids. About
+//! 100 s, of which 30 s start the brokers; alone in this binary because four more JVMs are at work.
+
+use std::time::Duration;
+
+use syncline_tests::captured::{self, APP};
+use syncline_tests::rig::{DRAIN_MAX_S, HEAL_MAX_S, in_rig_with};
+use syncline_tests::{OwnKafka, Stage, in_world_with, until};
+
+/// More than the broker remembers an id, and than the time between two of its looks.
+const IDLE: Duration = Duration::from_secs(8);
+
+/// Leaders and coordinators move when a broker is killed, stopped, or comes back, under load.
+#[test]
+fn f14_leaders_and_coordinators_move_between_three_brokers() {
+    let kafka = OwnKafka::of_three().unwrap_or_else(|error| panic!("{error:?}"));
+    in_rig_with(&kafka, "f14", |rig| {
+        let (service, load) = (rig.capture()?, rig.load()?);
+        for broker in 0..3 {
+            load.goes_on(50)?;
+            match broker {
+                1 => kafka.down(broker)?,
+                _ => kafka.kill(broker)?,
+            }
+            load.goes_on(50)?;
+            rig.caught_up(DRAIN_MAX_S)?;
+            kafka.up(broker)?;
+            rig.caught_up(HEAL_MAX_S)?;
+        }
+        rig.judge(load, service)
+    });
+}
+
+/// The broker forgets a transactional id that was idle for long: capture begins anew under it and goes on.
+#[test]
+fn f20_an_id_that_the_broker_has_forgotten_is_made_anew() {
+    let kafka = OwnKafka::start(&[
+        ("transactional.id.expiration.ms", "3000"),
+        ("transaction.remove.expired.transaction.cleanup.interval.ms", "1000"),
+        ("producer.id.expiration.ms", "3000"),
+    ]);
+    let kafka = kafka.unwrap_or_else(|error| panic!("{error:?}"));
+    let stack = kafka.stack().unwrap_or_else(|error| panic!("{error:?}"));
+    let sql = "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)";
+    let file = captured::pipeline("tables: [public.t]");
+    in_world_with(stack, "f20", &[(APP, sql)], &[("pipeline.yaml", &file)], |world| {
+        let service = world.start(&Stage::Capture)?;
+        let arrives = |ids: &[&str]| {
+            until("the rows", HEAL_MAX_S, || {
+                Ok(captured::ops(world, "t").is_ok_and(|ops| ops == ids))
+            })
+        };
+        arrives(&["r1"])?;
+        // Frozen, so that nothing of the rest of the server is told as progress meanwhile. What is waited for is time
+        // itself.
+        service.freeze()?;
+        std::thread::sleep(IDLE);
+        captured::sql(world, "INSERT INTO t VALUES (2)")?;
+        service.thaw()?;
+        arrives(&["r1", "c2"])?;
+        service.stop()
+    });
+}
