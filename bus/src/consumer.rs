@@ -349,6 +349,19 @@ impl GroupConsumer {
         self.fetch_committed(&partitions)
     }
 
+    /// Fails if one of these partitions, which were read before, would now be read from its beginning because the group's
+    /// offset is gone, and that is not the beginning it had: nobody knows what was missed in between.
+    pub fn refuse_expired(&self, read_before: &[TopicPartition]) -> Outcome<()> {
+        let committed = self.committed()?;
+        for (topic, partition) in read_before.iter().filter(|at| !committed.contains_key(*at)) {
+            let (first, _) = watermarks(&self.consumer, topic, *partition)?;
+            if first > 0 {
+                return Err(expired(&self.group, topic, *partition, first));
+            }
+        }
+        Ok(())
+    }
+
     fn fetch_committed(&self, partitions: &[TopicPartition]) -> Outcome<BTreeMap<TopicPartition, i64>> {
         let mut list = TopicPartitionList::with_capacity(partitions.len());
         for (topic, partition) in partitions {
@@ -427,6 +440,19 @@ fn gap((topic, partition): &TopicPartition, offset: i64, (first, end): (i64, i64
         format!("{topic}[{partition}]: next is {offset}, but the topic ends at {end}"),
     )
     .hint("the topic was made anew or cut; read its source anew")
+}
+
+fn expired(group: &str, topic: &str, partition: i32, first: i64) -> Failure {
+    Failure::definite(
+        "OFFSETS_EXPIRED",
+        format!(
+            "{topic}[{partition}] was read before, but Kafka has forgotten up to where, and the topic begins at {first}"
+        ),
+    )
+    .hint(format!(
+        "if records may be missing, read their source anew (syncline-capture --resnapshot); then go on from the beginning: \
+         kafka-consumer-groups.sh --group {group} --topic {topic} --reset-offsets --to-earliest --execute"
+    ))
 }
 
 /// A partition that was assigned a moment ago refuses to seek until its fetching has begun.

@@ -20,6 +20,9 @@ mod time;
 /// Typed Avro to `Value` and back, exactly.
 mod typed;
 
+/// A key as Kafka Connect's JSON has it.
+pub(crate) mod connect_json;
+
 /// Our own records.
 mod records;
 

@@ -5,7 +5,7 @@
 
 use std::str::FromStr;
 
-use crate::codec::{CodecError, Datum, Fields, Node, ParsedSchema, to_value};
+use crate::codec::{CodecError, Datum, Fields, Node, ParsedSchema, connect_json, to_value};
 use crate::lens::{Cell, Row};
 use crate::position::{Lsn, Position};
 use crate::value::Value;
@@ -136,6 +136,17 @@ pub fn forget_unchanged(headers: &[(String, Vec<u8>)], event: &mut ChangeEvent) 
 /// Reads the key of a row change.
 pub fn decode_key(writer: &ParsedSchema, datum: &[u8]) -> Result<Row, CodecError> {
     row(&Fields::of(&writer.read(datum)?)?)
+}
+
+/// The other key of a row whose key changed, from the header that has it; `writer` is the schema of the record's own key.
+pub fn header_key(writer: &ParsedSchema, json: &[u8]) -> Option<Row> {
+    let columns = connect_json::columns(writer, json)?;
+    Some(
+        columns
+            .into_iter()
+            .map(|(name, value)| (name, Cell::Set(value)))
+            .collect(),
+    )
 }
 
 /// Where the change stands in its source's log. Our capture says so in a header; a topic of Debezium has the LSN of the

@@ -22,6 +22,11 @@ use syncline_schemas::pipeline::{Link, LinkField};
 use syncline_schemas::position::{Position, Vector};
 use syncline_schemas::value::{Number, Value};
 
+pub use spelling::Spelling;
+
+/// What a date or time is made of.
+mod spelling;
+
 /// A row that is there.
 mod update;
 
@@ -40,6 +45,9 @@ pub struct Applied {
     pub fields: BTreeMap<String, AppliedField>,
     /// Sum of everything delivered, by counter.
     pub counters: BTreeMap<String, Number>,
+    /// Fields that we left to the app's defaults when we made the row: what it holds there nobody said.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub left: BTreeSet<String>,
 }
 
 /// What we wrote last into one field.
@@ -71,6 +79,21 @@ pub struct Limits {
     pub never_null: BTreeSet<String>,
     /// Digits after the point that a column keeps; PostgreSQL would round the rest off silently.
     pub digits: BTreeMap<String, i64>,
+    /// Columns that keep the nearest binary fraction.
+    pub floats: BTreeMap<String, Float>,
+    /// Columns of dates and times; PostgreSQL would add or drop a day, a time or a zone without a word.
+    pub spellings: BTreeMap<String, Spelling>,
+    /// Columns of type `char(n)`, which add and cut blanks at the end as they need them.
+    pub padded: BTreeSet<String>,
+}
+
+/// A binary fraction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Float {
+    /// Of 32 bits.
+    Single,
+    /// Of 64 bits.
+    Double,
 }
 
 /// Everything a plan depends on.
@@ -242,6 +265,14 @@ impl<'a> Given<'a> {
         self.words().and_then(|words| words.word(field))
     }
 
+    /// Whether nobody knows what the app holds: it never said, and we neither wrote it nor left it out. So it is with a field
+    /// that was linked when the row had been read already.
+    fn is_unknown(&self, field: &str) -> bool {
+        let left = self.applied.is_some_and(|applied| applied.left.contains(field));
+        let delivered = self.applied.is_some_and(|applied| applied.counters.contains_key(field));
+        self.word(field).is_none() && self.remembered(field).is_none() && !left && !delivered
+    }
+
     fn remembered(&self, field: &str) -> Option<&'a AppliedField> {
         self.applied.and_then(|applied| applied.fields.get(field))
     }
@@ -292,12 +323,66 @@ impl<'a> Given<'a> {
     }
 
     fn refuse_rounding(&self, column: &str, value: &Value) -> Result<(), Refusal> {
-        match (value, self.limits.digits.get(column)) {
-            (Value::Number(number), Some(digits)) if !number.shift(*digits).is_integer() => Err(Refusal(format!(
+        if let Value::List(members) = value {
+            return members
+                .iter()
+                .try_for_each(|member| self.refuse_rounding(column, member));
+        }
+        if let Some(digits) = self
+            .limits
+            .digits
+            .get(column)
+            .filter(|digits| has_more(value, **digits))
+        {
+            return Err(Refusal(format!(
                 "column {column} keeps {digits} digits after the point, the agreed value has more"
+            )));
+        }
+        match (value, self.limits.floats.get(column)) {
+            (Value::Number(number), Some(float)) if !float.holds(number) => Err(Refusal(format!(
+                "column {column} is a floating point number, and none is the agreed value"
+            ))),
+            (Value::Text(text), _) => self.refuse_spelling(column, text),
+            _ => Ok(()),
+        }
+    }
+
+    fn refuse_spelling(&self, column: &str, text: &str) -> Result<(), Refusal> {
+        match (self.limits.spellings.get(column), Spelling::of(text)) {
+            (Some(holds), Some(agreed)) if *holds != agreed => Err(Refusal(format!(
+                "column {column} holds {}, the agreed value is {}",
+                holds.name(),
+                agreed.name()
             ))),
             _ => Ok(()),
         }
+    }
+}
+
+/// Whether a number or a time has more digits after the point.
+fn has_more(value: &Value, digits: i64) -> bool {
+    match value {
+        Value::Number(number) => !number.shift(digits).is_integer(),
+        Value::Text(text) => fraction_digits(text) > digits.max(0),
+        _ => false,
+    }
+}
+
+fn fraction_digits(text: &str) -> i64 {
+    let fraction = text.split_once('.').map_or("", |(_, rest)| rest);
+    let end = fraction.find(|c: char| !c.is_ascii_digit()).unwrap_or(fraction.len());
+    i64::try_from(fraction[..end].trim_end_matches('0').len()).unwrap_or(i64::MAX)
+}
+
+impl Float {
+    /// Whether the number is the shortest text of such a float, by which floats are read.
+    fn holds(self, number: &Number) -> bool {
+        let text = number.to_string();
+        let nearest = match self {
+            Float::Single => text.parse::<f32>().map(|float| float.to_string()),
+            Float::Double => text.parse::<f64>().map(|float| float.to_string()),
+        };
+        nearest.is_ok_and(|nearest| nearest.parse::<Number>().is_ok_and(|back| back == *number))
     }
 }
 
@@ -334,6 +419,8 @@ impl<'a> Given<'a> {
         let act = if restores { Act::Restore } else { Act::Insert };
         let mark = Some(self.mark(act, row.as_ref(), &marked));
         let applied = self.remember(row.clone(), &marked, Verdict::Inserted);
+        let left = self.left_out(&marked);
+        let applied = applied.map(|applied| Applied { left, ..applied });
         Ok(Plan {
             verdict: Verdict::Inserted,
             write: Write::Insert { row, values },
@@ -341,6 +428,15 @@ impl<'a> Given<'a> {
             applied,
             stale: Vec::new(),
         })
+    }
+
+    /// The fields that a new row is made without.
+    fn left_out(&self, marked: &[MarkedField]) -> BTreeSet<String> {
+        let written = self.link.fields.iter().filter(|field| field.writes());
+        let names = written.map(|field| field.field.clone());
+        names
+            .filter(|name| marked.iter().all(|field| field.name != *name))
+            .collect()
     }
 
     /// What the app itself said of held fields: a row that is made anew keeps it, nobody having decided.
@@ -414,7 +510,7 @@ impl Given<'_> {
     /// Whether nobody edited the field since what the record knows.
     fn is_untouched(&self, field: &LinkField, now: &Value) -> bool {
         if !self.is_counter(field) {
-            return self.is_expected(field, now);
+            return self.is_unknown(&field.field) || self.is_expected(field, now);
         }
         let own = self.word(&field.field).and_then(|word| word.own.clone());
         let delivered = self.applied.and_then(|applied| applied.counters.get(&field.field));

@@ -20,21 +20,33 @@ const READ_MS_MAX: u64 = 10_000;
 /// Applies what is parked; fails if something stays parked.
 pub fn run(parts: &Parts, mut feed: CanonicalFeed, target: &mut PostgresTarget) -> Outcome<()> {
     let mut applied = 0;
-    let mut parked = target.parked()?;
-    while !parked.is_empty() {
+    loop {
+        let healed = once(parts, &mut feed, target)?;
+        applied += healed;
+        let left = target.parked(None)?;
+        if left.is_empty() {
+            tracing::info!(target_name = parts.target, applied, "nothing is parked");
+            return Ok(());
+        }
+        if healed == 0 {
+            return Err(still_parked(applied, &left));
+        }
+    }
+}
+
+/// Tries all that is parked, some at a time: what is refused still must not hold up what is listed behind it.
+fn once(parts: &Parts, feed: &mut CanonicalFeed, target: &mut PostgresTarget) -> Outcome<u64> {
+    let mut healed = 0;
+    let mut parked = target.parked(None)?;
+    while let Some(last) = parked.last() {
         let batch = latest_records(parts, &parked)?
             .into_iter()
             .map(|record| feed.read(record));
         let batch: Vec<Delivery> = batch.collect::<Outcome<_>>()?;
-        applied += target.replay(&batch)?.healed;
-        let left = target.parked()?;
-        if left == parked {
-            return Err(still_parked(applied, &left));
-        }
-        parked = left;
+        healed += target.replay(&batch)?.healed;
+        parked = target.parked(Some(last))?;
     }
-    tracing::info!(target_name = parts.target, applied, "nothing is parked");
-    Ok(())
+    Ok(healed)
 }
 
 fn still_parked(applied: u64, left: &[Parked]) -> Failure {

@@ -18,7 +18,7 @@ use tracing::Span;
 use crate::dead_letter::DeadLetters;
 use crate::feed::Feed;
 use crate::metrics;
-use crate::target::{Delivery, Partition, Report, Target};
+use crate::target::{CLAIM_ENDS, Delivery, Partition, Report, TOO_SLOW, Target};
 
 const BATCH_ROWS_MAX: usize = 1_000;
 const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -114,6 +114,7 @@ where
         batch,
         next,
         progress,
+        rows_max: BATCH_ROWS_MAX,
     };
     stage.run(&ends)
 }
@@ -204,6 +205,8 @@ struct Stage<'a, T: Target, F> {
     /// The next offset of each partition, for display.
     next: BTreeMap<Partition, i64>,
     progress: Option<Progress>,
+    /// How many records the target takes at once.
+    rows_max: usize,
 }
 
 impl<T: Target, F: Feed<Content = T::Content>> Stage<'_, T, F> {
@@ -288,9 +291,17 @@ impl<T: Target, F: Feed<Content = T::Content>> Stage<'_, T, F> {
             ..
         } = self.batch.take();
         let _traced = span.entered();
+        let mut rows_max = self.rows_max;
+        let done = portions(&mut rows_max, &batch, |portion| self.apply_portion(portion));
+        self.rows_max = rows_max;
+        done
+    }
+
+    /// False if the process is to stop first.
+    fn apply_portion(&mut self, batch: &[Delivery<T::Content>]) -> Outcome<bool> {
         let started = Instant::now();
-        let Some(report) = self.insist(&batch)? else {
-            return Ok(());
+        let Some(report) = self.insist(batch)? else {
+            return Ok(false);
         };
         metrics::BATCH_SECONDS
             .with_label_values(&[&self.parts.target])
@@ -299,11 +310,11 @@ impl<T: Target, F: Feed<Content = T::Content>> Stage<'_, T, F> {
         if report.parked > 0 {
             self.letters.take_from(&mut self.target)?;
         }
-        self.show(&batch);
-        Ok(())
+        self.show(batch);
+        Ok(true)
     }
 
-    /// Applies until it is done; none if the process is to stop first. Somebody else's claim ends it at once.
+    /// Applies until it is done; none if the process is to stop first. The end of our claim ends it at once.
     fn insist(&mut self, batch: &[Delivery<T::Content>]) -> Outcome<Option<Report>> {
         let (parts, target) = (self.parts, &mut self.target);
         let policy = RetryPolicy {
@@ -314,7 +325,8 @@ impl<T: Target, F: Feed<Content = T::Content>> Stage<'_, T, F> {
         supervise(&parts.name, &parts.shutdown, &policy, || {
             match target.apply(batch) {
                 Ok(report) => done = Ok(Some(report)),
-                Err(failure) if failure.code == "FENCED" => done = Err(failure),
+                Err(failure) if CLAIM_ENDS.contains(&failure.code) => done = Err(failure),
+                Err(failure) if failure.code == TOO_SLOW && batch.len() > 1 => done = Err(failure),
                 Err(failure) => {
                     parts.report(&failure);
                     return Err(failure);
@@ -348,6 +360,22 @@ impl<T: Target, F: Feed<Content = T::Content>> Stage<'_, T, F> {
     }
 }
 
+/// Applies a batch in portions of up to `rows_max` records, and in smaller ones when the target is too slow for those; until
+/// `apply` says that it has to stop.
+fn portions<D>(rows_max: &mut usize, batch: &[D], mut apply: impl FnMut(&[D]) -> Outcome<bool>) -> Outcome<()> {
+    let mut rest = batch;
+    while !rest.is_empty() {
+        let (portion, later) = rest.split_at(rest.len().min(*rows_max));
+        match apply(portion) {
+            Ok(true) => rest = later,
+            Ok(false) => return Ok(()),
+            Err(failure) if failure.code == TOO_SLOW && portion.len() > 1 => *rows_max = portion.len() / 2,
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(())
+}
+
 fn age_seconds(timestamp_ms: i64) -> Option<f64> {
     let written = SystemTime::UNIX_EPOCH + Duration::from_millis(u64::try_from(timestamp_ms).ok()?);
     Some(
@@ -355,4 +383,24 @@ fn age_seconds(timestamp_ms: i64) -> Option<f64> {
             .duration_since(written)
             .map_or(0.0, |age| age.as_secs_f64()),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_much_at_once_is_applied_in_smaller_portions() {
+        let slow = |batch: &[u32]| match batch.len() {
+            0..=3 => Ok(true),
+            _ => Err(Failure::transient(TOO_SLOW, "statement timeout")),
+        };
+        let (mut rows_max, mut applied) = (1_000, Vec::new());
+        let batch: Vec<u32> = (0..20).collect();
+        let outcome = portions(&mut rows_max, &batch, |portion| {
+            slow(portion).inspect(|_| applied.extend_from_slice(portion))
+        });
+        assert!(outcome.is_ok());
+        assert_eq!((applied, rows_max), (batch, 2));
+    }
 }

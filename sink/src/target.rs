@@ -11,6 +11,12 @@ use syncline_schemas::canonical::Canonical;
 
 use crate::plan::Verdict;
 
+/// Failures after which partitions have to be claimed anew: somebody else did, or the target went back to an earlier state.
+pub const CLAIM_ENDS: [&str; 2] = ["FENCED", "TARGET_WENT_BACK"];
+
+/// The failure of a target that needs more time for a batch than it may take: fewer records at once may pass.
+pub const TOO_SLOW: &str = "TARGET_SLOW";
+
 /// A partition of a topic.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Partition {
@@ -40,11 +46,11 @@ pub struct Delivery<C = Canonical> {
 }
 
 impl Delivery {
-    /// The entity id, also of a record that cannot be read.
+    /// The entity id. Of a record that cannot be read its key, as far as a text can have it: no zero bytes.
     pub fn cid(&self) -> String {
         match &self.content {
             Ok(Some(record)) => record.cid.clone(),
-            _ => String::from_utf8_lossy(&self.key).into_owned(),
+            _ => String::from_utf8_lossy(&self.key).replace('\0', "\u{FFFD}"),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use common::{app, at, knowing, link, number, record, word};
 use syncline_schemas::canonical::Canonical;
@@ -399,6 +399,27 @@ fn what_a_column_would_round_is_refused() {
     });
     let reason = refused.unwrap_err().to_string();
     assert!(reason.contains("stock") && !reason.contains("5.125"), "{reason}");
+}
+
+/// Two apps with `char(n)` of different lengths would correct each other for ever.
+#[test]
+fn blanks_that_a_column_adds_or_cuts_are_no_difference() {
+    let mut record = moved();
+    record.fields.insert("name".to_owned(), "Ada       ".into());
+    let limits = Limits {
+        padded: BTreeSet::from(["name".to_owned()]),
+        ..Limits::default()
+    };
+    let found = found("Ada  ", "new", 5);
+    let plan = plan(&Given {
+        pipeline: "acme",
+        link: &link(),
+        limits: &limits,
+        record: &record,
+        applied: None,
+        found: &found,
+    });
+    assert!(!written(&plan.unwrap()).contains_key("name"));
 }
 
 #[test]

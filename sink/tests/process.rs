@@ -259,6 +259,24 @@ fn a_refused_record_is_one_dead_letter_and_one_command_applies_it() {
     );
 }
 
+/// What is refused still must not hold up what is listed behind it, however much that is.
+#[test]
+fn a_thousand_parked_keys_do_not_hold_up_the_next() {
+    let stage = Stage::new();
+    let db = &stage.world.db;
+    db.exec("ALTER TABLE contacts ADD CONSTRAINT odd CHECK (name IS NULL)");
+    stage.write(&people(1_010, 1));
+    stage.until_current();
+    assert_eq!(db.text("SELECT count(*) FROM syncline.parked"), "1010");
+    let last = db.text("SELECT cid FROM syncline.parked ORDER BY topic, partition DESC, \"offset\" DESC");
+    db.exec(&format!(
+        "ALTER TABLE contacts DROP CONSTRAINT odd, ADD CONSTRAINT odd CHECK (name = '{last}')"
+    ));
+    let (code, log) = stage.run(&["replay-parked"]);
+    assert!(code == Some(1) && log.contains("STILL_PARKED"), "{log}");
+    assert_eq!(db.query("SELECT name FROM contacts"), [last]);
+}
+
 /// A service that is killed when the test ends, however it ends.
 struct Service(Child);
 

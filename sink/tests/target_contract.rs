@@ -334,3 +334,154 @@ fn two_targets_in_one_database_keep_their_own_books() {
     let claimed = crm.target.claim(&[partition()]).unwrap();
     assert_eq!(claimed[&partition()], 1);
 }
+
+/// A standby took over without the last commits, or a backup was restored: what was lost is applied again (F99).
+#[test]
+fn a_target_that_went_back_is_not_gone_on_from_where_we_stood() {
+    let world = World::contacts();
+    let mut sink = world.target(&link());
+    sink.deliver(&[customer("a", 1)]);
+    world.db.exec("CREATE TABLE kept AS TABLE contacts; CREATE TABLE kept_offsets AS TABLE syncline.offsets; CREATE TABLE kept_applied AS TABLE syncline.applied");
+    let lost = sink.batch(&[customer("b", 2)]);
+    sink.target.apply(&lost).unwrap();
+    world.db.exec(
+        "TRUNCATE contacts, syncline.offsets, syncline.applied; INSERT INTO contacts TABLE kept; \
+         INSERT INTO syncline.offsets TABLE kept_offsets; INSERT INTO syncline.applied TABLE kept_applied",
+    );
+    let next = sink.batch(&[customer("c", 3)]);
+    let failure = sink.target.apply(&next).unwrap_err();
+    assert_eq!((failure.code, failure.class), ("TARGET_WENT_BACK", Class::Transient));
+    assert_eq!(sink.target.claim(&[partition()]).unwrap()[&partition()], 1);
+    sink.target.apply(&lost).unwrap();
+    sink.target.apply(&next).unwrap();
+    assert_eq!(world.db.query("SELECT name FROM contacts ORDER BY id"), ["a", "b", "c"]);
+}
+
+/// A table beside the standard one, all of whose columns are fields.
+fn odd_link(fields: &[(&str, FieldKind)]) -> Link {
+    Link {
+        table: "odd".to_owned(),
+        fields: fields.iter().map(|(name, kind)| copied(name, *kind)).collect(),
+        ..link()
+    }
+}
+
+/// Years beyond 9999 and before our era, and lengths of time, which topics count in microseconds (F98).
+#[test]
+fn far_dates_and_intervals_are_written_as_they_are_read() {
+    let world = World::new(
+        "CREATE TABLE odd (id serial PRIMARY KEY, day date, at timestamp, atz timestamptz, span interval, days date[])",
+    );
+    let link = odd_link(&[
+        ("day", FieldKind::Date),
+        ("at", FieldKind::Timestamp),
+        ("atz", FieldKind::Timestamp),
+        ("span", FieldKind::Number { scale: Some(0) }),
+        ("days", FieldKind::List(ElementKind::Text)),
+    ]);
+    let fields: [(&str, Value); 5] = [
+        ("day", "-0043-03-15".into()),
+        ("at", "+12345-01-01T00:00:00.5".into()),
+        ("atz", "-0043-03-15T01:00:00Z".into()),
+        ("span", 90_061_000_001.into()),
+        ("days", Value::List(vec!["+12345-01-01".into(), "infinity".into()])),
+    ];
+    let mut sink = world.target(&link);
+    sink.deliver(&[knowing(record("a", &fields), "shop", 1)]);
+    assert_eq!(sink.letters(), []);
+    world.db.exec("SET TimeZone = 'UTC'");
+    assert_eq!(
+        world.db.query("SELECT day, at, atz, span, days FROM odd"),
+        ["0044-03-15 BC|12345-01-01 00:00:00.5|0044-03-15 01:00:00+00 BC|25:01:01.000001|{12345-01-01,infinity}"]
+    );
+    let report = sink.deliver(&[knowing(record("a", &fields), "shop", 2)]);
+    assert_eq!((report.count(Verdict::Nothing), report.stale_fields), (1, 0));
+    // The app's own spelling is the same length of time, counted as capture counts it.
+    world.db.exec("UPDATE odd SET span = '1 mon 2 days 03:04:05.5'");
+    let mut known = knowing(record("a", &fields), "crm", 9);
+    known.fields.insert("span".to_owned(), 7.into());
+    known.apps = vec![app("crm", 1, vec![word("span", 2_813_645_500_000, 9)])];
+    assert_eq!(sink.deliver(&[known]).stale_fields, 0);
+    assert_eq!(world.db.text("SELECT span FROM odd"), "00:00:00.000007");
+}
+
+/// What PostgreSQL would cut or round without a word would come back as the app's own edit and spoil the others (F97).
+#[test]
+fn what_a_column_would_cut_or_round_is_refused() {
+    let world = World::new(
+        "CREATE DOMAIN code AS varchar(5); CREATE DOMAIN inner_code AS code; \
+         CREATE TABLE odd (id serial PRIMARY KEY, code code, inner_code inner_code, at timestamp(0), share real, ratio float8, \
+            prices numeric(10,2)[], local timestamp, instant timestamptz, \
+            day date, clock time, zoned timetz)",
+    );
+    let number = FieldKind::Number { scale: None };
+    let link = odd_link(&[
+        ("code", FieldKind::Text),
+        ("inner_code", FieldKind::Text),
+        ("at", FieldKind::Timestamp),
+        ("share", number),
+        ("ratio", number),
+        ("prices", FieldKind::List(ElementKind::Text)),
+        ("local", FieldKind::Timestamp),
+        ("instant", FieldKind::Timestamp),
+        ("day", FieldKind::Text),
+        ("clock", FieldKind::Text),
+        ("zoned", FieldKind::Text),
+    ]);
+    let prices = |text: &str| Value::List(vec![Value::Null, text.parse().unwrap()]);
+    let cases: [(&str, Value, Value); 11] = [
+        ("code", "123456".into(), "12345".into()),
+        ("inner_code", "123456".into(), "12345".into()),
+        ("at", "2026-01-02T03:04:05.6".into(), "2026-01-02T03:04:05".into()),
+        ("share", "0.1234567891".parse().unwrap(), "0.1".parse().unwrap()),
+        (
+            "ratio",
+            "0.12345678901234567891".parse().unwrap(),
+            "0.1234567891".parse().unwrap(),
+        ),
+        ("prices", prices("1.234"), prices("1.2")),
+        ("local", "2026-01-02T03:04:05Z".into(), "2026-01-02T03:04:05".into()),
+        ("instant", "2026-01-02T03:04:05".into(), "2026-01-02T03:04:05Z".into()),
+        ("day", "2026-01-02T03:04:05".into(), "2026-01-02".into()),
+        ("clock", "03:04:05Z".into(), "03:04:05".into()),
+        ("zoned", "03:04:05".into(), "03:04:05Z".into()),
+    ];
+    let mut sink = world.target(&link);
+    for (at, (field, wrong, right)) in (1..).zip(cases) {
+        let report = sink.deliver(&[knowing(
+            record(&format!("wrong {field}"), &[(field, wrong)]),
+            "shop",
+            at,
+        )]);
+        let held = world
+            .db
+            .query(&format!("SELECT {field} FROM odd WHERE {field} IS NOT NULL"));
+        assert_eq!(report.parked, 1, "{field} holds {held:?}");
+        let report = sink.deliver(&[knowing(
+            record(&format!("right {field}"), &[(field, right)]),
+            "shop",
+            at,
+        )]);
+        assert_eq!(report.count(Verdict::Inserted), 1, "{field}");
+    }
+}
+
+/// An agreed field may be a part of the app's key; the row is found again when we have changed it.
+#[test]
+fn a_row_whose_key_we_changed_is_written_on() {
+    let world = World::new("CREATE TABLE contacts (name text PRIMARY KEY, email text, stock numeric)");
+    let link = Link {
+        key: vec!["name".to_owned()],
+        ..link()
+    };
+    let mut sink = world.target(&link);
+    sink.deliver(&[customer("a", 1)]);
+    let moved = with(customer("a", 2), "name", "b");
+    assert_eq!(sink.deliver(&[moved]).count(Verdict::Updated), 1);
+    let mut edited = with(with(customer("a", 3), "name", "b"), "email", "new");
+    assert_eq!(sink.deliver(&[edited.clone()]).count(Verdict::Updated), 1);
+    assert_eq!(world.db.query("TABLE contacts"), ["b|new|10"]);
+    edited.deleted = true;
+    edited.vector.advance("shop", at(4));
+    assert_eq!(sink.deliver(&[edited]).count(Verdict::Deleted), 1);
+}

@@ -3,11 +3,12 @@
 mod common;
 
 use common::db::{Db, World, delivery};
-use common::{app, customer, knowing, link, with, word};
+use common::{app, customer, knowing, link, number, with, word};
 use syncline_runtime::Class;
 use syncline_schemas::canonical::Canonical;
+use syncline_schemas::value::Value;
 use syncline_sink::plan::Verdict;
-use syncline_sink::target::Target;
+use syncline_sink::target::{Delivery, Target};
 
 #[test]
 fn one_bad_record_of_a_hundred_is_set_aside_and_its_key_waits_behind_it() {
@@ -53,7 +54,7 @@ fn one_bad_record_of_a_hundred_is_set_aside_and_its_key_waits_behind_it() {
         world.db.query("SELECT name FROM contacts WHERE email = 'c47@x'"),
         ["good"]
     );
-    assert_eq!(sink.target.parked().unwrap(), []);
+    assert_eq!(sink.target.parked(None).unwrap(), []);
     // Twice is once.
     let before = world.places();
     sink.target.replay(&[latest]).unwrap();
@@ -87,7 +88,7 @@ fn an_insert_that_met_the_apps_own_row_heals_when_that_row_is_known() {
         world.db.query("SELECT id, name FROM contacts WHERE email = 'a@x'"),
         ["1|a"]
     );
-    assert_eq!(sink.target.parked().unwrap(), []);
+    assert_eq!(sink.target.parked(None).unwrap(), []);
 }
 
 #[test]
@@ -272,4 +273,111 @@ fn a_constraint_deferred_to_commit_refuses_its_record_alone() {
     let mut sink = world.target(&link());
     let report = sink.deliver(&[customer("a", 1), customer("orphan", 2), customer("b", 3)]);
     assert_eq!((report.parked, report.count(Verdict::Inserted)), (1, 2));
+}
+
+/// PostgreSQL quotes the number in its message; an app's trigger may put anything in one of any code.
+#[test]
+fn no_message_that_quotes_a_value_is_repeated() {
+    let world = World::new(
+        "CREATE TABLE contacts (id serial PRIMARY KEY, name int, email text, stock numeric); \
+         CREATE FUNCTION guard() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN \
+             IF NEW.email = 'hunter2' THEN RAISE check_violation USING MESSAGE = 'not ' || NEW.email; END IF; \
+             RETURN NEW; END$$; \
+         CREATE TRIGGER guard BEFORE INSERT ON contacts FOR EACH ROW EXECUTE FUNCTION guard()",
+    );
+    let mut sink = world.target(&link());
+    let large = with(customer("a", 1), "name", "99999999999");
+    let raised = with(with(customer("b", 2), "name", "7"), "email", "hunter2");
+    assert_eq!(sink.deliver(&[large, raised]).parked, 2);
+    let reasons: Vec<String> = sink.letters().into_iter().map(|letter| letter.reason).collect();
+    assert!(
+        reasons[0].contains("22003") && !reasons[0].contains("99999999999"),
+        "{reasons:?}"
+    );
+    assert!(
+        reasons[1].contains("23514") && !reasons[1].contains("hunter2"),
+        "{reasons:?}"
+    );
+}
+
+/// A key in Confluent's wire format begins with a zero byte, which no text of PostgreSQL can have (F77).
+#[test]
+fn a_record_with_a_zero_byte_in_its_key_is_set_aside() {
+    let world = World::contacts();
+    let mut sink = world.target(&link());
+    let mut batch = sink.batch(&[customer("a", 1), customer("b", 2)]);
+    batch[0].content = Err("datum: too short".to_owned());
+    batch[0].key = b"\0\0\0\0\x01a".to_vec();
+    let report = sink.target.apply(&batch).unwrap();
+    assert_eq!((report.parked, report.count(Verdict::Inserted)), (1, 1));
+    assert_eq!(sink.letters()[0].key, batch[0].key);
+}
+
+/// The app changes its table while the sink is connected (F97): what it takes now is written, what it would round now is not.
+#[test]
+fn a_column_that_changed_is_written_as_it_is_now() {
+    let world = World::new("CREATE TABLE contacts (id serial PRIMARY KEY, name int, email text, stock numeric(10,2))");
+    let mut sink = world.target(&link());
+    let customer = |cid: &str, version| with(customer(cid, version), "name", "7");
+    let insist = |sink: &mut common::db::Sink, batch: &[Delivery]| {
+        let first = sink.target.apply(batch);
+        first.or_else(|failure| {
+            assert_eq!((failure.code, failure.class), ("TARGET_CHANGED", Class::Transient));
+            sink.target.apply(batch)
+        })
+    };
+    sink.deliver(&[customer("a", 1)]);
+    world
+        .db
+        .exec("ALTER TABLE contacts ALTER name TYPE bigint, ALTER stock TYPE numeric(10,4)");
+    let batch = sink.batch(&[with(
+        with(customer("b", 2), "name", "99999999999"),
+        "stock",
+        Value::Number(number("1.2345")),
+    )]);
+    let report = insist(&mut sink, &batch).unwrap();
+    assert_eq!((report.parked, report.count(Verdict::Inserted)), (0, 1));
+    world.db.exec("ALTER TABLE contacts ALTER stock TYPE numeric(10,2)");
+    let batch = sink.batch(&[with(customer("c", 3), "stock", Value::Number(number("1.2345")))]);
+    let report = insist(&mut sink, &batch).unwrap();
+    assert_eq!(
+        (report.parked, report.count(Verdict::Inserted)),
+        (1, 0),
+        "{:?}",
+        world.db.query("TABLE contacts")
+    );
+}
+
+/// A row that a policy hides from us is not one that the app deleted (F120).
+#[test]
+fn what_row_security_hides_is_not_taken_for_absent() {
+    let world = World::contacts();
+    let role = format!("{}_role", world.db.text("SELECT current_database()"));
+    world.db.exec(&format!(
+        "CREATE ROLE {role} LOGIN; GRANT ALL ON contacts TO {role}; GRANT ALL ON SEQUENCE contacts_id_seq TO {role}; \
+         ALTER TABLE contacts ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON contacts USING (own = 'x'); \
+         INSERT INTO contacts (name, email, stock, own) VALUES ('a', 'a@x', 10, 'hidden')"
+    ));
+    let mut owner = world.target(&link());
+    owner.deliver(&[customer("z", 1)]);
+    world.db.exec(&format!(
+        "GRANT ALL ON SCHEMA syncline TO {role}; GRANT ALL ON ALL TABLES IN SCHEMA syncline TO {role}"
+    ));
+    let mut sink = world.target_as(&link(), &role);
+    let mut known = knowing(with(customer("a", 2), "name", "Ada"), "crm", 9);
+    known.apps = vec![app(
+        "crm",
+        1,
+        vec![word("name", "a", 9), word("email", "a@x", 9), word("stock", 10, 9)],
+    )];
+    let batch = sink.batch(&[known]);
+    let failure = sink.target.apply(&batch).unwrap_err();
+    assert_eq!((failure.code, failure.class), ("TARGET_SCHEMA", Class::Transient));
+    assert!(failure.message.contains("row-level security"), "{failure}");
+    world.db.exec(&format!("ALTER ROLE {role} BYPASSRLS"));
+    assert_eq!(sink.target.apply(&batch).unwrap().count(Verdict::Updated), 1);
+    assert_eq!(world.db.query("SELECT name FROM contacts WHERE id = 1"), ["Ada"]);
+    world.db.exec(&format!("DROP OWNED BY {role}"));
+    drop((sink, owner));
+    world.db.exec(&format!("DROP ROLE {role}"));
 }

@@ -180,6 +180,16 @@ impl Topics {
         Ok(())
     }
 
+    /// Deletes the records that are in a topic now, as its retention does with those that are old.
+    pub fn trim(&self, name: &str) -> anyhow::Result<()> {
+        let mut before = TopicPartitionList::new();
+        for ((topic, partition), end) in self.ends(&[name.to_owned()])? {
+            before.add_partition_offset(&topic, partition, Offset::Offset(end))?;
+        }
+        block_on(self.admin()?.delete_records(&before, &AdminOptions::new()))??;
+        Ok(())
+    }
+
     /// The end of each topic, aborted and open transactions included: it moves when anything at all is written.
     pub fn ends(&self, names: &[String]) -> anyhow::Result<BTreeMap<(String, i32), i64>> {
         let consumer = self.consumer()?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use syncline_schemas::topic;
-use syncline_tests::{World, acme, in_world};
+use syncline_tests::{Stage, World, acme, in_world};
 
 const TABLES: [(&str, &str); 5] = [
     ("shop", "customers"),
@@ -99,6 +99,28 @@ fn a_replay_from_zero_changes_no_row_and_no_canonical_record() {
         }
         assert!(after.1 == before.1, "canonical customers differ");
         assert!(after.2 == before.2, "canonical products differ");
+        Ok(())
+    });
+}
+
+/// A pipeline that stood still for longer than Kafka keeps a group's offsets, and a topic its records (F76).
+#[test]
+fn offsets_that_expired_with_records_unread_are_told_and_not_skipped() {
+    let pipeline = acme::pipeline();
+    in_world("expired", &acme::APPS, &acme::files(&pipeline), |world| {
+        world
+            .db("shop")
+            .exec("INSERT INTO customers (full_name, email, phone) VALUES ('Cher', 'cher@example.org', '1')")?;
+        world.settle()?;
+        world.db("shop").exec("UPDATE customers SET phone = '2'")?;
+        world.until_current(&Stage::Capture)?;
+        let group = format!("syncline-{}-map", world.name);
+        world.topics.delete_groups(&[group])?;
+        world.topics.trim(&world.capture_topic("shop", "customers"))?;
+        world
+            .run(&Stage::Transform, &["--until-current"])?
+            .expect_code(1)?
+            .expect_log("OFFSETS_EXPIRED")?;
         Ok(())
     });
 }

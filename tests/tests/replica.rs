@@ -120,3 +120,66 @@ fn an_unchanged_toast_value_is_left_alone() {
         },
     );
 }
+
+/// Compaction may leave of a delete nothing but its tombstone (F95).
+#[test]
+fn a_tombstone_alone_deletes_the_row_that_was_there_before_it() {
+    let shop = "CREATE TABLE orders (id int PRIMARY KEY, note text); CREATE TABLE order_lines (order_id bigint, line int, PRIMARY KEY (order_id, line));
+                INSERT INTO orders VALUES (1, 'a'), (2, 'b')";
+    in_world(
+        "tombstone",
+        &[("shop", shop), ("warehouse", "SELECT 1")],
+        &[("pipeline.yaml", PIPELINE)],
+        |world| {
+            replicate(world)?;
+            world.db("shop").exec(
+                "DELETE FROM orders WHERE id = 1; DELETE FROM orders WHERE id = 2; INSERT INTO orders VALUES (2, 'c')",
+            )?;
+            world.until_current(&Stage::capture("shop"))?;
+            // The topic as compaction would leave it, for a sink that has not read the deletes yet.
+            let topic = world.capture_topic("shop", "orders");
+            let records = world.topics.read(&topic)?;
+            let tombstones: Vec<_> = records.iter().filter(|record| record.value.is_none()).collect();
+            assert_eq!(tombstones.len(), 2);
+            world.until_current(&Stage::sink("warehouse"))?;
+            assert_equal(world, "deletes")?;
+            world.db("warehouse").exec(
+                "INSERT INTO orders VALUES (1, 'a'); DELETE FROM syncline.replica_rows WHERE key = '{\"id\":1}'",
+            )?;
+            let again: Vec<_> = tombstones
+                .iter()
+                .map(|record| (record.key.clone(), None, record.headers.clone()))
+                .collect();
+            world.topics.write(&topic, &again)?;
+            world.until_current(&Stage::sink("warehouse"))?;
+            assert_equal(world, "tombstones alone")
+        },
+    );
+}
+
+/// Debezium's header names the new key by counts: of days, of microseconds.
+#[test]
+fn a_row_whose_key_holds_a_date_moves() {
+    let shop =
+        "CREATE TABLE orders (day date, at timestamp, zoned timestamptz, note text, PRIMARY KEY (day, at, zoned));
+                CREATE TABLE order_lines (order_id bigint, line int, PRIMARY KEY (order_id, line));
+                INSERT INTO orders VALUES ('2026-01-01', '2026-01-01 01:02:03.5', '2026-01-01 01:02:03+00', 'a')";
+    let files = [("pipeline.yaml", PIPELINE)];
+    in_world(
+        "datemove",
+        &[("shop", shop), ("warehouse", "SELECT 1")],
+        &files,
+        |world| {
+            replicate(world)?;
+            world.db("shop").exec(
+                "UPDATE orders SET day = '2026-02-02', at = '2026-02-02 04:05:06', zoned = '2026-02-02 04:05:06.7+00'",
+            )?;
+            replicate(world)?;
+            for app in ["shop", "warehouse"] {
+                let orders = world.db(app).text("SELECT day, at, note FROM orders")?;
+                assert_eq!(orders, "2026-02-02|2026-02-02 04:05:06|a", "{app}");
+            }
+            Ok(())
+        },
+    );
+}

@@ -181,6 +181,11 @@ impl EntityShard {
         self.room.links.iter().all(|link| self.is_loaded(link))
     }
 
+    /// Whether a link was loaded, at least in part.
+    pub fn has_begun(&self) -> bool {
+        !self.loaded.is_empty()
+    }
+
     /// The links that are still being loaded.
     pub fn awaited(&self) -> impl Iterator<Item = &str> {
         self.room

@@ -103,12 +103,15 @@ impl<'a> MapStage<'a> {
     fn assigned(&mut self, partitions: &[TopicPartition]) -> Outcome<()> {
         tracing::info!(partitions = partitions.len(), "map: partitions assigned");
         self.mapper.assign(partitions, self.context)?;
-        let mut waiting = Vec::new();
+        let (mut waiting, mut loaded) = (Vec::new(), Vec::new());
         for (topic, partition) in partitions {
-            if !self.mapper.is_loaded(topic, *partition)? {
-                waiting.push((topic.clone(), *partition));
+            match self.mapper.is_loaded(topic, *partition)? {
+                true => loaded.push((topic.clone(), *partition)),
+                false => waiting.push((topic.clone(), *partition)),
             }
         }
+        loaded.retain(|(topic, _)| self.mapper.reads_table(topic));
+        self.consumer.refuse_expired(&loaded)?;
         self.readiness
             .expect(&self.context.bus, &self.context.pipeline, &waiting)?;
         self.assigned = Some(partitions.len());

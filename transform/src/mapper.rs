@@ -9,7 +9,6 @@ use syncline_bus::{InRecord, admin};
 use syncline_runtime::Outcome;
 use syncline_schemas::codec::{Crosswalk, Wire};
 use syncline_schemas::envelope::{self, ChangeEvent, NEW_KEY_HEADER, OLD_KEY_HEADER};
-use syncline_schemas::lens::{Cell, Row};
 use syncline_schemas::mapped::MappedRecord;
 use syncline_schemas::mark::{self, Mark};
 use syncline_schemas::pipeline::{Entity, Link, Pipeline};
@@ -142,6 +141,11 @@ impl Mapper {
         self.routes.get(topic).cloned().unwrap_or_default()
     }
 
+    /// Whether the topic holds the changes of a table.
+    pub fn reads_table(&self, topic: &str) -> bool {
+        self.routes.contains_key(topic)
+    }
+
     /// Whether every link of the topic has said so for this partition before.
     pub fn is_loaded(&self, topic: &str, partition: i32) -> Outcome<bool> {
         for route in self.routes_of(topic) {
@@ -227,7 +231,13 @@ impl Mapper {
             .header(mark::HEADER)
             .and_then(|text| Mark::from_text(std::str::from_utf8(text).ok()?).ok());
         let mark = mark.filter(|mark| mark.pipeline == self.pipeline.name);
-        let old_key = record.header(OLD_KEY_HEADER).and_then(header_row);
+        let old_key = match record.header(OLD_KEY_HEADER).zip(record.key.as_deref()) {
+            Some((json, key)) => self
+                .schemas
+                .read(key, |schema, _| Ok(envelope::header_key(schema, json)))?,
+            None => Ok(None),
+        };
+        let old_key = old_key.ok().flatten();
         let mut refused = Ok(());
         for route in self.routes_of(&record.topic) {
             let input = Input {
@@ -423,13 +433,4 @@ fn clamped(event: &ChangeEvent, kafka_ms: i64, skew_ms: i64) -> i64 {
         .source
         .ts_us
         .min(kafka_ms.saturating_add(skew_ms).saturating_mul(1000))
-}
-
-/// The columns in a header of Debezium: a JSON object.
-fn header_row(json: &[u8]) -> Option<Row> {
-    let columns: HashMap<String, serde_json::Value> = serde_json::from_slice(json).ok()?;
-    columns
-        .into_iter()
-        .map(|(name, value)| Some((name, Cell::Set(value.to_string().parse().ok()?))))
-        .collect()
 }

@@ -140,10 +140,14 @@ impl<'a> MergeStage<'a> {
     fn assigned(&mut self, partitions: &[TopicPartition]) -> Outcome<()> {
         tracing::info!(partitions = partitions.len(), "merge: partitions assigned");
         self.shards.clear();
+        let mut known = Vec::new();
         for (topic, partition) in partitions {
-            let Some((_, room)) = self.inputs.get(topic) else {
+            let Some((input, room)) = self.inputs.get(topic) else {
                 continue;
             };
+            if *input == Input::Mapped {
+                known.push((topic.clone(), *partition));
+            }
             let at = (room.entity.name.clone(), *partition);
             if self.shards.contains_key(&at) {
                 continue;
@@ -153,10 +157,19 @@ impl<'a> MergeStage<'a> {
             let opened = EntityShard::open(Arc::clone(room), *partition, &self.store, &mut self.schemas)?;
             self.shards.insert(at, opened);
         }
+        known.retain(|at| self.has_begun(at));
+        self.consumer.refuse_expired(&known)?;
         self.assigned = Some(partitions.len());
         self.context.health.set_ready(STAGE, true);
         self.show_awaited();
         Ok(())
+    }
+
+    /// Whether something of this partition of mapped records has been merged before.
+    fn has_begun(&self, (topic, partition): &TopicPartition) -> bool {
+        let entity = self.inputs.get(topic).map(|(_, room)| room.entity.name.clone());
+        let shard = entity.and_then(|entity| self.shards.get(&(entity, *partition)));
+        shard.is_some_and(EntityShard::has_begun)
     }
 
     fn read_back(&mut self) -> Outcome<()> {

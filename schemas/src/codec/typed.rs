@@ -38,7 +38,7 @@ pub(crate) fn to_value(node: &Node<'_>) -> Result<Value, &'static str> {
     })
 }
 
-fn whole(count: i64, meaning: Meaning) -> Value {
+pub(super) fn whole(count: i64, meaning: Meaning) -> Value {
     match meaning {
         // Days beyond what an int counts are no date that anybody wrote.
         Meaning::Date if i32::try_from(count).is_ok() => Value::Text(time::date_text(count)),

@@ -85,7 +85,7 @@ impl Given<'_> {
             (true, true, true) => (Verdict::Nothing, None),
         };
         let mark = act.map(|act| self.mark(act, Some(key), &draft.marked));
-        let applied = self.remember(Some(key.clone()), &draft.marked, verdict);
+        let applied = self.remember(Some(self.key_after(key, &draft.values)), &draft.marked, verdict);
         let write = match verdict {
             Verdict::Updated => Write::Update {
                 row: key.clone(),
@@ -100,6 +100,19 @@ impl Given<'_> {
             applied,
             stale: draft.stale,
         }
+    }
+
+    /// The key of the row when these columns are written: an agreed field may be a part of it.
+    fn key_after(&self, key: &RowKey, values: &BTreeMap<String, Value>) -> RowKey {
+        let Some(before) = key.columns() else {
+            return key.clone();
+        };
+        let column = |name: &'_ String| values.get(name).or_else(|| before.get(name)).cloned();
+        let after: Option<Vec<Value>> = self.link.key.iter().map(column).collect();
+        after.map_or_else(
+            || key.clone(),
+            |after| RowKey::new(self.link.key.iter().map(String::as_str).zip(&after)),
+        )
     }
 
     /// A field that is replaced.
@@ -120,6 +133,11 @@ impl Given<'_> {
             .any(|(column, _)| self.limits.never_null.contains(column))
     }
 
+    /// Whether the app makes blanks at the end of the value as many as its column has room for.
+    fn pads(&self, field: &LinkField) -> bool {
+        field.put.iter().any(|(column, _)| self.limits.padded.contains(column))
+    }
+
     fn weigh(&self, field: &LinkField, agreed: &Value, current: &Fields) -> Weight {
         match self.compare(field, agreed, current) {
             Weight::Same if self.must_tell(&field.field) => Weight::Tell,
@@ -131,6 +149,7 @@ impl Given<'_> {
         match current.get(&field.field) {
             Some(Some(now)) if same(field, now, agreed) => Weight::Same,
             Some(Some(now)) if agreed.is_null() && is_blank(now) && self.never_null(field) => Weight::Same,
+            Some(Some(now)) if differ_in_padding(now, agreed) && self.pads(field) => Weight::Same,
             Some(Some(now)) if self.is_expected(field, now) => Weight::Write,
             Some(Some(_)) => Weight::Stale,
             // A field that can be written and not read: what we wrote last is all there is to compare with.
@@ -155,7 +174,8 @@ impl Given<'_> {
             .filter(|word| last.is_none_or(|last| Some(word.position) > last.word));
         let as_said = word.is_some_and(|word| same(field, &word.value, now));
         let as_written = last.is_some_and(|last| last.hash == hash(now));
-        !self.is_read(field) || as_said || as_written || (word.is_none() && last.is_none())
+        let left = word.is_none() && last.is_none() && !self.is_unknown(&field.field);
+        !self.is_read(field) || as_said || as_written || left
     }
 
     /// Whether the app's log has to be told of a decision that needed no write there.
@@ -177,6 +197,10 @@ impl Given<'_> {
         let Some(due) = self.delivered(&field.field, agreed)? else {
             return Ok(());
         };
+        if self.is_unknown(&field.field) {
+            draft.stale.push(field.field.clone());
+            return Ok(());
+        }
         let so_far = self
             .applied
             .and_then(|applied| applied.counters.get(&field.field))
@@ -217,6 +241,13 @@ impl Given<'_> {
             Value::Null => Ok(None),
             _ => Err(Refusal(format!("{field}: a counter must be a number"))),
         }
+    }
+}
+
+fn differ_in_padding(left: &Value, right: &Value) -> bool {
+    match (left, right) {
+        (Value::Text(left), Value::Text(right)) => left.trim_end_matches(' ') == right.trim_end_matches(' '),
+        _ => false,
     }
 }
 

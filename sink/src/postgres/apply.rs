@@ -8,11 +8,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use syncline_runtime::{Class, Outcome, failpoint};
+use syncline_runtime::{Class, Failure, Outcome, failpoint};
 use syncline_schemas::canonical::Canonical;
 use syncline_schemas::mapped::RowKey;
 
-use super::books::{Owner, Parked};
+use super::books::{Offset, Owner, Parked};
 use super::link_table::LinkTable;
 use super::offsets;
 use super::session::Session;
@@ -36,7 +36,7 @@ pub struct Open<'a> {
 #[derive(Clone, Copy)]
 pub enum Turn<'a> {
     /// From the topics in order, under these claims.
-    Live(&'a BTreeMap<Partition, i64>),
+    Live(&'a BTreeMap<Partition, Offset>),
     /// Out of turn: parked keys are tried again, offsets stay.
     Replay,
 }
@@ -60,7 +60,7 @@ pub async fn apply(open: Open<'_>, owner: &Owner, turn: Turn<'_>, batch: &[Deliv
     session.begin().await?;
     let offsets = offsets::lock(session, owner, batch).await?;
     let due = match turn {
-        Turn::Live(epochs) => offsets::due(batch, &offsets, epochs)?,
+        Turn::Live(claims) => offsets::due(batch, &offsets, claims)?,
         Turn::Replay => batch.iter().collect(),
     };
     let latest = latest(due);
@@ -71,6 +71,7 @@ pub async fn apply(open: Open<'_>, owner: &Owner, turn: Turn<'_>, batch: &[Deliv
     let books = Books::load(session, owner, &latest).await?;
     let (works, behind) = books.sort(open, latest, turn);
     let fates = settle(open, owner, &works).await?;
+    confirm_tables(open, &works).await?;
     failpoint::check("sink.after_apply")?;
     keep(session, owner, &works, &fates, behind, &mut report).await?;
     if let Turn::Live(_) = turn {
@@ -211,6 +212,19 @@ async fn settle(open: Open<'_>, owner: &Owner, works: &[Work<'_>]) -> Outcome<Ve
         .into_iter()
         .map(|fate| fate.unwrap_or_else(|| Err("was not tried".to_owned())))
         .collect())
+}
+
+/// Fails if a table has changed since it was looked up: what it refuses, rounds or cuts has to be asked anew. Once rows are
+/// written their locks keep the table as it is.
+async fn confirm_tables(open: Open<'_>, works: &[Work<'_>]) -> Outcome<()> {
+    let links: BTreeSet<usize> = works.iter().map(|work| work.link).collect();
+    for link in links.into_iter().map(|link| &open.links[link]) {
+        if !link.is_unchanged(open.session).await? {
+            let message = format!("table {} has changed; it is looked up anew", link.table.name);
+            return Err(Failure::transient("TARGET_CHANGED", message));
+        }
+    }
+    Ok(())
 }
 
 /// The rows that a part speaks of (link, key), and its records.

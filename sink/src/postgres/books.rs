@@ -217,17 +217,27 @@ impl Owner {
             .collect())
     }
 
-    /// What is parked, by partition and offset: the first so many.
-    pub async fn parked(&self, session: &Session, letters_only: bool) -> Outcome<Vec<Parked>> {
+    /// What is parked, by partition and offset: the first so many after `after`.
+    pub async fn parked(&self, session: &Session, letters_only: bool, after: Option<&Parked>) -> Outcome<Vec<Parked>> {
         let sql = format!(
             "SELECT {PARKED} FROM syncline.parked AS p \
             WHERE p.pipeline = ($1::text[])[1] AND p.target = ($2::text[])[1] \
                 AND (NOT ($3::text[])[1]::boolean OR p.letter_key IS NOT NULL) \
+                AND (p.topic, p.partition, p.\"offset\") \
+                    > (($4::text[])[1], ($5::text[])[1]::int, ($6::text[])[1]::bigint) \
             ORDER BY p.topic, p.partition, p.\"offset\" LIMIT {PARKED_ROWS_MAX}"
         );
-        let only = vec![vec![Some(letters_only.to_string())]];
+        let (topic, number, offset) =
+            after.map_or(("", -1, -1), |last| (&*last.from.topic, last.from.number, last.offset));
+        let from = [
+            letters_only.to_string(),
+            topic.to_owned(),
+            number.to_string(),
+            offset.to_string(),
+        ];
+        let from = from.into_iter().map(|text| vec![Some(text)]).collect();
         Ok(session
-            .rows(&self.statement(&sql, only))
+            .rows(&self.statement(&sql, from))
             .await?
             .into_iter()
             .filter_map(parked)

@@ -7,10 +7,16 @@ use syncline_runtime::Outcome;
 use super::session::{Session, TextRow};
 use super::statement::{Column, Ident, Statement, TableName};
 use super::text::Kind;
-use crate::plan::Limits;
+use crate::plan::{Float, Limits, Spelling};
+
+/// What `format_type` calls `char(n)` without its length.
+const PADDED: &str = "bpchar";
+
+/// PostgreSQL keeps microseconds.
+const SECOND_DIGITS: i64 = 6;
 
 /// A table of the target.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {
     /// Its name.
     pub name: TableName,
@@ -20,16 +26,17 @@ pub struct Table {
     pub primary_key: Vec<String>,
 }
 
-/// A domain is read as the type beneath it; an array by its elements.
-const COLUMNS: &str = "SELECT a.attname::text, format_type(a.atttypid, -1), b.typname::text, e.typname::text, \
-           a.attnotnull::text, (a.attidentity = 'a')::text, (a.attgenerated <> '')::text, \
-           CASE WHEN b.typname = 'numeric' THEN \
-               CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE a.atttypmod END END::text, \
+/// A domain is read and cast to as the type beneath it (a cast to a domain over `varchar(5)` would cut a value off); an
+/// array is read by its elements.
+const COLUMNS: &str = "SELECT a.attname::text, format_type(b.oid, -1), b.typname::text, e.typname::text, \
+           a.attnotnull::text, (a.attidentity = 'a')::text, (a.attgenerated <> '')::text, beneath.modifier::text, \
            array_position(i.indkey::int2[], a.attnum)::text \
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
     JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
-    JOIN pg_type t ON t.oid = a.atttypid \
-    JOIN pg_type b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END \
+    CROSS JOIN LATERAL (WITH RECURSIVE d(oid, modifier) AS (SELECT a.atttypid, a.atttypmod UNION ALL \
+            SELECT t.typbasetype, t.typtypmod FROM d JOIN pg_type t ON t.oid = d.oid WHERE t.typtype = 'd') \
+        SELECT * FROM d) AS beneath \
+    JOIN pg_type b ON b.oid = beneath.oid AND b.typtype <> 'd' \
     LEFT JOIN pg_type e ON e.oid = b.typelem AND b.typcategory = 'A' \
     LEFT JOIN pg_index i ON i.indrelid = c.oid AND i.indisprimary \
     WHERE n.nspname = ($1::text[])[1] AND c.relname = ($2::text[])[1] AND c.relkind IN ('r', 'p')";
@@ -68,10 +75,13 @@ pub async fn table(session: &Session, name: &TableName) -> Outcome<Option<Table>
 fn column(row: &TextRow) -> Option<(Column, Option<usize>)> {
     let text = |at: usize| row.get(at).and_then(Option::as_deref);
     let is = |at: usize| text(at) == Some("true");
-    let kind = match text(3) {
+    let (base, element) = (text(2)?, text(3));
+    let kind = match element {
         Some(element) => Kind::Array(Box::new(Kind::of(element))),
-        None => Kind::of(text(2)?),
+        None => Kind::of(base),
     };
+    let single = element.unwrap_or(base);
+    let modifier = text(7).and_then(|modifier| modifier.parse().ok()).unwrap_or(-1);
     let column = Column {
         name: Ident::new(text(0)?).ok()?,
         sql_type: text(1)?.to_owned(),
@@ -79,13 +89,33 @@ fn column(row: &TextRow) -> Option<(Column, Option<usize>)> {
         not_null: is(4),
         identity_always: is(5),
         generated: is(6),
-        digits: text(7).and_then(|modifier| modifier.parse().ok()).and_then(digits),
+        digits: digits(single, modifier),
+        float: float(single),
+        spelling: Spelling::of_type(single),
     };
     Some((column, text(8).and_then(|place| place.parse().ok())))
 }
 
+/// Digits after the point that a type keeps: of a time, those of its seconds.
+fn digits(type_name: &str, modifier: i64) -> Option<i64> {
+    match type_name {
+        "numeric" => scale(modifier),
+        "time" | "timetz" | "timestamp" | "timestamptz" if modifier < 0 => Some(SECOND_DIGITS),
+        "time" | "timetz" | "timestamp" | "timestamptz" => Some(modifier),
+        _ => None,
+    }
+}
+
+fn float(type_name: &str) -> Option<Float> {
+    match type_name {
+        "float4" => Some(Float::Single),
+        "float8" => Some(Float::Double),
+        _ => None,
+    }
+}
+
 /// The scale in the type modifier of a `numeric`: eleven bits, signed, below the precision.
-fn digits(modifier: i64) -> Option<i64> {
+fn scale(modifier: i64) -> Option<i64> {
     let packed = modifier.checked_sub(4).filter(|packed| *packed >= 0)?;
     Some(((packed & 0x7FF) ^ 0x400) - 0x400)
 }
@@ -106,7 +136,20 @@ impl Table {
                 .map(|(name, _)| name.clone())
                 .collect(),
             digits: columns
+                .clone()
                 .filter_map(|(name, column)| Some((name.clone(), column.digits?)))
+                .collect(),
+            floats: columns
+                .clone()
+                .filter_map(|(name, column)| Some((name.clone(), column.float?)))
+                .collect(),
+            spellings: columns
+                .clone()
+                .filter_map(|(name, column)| Some((name.clone(), column.spelling?)))
+                .collect(),
+            padded: columns
+                .filter(|(_, column)| column.sql_type == PADDED)
+                .map(|(name, _)| name.clone())
                 .collect(),
         }
     }
@@ -119,9 +162,10 @@ mod tests {
     #[test]
     fn the_scale_is_read_from_the_type_modifier() {
         let modifier = |precision: i64, scale: i64| ((precision << 16) | (scale & 0x7FF)) + 4;
-        assert_eq!(digits(modifier(12, 2)), Some(2));
-        assert_eq!(digits(modifier(5, -3)), Some(-3));
-        assert_eq!(digits(modifier(10, 0)), Some(0));
-        assert_eq!(digits(-1), None);
+        assert_eq!(digits("numeric", modifier(12, 2)), Some(2));
+        assert_eq!(digits("numeric", modifier(5, -3)), Some(-3));
+        assert_eq!(digits("numeric", modifier(10, 0)), Some(0));
+        assert_eq!(digits("numeric", -1), None);
+        assert_eq!((digits("timestamp", 0), digits("timetz", -1)), (Some(0), Some(6)));
     }
 }

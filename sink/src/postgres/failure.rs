@@ -11,11 +11,19 @@ use syncline_runtime::{Class, Failure};
 use tokio_postgres::Error;
 use tokio_postgres::error::DbError;
 
+use crate::target::TOO_SLOW;
+
 /// Code of a failure that ends when table, link and grants agree.
 pub const SCHEMA: &str = "TARGET_SCHEMA";
 
-/// Messages of refusals that quote no value.
-const SAFE_REFUSALS: [&str; 3] = ["22001", "22003", "22012"];
+/// Messages of refusals that quote no value. (That of a number out of range does.)
+const SAFE_REFUSALS: [&str; 2] = ["22001", "22012"];
+
+/// Nearly always by `statement_timeout`.
+const STATEMENT_CANCELLED: &str = "57014";
+
+/// Where the server's source reports what PL/pgSQL's RAISE says.
+const RAISED: &str = "exec_stmt_raise";
 
 /// What an error means, and what may be logged of it.
 pub fn classify(error: &Error) -> Failure {
@@ -32,7 +40,8 @@ fn of_server(error: &DbError) -> Failure {
     match class(state) {
         Class::Poison => Failure::poison("REFUSED_BY_TARGET", said),
         _ if state.starts_with("42") || state.starts_with("3F") => Failure::transient(SCHEMA, said)
-            .hint("make the table and the pipeline file agree, or grant what is missing; nothing is lost meanwhile"),
+            .hint("make the table and the pipeline file agree, or grant what is missing (where policies hide rows, BYPASSRLS); nothing is lost meanwhile"),
+        _ if state == STATEMENT_CANCELLED => Failure::transient(TOO_SLOW, said),
         _ => Failure::transient("TARGET_WAITS", said),
     }
 }
@@ -52,12 +61,16 @@ pub fn class(state: &str) -> Class {
 
 fn describe(error: &DbError) -> String {
     let state = error.code().code();
-    let quotes_values = !state.starts_with("23") && class(state) == Class::Poison && !SAFE_REFUSALS.contains(&state)
-        || (state.starts_with("22") && !SAFE_REFUSALS.contains(&state));
-    let what = if quotes_values {
-        "the target refuses a value"
-    } else {
-        error.message()
+    let is_refusal = class(state) == Class::Poison;
+    // What a function of the app raises may say anything under any code.
+    let quotes_none = match is_refusal {
+        true => error.where_().is_none() && (state.starts_with("23") || SAFE_REFUSALS.contains(&state)),
+        false => error.routine() != Some(RAISED),
+    };
+    let what = match (quotes_none, is_refusal) {
+        (true, _) => error.message(),
+        (false, true) => "the target refuses a value",
+        (false, false) => "a function of the target failed",
     };
     let mut said = format!("{what} (SQLSTATE {state}");
     let named = [

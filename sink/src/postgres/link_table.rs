@@ -58,6 +58,11 @@ impl LinkTable {
         })
     }
 
+    /// Whether the table still is what it was when it was looked up.
+    pub async fn is_unchanged(&self, session: &Session) -> Outcome<bool> {
+        Ok(catalog::table(session, &self.table.name).await?.as_ref() == Some(&self.table))
+    }
+
     /// The columns of the link's key.
     pub fn key(&self) -> Vec<&Column> {
         self.columns(self.link.key.iter().map(String::as_str))

@@ -26,6 +26,9 @@ mod dsn;
 /// What an error of PostgreSQL means.
 pub(crate) mod failure;
 
+/// Lengths of time.
+mod interval;
+
 /// A link and its table.
 mod link_table;
 
@@ -47,7 +50,7 @@ mod write;
 pub use books::{DEFINITION, Parked};
 
 use apply::{Open, Turn};
-use books::Owner;
+use books::{Offset, Owner};
 use connection::Connection;
 use link_table::LinkTable;
 use session::Session;
@@ -69,7 +72,7 @@ pub struct PostgresTarget {
     links: Vec<Link>,
     owner: Owner,
     connection: Connection<Vec<LinkTable>>,
-    epochs: BTreeMap<Partition, i64>,
+    claims: BTreeMap<Partition, Offset>,
 }
 
 impl PostgresTarget {
@@ -84,7 +87,7 @@ impl PostgresTarget {
             links: settings.links,
             owner,
             connection,
-            epochs: BTreeMap::new(),
+            claims: BTreeMap::new(),
         })
     }
 
@@ -93,9 +96,9 @@ impl PostgresTarget {
         self.with(async |_, _, _| Ok(()))
     }
 
-    /// What is parked.
-    pub fn parked(&mut self) -> Outcome<Vec<Parked>> {
-        self.transact(async |session, owner| owner.parked(session, false).await)
+    /// What is parked: the first so many after `after`.
+    pub fn parked(&mut self, after: Option<&Parked>) -> Outcome<Vec<Parked>> {
+        self.transact(async |session, owner| owner.parked(session, false, after).await)
     }
 
     /// Applies parked records out of turn; `batch` holds the latest record of each key.
@@ -133,29 +136,29 @@ impl Target for PostgresTarget {
 
     fn claim(&mut self, partitions: &[Partition]) -> Outcome<BTreeMap<Partition, i64>> {
         let claimed = self.transact(async |session, owner| owner.claim(session, partitions).await)?;
-        self.epochs.extend(
-            claimed
-                .iter()
-                .map(|(partition, offset)| (partition.clone(), offset.epoch)),
-        );
-        Ok(claimed
-            .into_iter()
-            .map(|(partition, offset)| (partition, offset.next))
-            .collect())
+        let starts = claimed
+            .iter()
+            .map(|(partition, offset)| (partition.clone(), offset.next));
+        let starts = starts.collect();
+        self.claims.extend(claimed);
+        Ok(starts)
     }
 
     fn apply(&mut self, batch: &[Delivery]) -> Outcome<Report> {
-        let epochs = std::mem::take(&mut self.epochs);
+        let claims = std::mem::take(&mut self.claims);
         let applied = self.with(async |session, links, owner| {
-            apply::apply(Open { session, links }, owner, Turn::Live(&epochs), batch).await
+            apply::apply(Open { session, links }, owner, Turn::Live(&claims), batch).await
         });
-        self.epochs = epochs;
+        self.claims = claims;
+        if applied.is_ok() {
+            offsets::note(&mut self.claims, batch);
+        }
         applied
     }
 
     fn dead_letters(&mut self, send: &mut dyn FnMut(&[DeadLetter]) -> Outcome<()>) -> Outcome<()> {
         loop {
-            let parked = self.transact(async |session, owner| owner.parked(session, true).await)?;
+            let parked = self.transact(async |session, owner| owner.parked(session, true, None).await)?;
             let letters: Vec<DeadLetter> = parked
                 .iter()
                 .filter_map(|parked| parked.letter(&self.owner.target))

@@ -1,4 +1,8 @@
 //! Where a partition goes on, and who may move it: the offset row, locked first and moved last in each transaction.
+//!
+//! A target that was restored, or whose standby took over without the last commits, has gone back to an earlier state, and
+//! its offset row with it. Whoever went on reading where it stood would leave out what was lost; so a row that says less
+//! than we have seen in it ends the claim, and the next one begins where the row says.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,17 +20,22 @@ pub async fn lock<C>(session: &Session, owner: &Owner, batch: &[Delivery<C>]) ->
         .await
 }
 
-/// The records that have not been applied. Fails if somebody else has claimed their partition since.
+/// The records that have not been applied. Fails if somebody else has claimed their partition since, or if the target has
+/// gone back behind what was seen of it under `claims`.
 pub fn due<'a, C>(
     batch: &'a [Delivery<C>],
     offsets: &BTreeMap<Partition, Offset>,
-    epochs: &BTreeMap<Partition, i64>,
+    claims: &BTreeMap<Partition, Offset>,
 ) -> Outcome<Vec<&'a Delivery<C>>> {
     let mut due = Vec::with_capacity(batch.len());
     for delivery in batch {
         let offset = offsets.get(&delivery.from).ok_or_else(|| fenced(&delivery.from))?;
-        if epochs.get(&delivery.from) != Some(&offset.epoch) {
-            return Err(fenced(&delivery.from));
+        match claims.get(&delivery.from) {
+            Some(claim) if claim.epoch == offset.epoch && claim.next > offset.next => {
+                return Err(went_back(&delivery.from, claim.next, offset.next));
+            }
+            Some(claim) if claim.epoch == offset.epoch => {}
+            _ => return Err(fenced(&delivery.from)),
         }
         if delivery.offset >= offset.next {
             due.push(delivery);
@@ -41,6 +50,22 @@ fn fenced(partition: &Partition) -> Failure {
         partition.number, partition.topic
     );
     Failure::transient("FENCED", message)
+}
+
+fn went_back(partition: &Partition, seen: i64, found: i64) -> Failure {
+    let (topic, number) = (&partition.topic, partition.number);
+    let message =
+        format!("{topic}[{number}] was applied up to {seen}, the target now has it up to {found}: it is applied again");
+    Failure::transient("TARGET_WENT_BACK", message)
+}
+
+/// Notes under `claims` that the batch has been applied.
+pub fn note<C>(claims: &mut BTreeMap<Partition, Offset>, batch: &[Delivery<C>]) {
+    for delivery in batch {
+        if let Some(claim) = claims.get_mut(&delivery.from) {
+            claim.next = claim.next.max(delivery.offset + 1);
+        }
+    }
 }
 
 /// Where each partition goes on after the batch.

@@ -8,6 +8,7 @@
 use std::fmt;
 
 use super::text::Kind;
+use crate::plan::{Float, Spelling};
 
 /// PostgreSQL cuts longer names off silently, and then two may be one.
 const IDENT_BYTES_MAX: usize = 63;
@@ -84,8 +85,12 @@ pub struct Column {
     pub identity_always: bool,
     /// Whether it is computed from others and cannot be written.
     pub generated: bool,
-    /// Digits after the point that it keeps, where it is a `numeric` that says so.
+    /// Digits after the point that it keeps, where its type has a limit.
     pub digits: Option<i64>,
+    /// Which float it is.
+    pub float: Option<Float>,
+    /// What its dates or times are made of.
+    pub spelling: Option<Spelling>,
 }
 
 /// A statement and its parameters, each an array of texts.
@@ -253,6 +258,8 @@ mod tests {
             identity_always: name == "id",
             generated: false,
             digits: None,
+            float: None,
+            spelling: None,
         }
     }
 

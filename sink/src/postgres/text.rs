@@ -6,6 +6,8 @@
 
 use syncline_schemas::value::Value;
 
+use super::interval;
+
 /// How a type's text is to be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -13,12 +15,16 @@ pub enum Kind {
     Bool,
     /// Integers, numerics and floats.
     Number,
+    /// `date`.
+    Date,
     /// `timestamp`.
     Timestamp,
     /// `timestamptz`, written in UTC by our session.
     TimestampTz,
     /// `timetz`.
     TimeTz,
+    /// `interval`, in topics a number of microseconds.
+    Interval,
     /// An array of some kind.
     Array(Box<Kind>),
     /// Everything else is its own text.
@@ -31,9 +37,11 @@ impl Kind {
         match type_name {
             "bool" => Kind::Bool,
             "int2" | "int4" | "int8" | "oid" | "float4" | "float8" | "numeric" => Kind::Number,
+            "date" => Kind::Date,
             "timestamp" => Kind::Timestamp,
             "timestamptz" => Kind::TimestampTz,
             "timetz" => Kind::TimeTz,
+            "interval" => Kind::Interval,
             _ => Kind::Text,
         }
     }
@@ -44,9 +52,11 @@ impl Kind {
         match self {
             Kind::Bool => Value::Bool(text == "t" || text == "true"),
             Kind::Number => text.parse().map_or_else(|_| Value::text(text), Value::Number),
-            Kind::Timestamp => Value::Text(text.replacen(' ', "T", 1)),
-            Kind::TimestampTz => Value::Text(utc(&text.replacen(' ', "T", 1))),
+            Kind::Date => Value::Text(signed_year(text)),
+            Kind::Timestamp => Value::Text(signed_year(text).replacen(' ', "T", 1)),
+            Kind::TimestampTz => Value::Text(utc(&signed_year(text).replacen(' ', "T", 1))),
             Kind::TimeTz => Value::Text(utc(text)),
+            Kind::Interval => interval::microseconds(text).map_or_else(|| Value::text(text), Value::from),
             Kind::Array(element) => array(text, element).unwrap_or_else(|| Value::text(text)),
             Kind::Text => Value::text(text),
         }
@@ -57,7 +67,9 @@ impl Kind {
         match (self, value) {
             (_, Value::Null) => None,
             (_, Value::Bool(value)) => Some(value.to_string()),
+            (Kind::Interval, Value::Number(count)) => Some(interval::text(count)),
             (_, Value::Number(number)) => Some(number.to_string()),
+            (Kind::Date | Kind::Timestamp | Kind::TimestampTz, Value::Text(text)) => Some(year_of_an_era(text)),
             (_, Value::Text(text)) => Some(text.clone()),
             (Kind::Array(element), Value::List(values)) => Some(array_text(values, element)),
             (_, Value::List(_)) => Some(value.to_string()),
@@ -69,6 +81,35 @@ impl Kind {
 fn utc(text: &str) -> String {
     text.strip_suffix("+00")
         .map_or_else(|| text.to_owned(), |local| format!("{local}Z"))
+}
+
+/// Years beyond 9999 and before our era as ISO 8601 writes them: with a sign, 44 BC being `-0043`.
+fn signed_year(text: &str) -> String {
+    let (day, before) = text.strip_suffix(" BC").map_or((text, false), |day| (day, true));
+    match day
+        .split_once('-')
+        .and_then(|(year, rest)| Some((year.parse::<i64>().ok()?, rest)))
+    {
+        Some((1, rest)) if before => format!("0000-{rest}"),
+        Some((year, rest)) if before => format!("-{:04}-{rest}", year - 1),
+        Some((year, rest)) if year > 9999 => format!("+{year}-{rest}"),
+        _ => text.to_owned(),
+    }
+}
+
+/// The same years as PostgreSQL writes them.
+fn year_of_an_era(text: &str) -> String {
+    let before = |text: &str| {
+        let (year, rest) = text.split_once('-')?;
+        Some(format!("{:04}-{rest} BC", year.parse::<u32>().ok()?.checked_add(1)?))
+    };
+    let far = match text.as_bytes().first() {
+        Some(b'+') => Some(text[1..].to_owned()),
+        Some(b'-') => before(&text[1..]),
+        Some(_) if text.starts_with("0000-") => before(text),
+        _ => None,
+    };
+    far.unwrap_or_else(|| text.to_owned())
 }
 
 fn array(text: &str, element: &Kind) -> Option<Value> {
@@ -209,6 +250,27 @@ mod tests {
             r#""2026-01-02T03:04:05Z""#
         );
         assert_eq!(read(Kind::TimeTz, "03:04:05+00"), r#""03:04:05Z""#);
+    }
+
+    #[test]
+    fn years_of_any_era_read_what_they_write() {
+        for (kind, postgres, topic) in [
+            (Kind::Date, "0044-03-15 BC", "-0043-03-15"),
+            (Kind::Date, "0001-03-15 BC", "0000-03-15"),
+            (Kind::Date, "12345-01-01", "+12345-01-01"),
+            (Kind::Date, "-infinity", "-infinity"),
+            (Kind::Date, "2026-01-02", "2026-01-02"),
+        ] {
+            assert_eq!(kind.read(Some(postgres)), Value::text(topic));
+            assert_eq!(kind.write(&Value::text(topic)).as_deref(), Some(postgres));
+        }
+        for (kind, postgres, topic) in [
+            (Kind::Timestamp, "0044-03-15 01:02:03.5 BC", "-0043-03-15T01:02:03.5"),
+            (Kind::TimestampTz, "0044-03-15 01:02:03+00 BC", "-0043-03-15T01:02:03Z"),
+            (Kind::TimestampTz, "12345-03-15 01:02:03+00", "+12345-03-15T01:02:03Z"),
+        ] {
+            assert_eq!(kind.read(Some(postgres)), Value::text(topic));
+        }
     }
 
     #[test]

@@ -48,8 +48,11 @@ pub enum Step {
     Alone(Change),
 }
 
-/// The steps for changes in the order of their topics.
+/// The steps for changes in the order of the source's log: a row that moved may have been read under its new key, from
+/// another partition, before its old one was left.
 pub fn steps(changes: impl Iterator<Item = Change>) -> Vec<Step> {
+    let mut changes: Vec<Change> = changes.collect();
+    changes.sort_by_key(|change| change.position);
     let mut steps = Vec::new();
     let mut gathered: BTreeMap<Arc<(String, String)>, BTreeMap<RowKey, Change>> = BTreeMap::new();
     for change in changes {
@@ -145,6 +148,13 @@ mod tests {
         assert_eq!(acts(changes), [[put(7, "y", Some("big"))]]);
         let changes = vec![change(1, Act::Remove(key(7))), change(2, put(7, "y", None))];
         assert_eq!(acts(changes), [[put(7, "y", None)]]);
+    }
+
+    #[test]
+    fn a_row_moves_before_it_is_changed_under_its_new_key() {
+        let moved = Act::Move(key(1), key(7));
+        let changes = vec![change(3, put(7, "x", None)), change(2, moved.clone())];
+        assert_eq!(acts(changes), [[moved], [put(7, "x", None)]]);
     }
 
     #[test]

@@ -84,9 +84,8 @@ impl ReplicaFeed {
     }
 
     fn change(&mut self, record: &InRecord, table: &Arc<(String, String)>) -> Outcome<Result<Option<Change>, String>> {
-        // A tombstone follows a delete and says nothing new; it has no position of its own.
         let Some(value) = &record.value else {
-            return Ok(Ok(None));
+            return self.tombstone(record, table);
         };
         let Some(key) = &record.key else {
             return self.without_key(record, table, value);
@@ -106,6 +105,38 @@ impl ReplicaFeed {
         Ok(change(record, &frames, &key_schema, &value_schema, table, shape))
     }
 
+    /// A tombstone follows a delete; where a topic is compacted it may be all that is left of it. Ours say where the delete
+    /// stood. Without that it cannot be told from one before a row of the same key.
+    fn tombstone(
+        &mut self,
+        record: &InRecord,
+        table: &Arc<(String, String)>,
+    ) -> Outcome<Result<Option<Change>, String>> {
+        let position = record
+            .header(POSITION_HEADER)
+            .and_then(|text| std::str::from_utf8(text).ok());
+        let (Some(key), Some(position)) = (&record.key, position.and_then(|text| text.parse().ok())) else {
+            return Ok(Ok(None));
+        };
+        let (id, datum) = match frame_id(key) {
+            Ok(frame) => frame,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        Ok(match (self.schemas.get(id)?, self.schemas.text(id)?) {
+            (Ok(schema), Ok(text)) => removal(record, &schema, &text, datum).map(|act| {
+                let shape = Arc::new(Shape::default());
+                let table = Arc::clone(table);
+                Some(Change {
+                    table,
+                    shape,
+                    position,
+                    act,
+                })
+            }),
+            (Err(reason), _) | (_, Err(reason)) => Err(reason),
+        })
+    }
+
     /// Of records without a key only a truncate can be copied.
     fn without_key(
         &mut self,
@@ -123,10 +154,7 @@ impl ReplicaFeed {
         };
         match envelope::decode(&schema, datum) {
             Ok(Some(event)) if event.op == Op::Truncate => Ok(position(record, &event).map(|position| {
-                let shape = Arc::new(Shape {
-                    columns: Vec::new(),
-                    key: Vec::new(),
-                });
+                let shape = Arc::new(Shape::default());
                 Some(Change {
                     table: Arc::clone(table),
                     shape,
@@ -201,10 +229,7 @@ fn change(
     let key = key_of(&shape, &envelope::decode_key(key_schema, frames.key.1).map_err(said)?)?;
     let act = match event.op {
         Op::Create | Op::Read | Op::Update => Act::Put(key, event.after.ok_or("a change without a row")?),
-        Op::Delete => match record.header(NEW_KEY_HEADER).and_then(|json| moved_to(&shape, json)) {
-            Some(new) => Act::Move(key, new),
-            None => Act::Remove(key),
-        },
+        Op::Delete => gone(record, key_schema, &shape, key),
         Op::Truncate => Act::Truncate,
         Op::Message => return Ok(None),
     };
@@ -214,6 +239,27 @@ fn change(
         position,
         act,
     }))
+}
+
+/// What a tombstone says.
+fn removal(record: &InRecord, schema: &ParsedSchema, text: &str, datum: &[u8]) -> Result<Act, String> {
+    let key = envelope::decode_key(schema, datum).map_err(|error| error.to_string())?;
+    let shape = Shape {
+        key: shape::key(text)?,
+        ..Shape::default()
+    };
+    Ok(gone(record, schema, &shape, key_of(&shape, &key)?))
+}
+
+/// A row leaves its key: for another, or for good.
+fn gone(record: &InRecord, schema: &ParsedSchema, shape: &Shape, key: RowKey) -> Act {
+    match record
+        .header(NEW_KEY_HEADER)
+        .and_then(|json| moved_to(schema, shape, json))
+    {
+        Some(new) => Act::Move(key, new),
+        None => Act::Remove(key),
+    }
 }
 
 /// Our own capture says where a change stands. Of Debezium's, the LSN of the row orders the changes of one row.
@@ -233,12 +279,6 @@ fn key_of(shape: &Shape, key: &Row) -> Result<RowKey, String> {
 }
 
 /// The new key, which Debezium writes as JSON. If it cannot be read, the change is a delete like any other.
-fn moved_to(shape: &Shape, json: &[u8]) -> Option<RowKey> {
-    let columns = RowKey(std::str::from_utf8(json).ok()?.to_owned()).columns()?;
-    let values: Option<Vec<(&str, &Value)>> = shape
-        .key
-        .iter()
-        .map(|name| Some((name.as_str(), columns.get(name)?)))
-        .collect();
-    Some(RowKey::new(values?))
+fn moved_to(schema: &ParsedSchema, shape: &Shape, json: &[u8]) -> Option<RowKey> {
+    key_of(shape, &envelope::header_key(schema, json)?).ok()
 }

@@ -11,7 +11,7 @@ use syncline_runtime::{Class, Failure, Outcome, failpoint};
 use syncline_schemas::pipeline::Secret;
 
 use crate::plan::Verdict;
-use crate::postgres::books::Owner;
+use crate::postgres::books::{Offset, Owner};
 use crate::postgres::catalog::Table;
 use crate::postgres::connection::Connection;
 use crate::postgres::offsets;
@@ -46,7 +46,7 @@ type Tables = BTreeMap<(String, String), Table>;
 pub struct ReplicaTarget {
     owner: Owner,
     connection: Connection<Tables>,
-    epochs: BTreeMap<Partition, i64>,
+    claims: BTreeMap<Partition, Offset>,
 }
 
 impl ReplicaTarget {
@@ -59,7 +59,7 @@ impl ReplicaTarget {
         Ok(Self {
             owner,
             connection: Connection::new(dsn.expose(), target)?,
-            epochs: BTreeMap::new(),
+            claims: BTreeMap::new(),
         })
     }
 
@@ -87,24 +87,24 @@ impl Target for ReplicaTarget {
             session.control("COMMIT").await?;
             Ok(claimed)
         })?;
-        self.epochs.extend(
-            claimed
-                .iter()
-                .map(|(partition, offset)| (partition.clone(), offset.epoch)),
-        );
-        Ok(claimed
-            .into_iter()
-            .map(|(partition, offset)| (partition, offset.next))
-            .collect())
+        let starts = claimed
+            .iter()
+            .map(|(partition, offset)| (partition.clone(), offset.next));
+        let starts = starts.collect();
+        self.claims.extend(claimed);
+        Ok(starts)
     }
 
     fn apply(&mut self, batch: &[Delivery<Change>]) -> Outcome<Report> {
-        let epochs = std::mem::take(&mut self.epochs);
+        let claims = std::mem::take(&mut self.claims);
         let applied = self.with(async |session, tables, owner| {
             define::for_batch(session, tables, batch).await?;
-            apply(session, tables, owner, &epochs, batch).await
+            apply(session, tables, owner, &claims, batch).await
         });
-        self.epochs = epochs;
+        self.claims = claims;
+        if applied.is_ok() {
+            offsets::note(&mut self.claims, batch);
+        }
         applied.map_err(stopped)
     }
 
@@ -128,13 +128,13 @@ async fn apply(
     session: &Session,
     tables: &Tables,
     owner: &Owner,
-    epochs: &BTreeMap<Partition, i64>,
+    claims: &BTreeMap<Partition, Offset>,
     batch: &[Delivery<Change>],
 ) -> Outcome<Report> {
     failpoint::check("sink.before_begin")?;
     session.begin().await?;
     let locked = offsets::lock(session, owner, batch).await?;
-    let due = offsets::due(batch, &locked, epochs)?;
+    let due = offsets::due(batch, &locked, claims)?;
     let mut report = Report {
         skipped: (batch.len() - due.len()) as u64,
         ..Report::default()

@@ -6,7 +6,6 @@ use syncline_runtime::{Failure, Outcome};
 use syncline_schemas::lens::{Cell, Row};
 use syncline_schemas::mapped::RowKey;
 use syncline_schemas::position::Position;
-use syncline_schemas::value::Value;
 
 use super::change::{Act, Change};
 use super::fence;
@@ -100,7 +99,7 @@ fn key_cells(table: &Table, key: &RowKey) -> Outcome<Vec<Option<String>>> {
     let columns = key.columns().unwrap_or_default();
     let cells: Option<Vec<_>> = key_columns(table)
         .iter()
-        .map(|column| Some(cell(column, columns.get(column.name.name())?)))
+        .map(|column| Some(column.kind.write(columns.get(column.name.name())?)))
         .collect();
     cells.filter(|cells| !cells.is_empty()).ok_or_else(|| {
         Failure::definite(
@@ -109,14 +108,6 @@ fn key_cells(table: &Table, key: &RowKey) -> Outcome<Vec<Option<String>>> {
         )
         .hint("give the copy the primary key of the source")
     })
-}
-
-/// Debezium writes an interval as a number of microseconds.
-fn cell(column: &Column, value: &Value) -> Option<String> {
-    match value {
-        Value::Number(number) if column.sql_type == "interval" => Some(format!("{number} microseconds")),
-        _ => column.kind.write(value),
-    }
 }
 
 async fn remove(session: &Session, table: &Table, due: &[Change]) -> Outcome<()> {
@@ -166,7 +157,7 @@ fn is_written(table: &Table, name: &str) -> bool {
 
 fn cells(columns: &[&Column], row: &Row) -> Vec<Option<String>> {
     let of = |column: &&Column| match row.get(column.name.name()) {
-        Some(Cell::Set(value)) => cell(column, value),
+        Some(Cell::Set(value)) => column.kind.write(value),
         _ => None,
     };
     columns.iter().map(of).collect()

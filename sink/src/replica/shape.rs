@@ -1,7 +1,8 @@
 //! The table that a copy needs, from the Avro schemas of the topic. Pure.
 //!
 //! Debezium's schemas say what a column means by `connect.name` and not which type it had, so the copy has the type that
-//! holds the same values: `text` for every kind of text, `jsonb` for both JSON types. Only the key is NOT NULL: the
+//! holds the same values: `text` for every kind of text, `json` for both JSON types (`jsonb` would reorder the members of the
+//! other, drop what is there twice, and refuse `\u0000`). Only the key is NOT NULL: the
 //! source's other constraints may be dropped without a word in its log.
 //!
 //! Type names come from the closed list below, so that nothing out of a topic becomes SQL.
@@ -9,7 +10,7 @@
 use serde_json::Value as Json;
 
 /// What a copy needs to have.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Shape {
     /// Columns and their types in SQL, in the order of the source.
     pub columns: Vec<(String, String)>,
@@ -19,14 +20,18 @@ pub struct Shape {
 
 /// The shape behind the schemas of a topic's keys and values. The error names what is missing.
 pub fn of(key: &str, value: &str) -> Result<Shape, String> {
-    let (key, value) = (parse(key)?, parse(value)?);
+    let (key, value) = (self::key(key)?, parse(value)?);
     let row = field(&value, "before")
         .or_else(|| field(&value, "after"))
         .and_then(record);
     let row = row.ok_or("the schema is no envelope: there is no record `before`")?;
     let columns = fields(row).map(|(name, of)| (name.to_owned(), sql_type(of))).collect();
-    let key = fields(&key).map(|(name, _)| name.to_owned()).collect();
     Ok(Shape { columns, key })
+}
+
+/// The columns of the key behind the schema of a topic's keys, in its order.
+pub fn key(schema: &str) -> Result<Vec<String>, String> {
+    Ok(fields(&parse(schema)?).map(|(name, _)| name.to_owned()).collect())
 }
 
 fn parse(schema: &str) -> Result<Json, String> {
@@ -88,7 +93,7 @@ fn by_name(name: &str) -> Option<&'static str> {
         "ZonedTimestamp" => "timestamptz",
         "MicroDuration" | "NanoDuration" | "Interval" => "interval",
         "VariableScaleDecimal" => "numeric",
-        "Json" => "jsonb",
+        "Json" => "json",
         "Uuid" => "uuid",
         "Xml" => "xml",
         "Bits" => "bit varying",
@@ -159,7 +164,7 @@ mod tests {
             (r#"["null","bytes"]"#, "bytea"),
             (
                 r#"["null",{"type":"string","connect.name":"io.debezium.data.Json"}]"#,
-                "jsonb",
+                "json",
             ),
             (
                 r#"{"type":"string","connect.name":"io.debezium.time.ZonedTimestamp"}"#,

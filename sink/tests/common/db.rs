@@ -100,10 +100,25 @@ impl World {
 
     /// A target that has claimed the one partition there is.
     pub fn target(&self, link: &Link) -> Sink {
+        self.target_by(link, self.dsn())
+    }
+
+    /// The same under a role of its own.
+    pub fn target_as(&self, link: &Link, role: &str) -> Sink {
+        let (user, rest) = self
+            .dsn()
+            .split_once('@')
+            .map(|(user, rest)| (user.to_owned(), rest.to_owned()))
+            .unwrap();
+        let scheme = user.split_once("://").unwrap().0;
+        self.target_by(link, format!("{scheme}://{role}@{rest}"))
+    }
+
+    fn target_by(&self, link: &Link, dsn: String) -> Sink {
         let settings = Settings {
             pipeline: "acme".to_owned(),
             target: link.system.clone(),
-            dsn: Secret::new(format!("{}/{}", self.server, self.name)),
+            dsn: Secret::new(dsn),
             links: vec![link.clone()],
         };
         let mut target = PostgresTarget::new(settings).unwrap();

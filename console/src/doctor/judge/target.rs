@@ -106,7 +106,7 @@ fn surprises(role: &str, table: &WrittenTable, findings: &mut Findings) {
         findings.risk(
             "ROW_SECURITY",
             "policies decide which rows this role sees",
-            "a row that is hidden is taken for absent, and made again",
+            "the sink waits: a row that is hidden would be taken for absent",
             format!("ALTER ROLE {role} BYPASSRLS;"),
         );
     }
