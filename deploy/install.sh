@@ -30,6 +30,7 @@ missing() {
   find_java >/dev/null || echo java
   find_postgres >/dev/null || echo postgresql
   has psql || echo postgresql-client
+  python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
 }
 
 apt() {

@@ -178,7 +178,7 @@ fn connector(world: &World, slot: &str, prefix: &str, settings: &[(&str, &str)])
 }
 
 /// Of `postgres://user@host:port/database`.
-fn host_and_port(dsn: &str) -> anyhow::Result<(String, String)> {
+pub fn host_and_port(dsn: &str) -> anyhow::Result<(String, String)> {
     let at = dsn.rsplit_once('@').map_or(dsn, |(_, rest)| rest);
     let address = at.split('/').next().unwrap_or_default();
     let (host, port) = address
