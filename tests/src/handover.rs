@@ -7,7 +7,8 @@
 //! tombstone, a key change, the rows of one COPY), for an offset that names such an LSN does not say which of them are there.
 //! **To Debezium.** Ours keeps its place with its records, so nothing comes again, but for a transaction that was not whole
 //! in Kafka when ours was killed: Debezium cannot be told of a place within it, and begins it anew.
-//! Either way, what comes again is the end of the turn before, whole, in its order and unchanged.
+//! Either way, what comes again is the end of the turn before, whole, in its order and unchanged. (But for `source.sequence`:
+//! it names the commit before, which is not known in the rest of a transaction that was cut.)
 
 use std::ops::Range;
 
@@ -93,6 +94,9 @@ pub fn written(topics: &Topics, records: &[Record]) -> anyhow::Result<Vec<Writte
         };
         if let Some(fields) = value.as_object_mut() {
             VOLATILE.iter().for_each(|name| _ = fields.remove(*name));
+            if let Some(source) = fields.get_mut("source").and_then(Json::as_object_mut) {
+                source.remove("sequence");
+            }
             let number = |name: &str| fields["source"][name].as_u64().unwrap_or_default();
             change = (number("txId"), number("lsn"));
         }

@@ -23,15 +23,13 @@ enum Became {
 /// Confluent's converter.
 pub(super) fn confluent(side: &mut Side, which: &str, settings: &Settings) -> Settled {
     let settle = |side: &mut Side, name: &str, value: &str| match name {
-        "schema.registry.url" => first_url(value).map(|url| {
-            side.registry = Some(url);
-            Became::Taken
-        }),
+        "schema.registry.url" => registry(side, first_url(value)?),
         "basic.auth.user.info" | "schema.registry.basic.auth.user.info" => {
             side.registry_user = Some(value.to_owned());
             Ok(Became::Taken)
         }
-        "basic.auth.credentials.source" => one_of(value, &["USER_INFO", "URL"]),
+        "basic.auth.credentials.source" => one_of(value, &["USER_INFO", "URL"])
+            .map(|_| Became::Meaningless("a login is taken from where it is written")),
         "key.subject.name.strategy" | "value.subject.name.strategy" => ends_with(value, ".TopicNameStrategy"),
         "auto.register.schemas" | "connect.meta.data" => one_of(value, &["true"]),
         "use.latest.version"
@@ -51,10 +49,7 @@ pub(super) fn confluent(side: &mut Side, which: &str, settings: &Settings) -> Se
 pub(super) fn apicurio(side: &mut Side, which: &str, settings: &Settings) -> Settled {
     let settle =
         |side: &mut Side, name: &str, value: &str| match name.strip_prefix("apicurio.registry.").unwrap_or_default() {
-            "url" => first_url(value).map(|url| {
-                side.registry = Some(confluent_side(&url));
-                Became::Taken
-            }),
+            "url" => registry(side, confluent_side(&first_url(value)?)),
             "as-confluent" => one_of(value, &["true"]),
             "use-id" => one_of(value, &["contentId"]),
             "headers.enabled" | "find-latest" => one_of(value, &["false"]),
@@ -112,6 +107,17 @@ fn each(
         }
     }
     if wrongs.is_empty() { Ok(()) } else { Err(wrongs) }
+}
+
+/// Keys and values have one.
+fn registry(side: &mut Side, url: String) -> Result<Became, String> {
+    match side.registry.replace(url) {
+        Some(other) if side.registry.as_ref() != Some(&other) => Err(
+            "another converter names another registry, and only one is asked here; name it by --registry and remove both"
+                .to_owned(),
+        ),
+        _ => Ok(Became::Taken),
+    }
 }
 
 fn one_of(value: &str, expected: &[&str]) -> Result<Became, String> {

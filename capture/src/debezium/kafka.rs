@@ -127,7 +127,9 @@ impl Side {
                         Some(Ok(settings)) => common_ones.extend(settings),
                         Some(Err(why)) => wrongs.push(format!("{}: {}: {why}", worker.file, property.name)),
                         None if is_of_a_converter(name) => {}
-                        None => self.meaningless.push((format!("{name} (of the worker)"), OF_THE_WORKER)),
+                        None => self
+                            .meaningless
+                            .push((format!("{name} (of the worker)"), OF_THE_WORKER)),
                     }
                 }
             }
