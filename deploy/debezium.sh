@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A real Debezium beside the stack: one Kafka Connect worker (distributed mode, alone in its group) with Debezium's
+# A real Debezium beside the stack: one Kafka Connect worker (alone in its group, or standalone) with Debezium's
 # PostgreSQL connector, its JDBC sink and an Avro converter that writes Confluent's wire format.
 #
 #   debezium.sh start DIR          start a worker whose files are in DIR and wait until it answers; prints its URL
@@ -17,6 +17,7 @@
 #   CONNECT_PORT         of the REST interface, else a free one
 #   CONNECT_GROUP        also the beginning of the names of its three topics; for a worker that goes on after another one,
 #                        else a new one for each DIR
+#   CONNECT_MODE         distributed, or standalone: offsets in DIR/offsets.dat, and connectors that a restart forgets
 #   CONNECT_HEAP_MB      512
 #   SYNCLINE_CACHE_DIR, JAVA_HOME    as for stack.sh
 set -euo pipefail
@@ -26,8 +27,9 @@ HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=deploy/find.sh
 . "$HERE/find.sh"
 CACHE=${SYNCLINE_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/syncline}
+MODE=${CONNECT_MODE:-distributed}
 
-START_SECONDS_MAX=120
+START_SECONDS_MAX=300
 STOP_SECONDS_MAX=30
 FETCH_SECONDS_MAX=900
 LOCK_SECONDS_MAX=1200
@@ -130,11 +132,11 @@ $1.converter.apicurio.registry.deserializer.dereference-schema=true
 CONF
 }
 
-configure() { # PORT PLUGINS
+# Where the worker keeps what it must remember, and who it shares that with.
+storage() {
+  if [ "$MODE" = standalone ]; then echo "offset.storage.file.filename=$DIR/offsets.dat"; return; fi
   local group=${CONNECT_GROUP:-connect-$(head -c 6 /dev/urandom | od -An -tx1 | tr -d ' \n')}
-  {
-    cat <<CONF
-bootstrap.servers=$BOOTSTRAP
+  cat <<CONF
 group.id=$group
 config.storage.topic=$group.configs
 offset.storage.topic=$group.offsets
@@ -144,10 +146,18 @@ offset.storage.replication.factor=1
 status.storage.replication.factor=1
 offset.storage.partitions=1
 status.storage.partitions=1
-offset.flush.interval.ms=1000
 scheduled.rebalance.max.delay.ms=0
 session.timeout.ms=6000
 heartbeat.interval.ms=1000
+CONF
+}
+
+configure() { # PORT PLUGINS
+  {
+    storage
+    cat <<CONF
+bootstrap.servers=$BOOTSTRAP
+offset.flush.interval.ms=1000
 connector.client.config.override.policy=All
 plugin.path=$2
 plugin.discovery=only_scan
@@ -170,7 +180,8 @@ CONF
 ready() { curl --silent --fail --max-time 5 --output /dev/null "$1/connectors"; }
 
 start() {
-  local java kafka plugins port url deadline
+  local java kafka plugins port url deadline class=ConnectDistributed
+  if [ "$MODE" = standalone ]; then class=ConnectStandalone; fi
   if alive; then die "a worker runs in $DIR already"; fi
   : "${BOOTSTRAP:?run: eval "$(deploy/stack.sh env)"}" "${REGISTRY:?run: eval "$(deploy/stack.sh env)"}"
   java=$(find_java) || die "no Java 17 or later; install it with: deploy/install.sh"
@@ -180,7 +191,7 @@ start() {
   configure "$port" "$plugins"
   setsid "$java" "-Xmx${CONNECT_HEAP_MB:-512}m" -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData \
     -Djava.io.tmpdir="$DIR" -cp "$kafka/kafka/*" -Dlog4j2.configurationFile="$DIR/log4j2.properties" \
-    org.apache.kafka.connect.cli.ConnectDistributed "$DIR/worker.properties" >"$DIR/connect.log" 2>&1 </dev/null &
+    "org.apache.kafka.connect.cli.$class" "$DIR/worker.properties" >"$DIR/connect.log" 2>&1 </dev/null &
   echo $! >"$DIR/connect.pid"
   deadline=$((SECONDS + START_SECONDS_MAX))
   until ready "$url"; do

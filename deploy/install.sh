@@ -35,6 +35,7 @@ missing() {
   has psql || echo postgresql-client
   # For servers of other versions (postgres.sh).
   if [ "$TESTS" = 1 ]; then has npm || echo npm; fi
+  if [ "$TESTS" = 1 ]; then python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv; fi
 }
 
 apt() {

@@ -108,7 +108,8 @@ impl Assembler {
             transaction: None,
             marks: Marks::default(),
             position: stored,
-            last_commit: Some(stored.lsn).filter(|lsn| stored.ordinal == 0 && lsn.0 > 0),
+            // Within a transaction (one byte into an aligned record) the position says nothing of the commit before it.
+            last_commit: Some(stored.lsn).filter(|lsn| stored.ordinal == 0 && lsn.0 > 0 && lsn.0.is_multiple_of(8)),
             records: Records::default(),
             unsaid: Vec::new(),
             ignored: Ignored::default(),

@@ -142,6 +142,8 @@ pub struct SourceConfig {
     pub offsets: Option<Offsets>,
     /// Its driver moves the slot on by itself while nothing changes: `lsn.flush.mode=connector_and_driver`.
     pub driver_flushes: bool,
+    /// Debezium's properties that have no effect here, each with the reason.
+    pub meaningless: Vec<(String, &'static str)>,
 }
 
 impl SourceConfig {
@@ -169,6 +171,7 @@ impl SourceConfig {
             connector: None,
             offsets: None,
             driver_flushes: false,
+            meaningless: Vec::new(),
         }
     }
 
@@ -215,10 +218,8 @@ fn connector_source(file: &Path, args: &Args, env: &dyn Fn(&str) -> Option<Strin
     };
     let loaded = connector::load(file, &beside, env);
     let loaded = loaded.map_err(|told| Failure::definite(PIPELINE_INVALID, told.join("\n")))?;
-    for (name, why) in &loaded.meaningless {
-        tracing::info!(property = name, "has no effect here: {why}");
-    }
     let mut source = loaded.source;
+    source.meaningless = loaded.meaningless;
     source.command = format!("syncline-capture --debezium {}", file.display());
     told_by_arguments(&mut source, args);
     Ok(source)

@@ -18,9 +18,12 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Outcome<()> {
     let sources = config::load(args)?;
     if args.process.check {
-        return Ok(());
+        return without_effect(&sources).iter().try_for_each(|line| print(line));
     }
     let process = process::start("syncline-capture", &args.process)?;
+    for line in without_effect(&sources) {
+        tracing::info!("{line}");
+    }
     if let Some(form) = args.export_offsets {
         return sources
             .iter()
@@ -36,6 +39,15 @@ fn run(args: &Args) -> Outcome<()> {
         )
     };
     process::spawn_all(sources.into_iter().map(part).collect(), &process.shutdown)
+}
+
+/// What a configuration says and nobody here listens to.
+fn without_effect(sources: &[config::SourceConfig]) -> Vec<String> {
+    let of_source = |source: &config::SourceConfig| -> Vec<String> {
+        let line = |(property, why): &(String, &str)| format!("{}: {property} has no effect here: {why}", source.name);
+        source.meaningless.iter().map(line).collect()
+    };
+    sources.iter().flat_map(of_source).collect()
 }
 
 fn print(line: &str) -> Outcome<()> {

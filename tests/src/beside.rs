@@ -227,6 +227,12 @@ fn capture(world: &World, configuration: &Json) -> anyhow::Result<Service> {
     Service::spawn(command, &world.path("capture.log"))
 }
 
+/// Of `postgres://user@host:port/database`.
+pub fn host_and_port(dsn: &str) -> anyhow::Result<(String, String)> {
+    let (host, port, _) = address(dsn)?;
+    Ok((host, port))
+}
+
 /// Host, port and database of `postgres://user@host:port/database`.
 fn address(dsn: &str) -> anyhow::Result<(String, String, String)> {
     let at = dsn.rsplit_once('@').map_or(dsn, |(_, rest)| rest);

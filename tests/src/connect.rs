@@ -16,11 +16,21 @@ use crate::stack::Stack;
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/debezium.sh");
 const STATE_MAX_S: u64 = 90;
 
+/// Where a worker keeps the positions of its connectors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeps {
+    /// In a topic; and its connectors in another: a restarted worker goes on with them.
+    InTopic,
+    /// In a file, as a standalone worker does; a restarted one has forgotten its connectors.
+    InFile,
+}
+
 /// A Kafka Connect worker. It ends, and its topics go, when this is dropped.
 pub struct Worker {
     directory: tempfile::TempDir,
     group: String,
-    url: String,
+    keeps: Keeps,
+    url: Mutex<String>,
     stack: Stack,
 }
 
@@ -32,15 +42,15 @@ impl Worker {
         if let Some(worker) = shared.upgrade() {
             return Ok(worker);
         }
-        let worker = Arc::new(Self::start()?);
+        let worker = Arc::new(Self::start(Keeps::InTopic)?);
         *shared = Arc::downgrade(&worker);
         Ok(worker)
     }
 
     /// One of its own, for a test that kills it.
-    pub fn start() -> anyhow::Result<Self> {
+    pub fn start(keeps: Keeps) -> anyhow::Result<Self> {
         let directory = tempfile::Builder::new().prefix("syncline-connect-").tempdir()?;
-        let mut worker = Self {
+        let worker = Self {
             group: directory
                 .path()
                 .file_name()
@@ -48,17 +58,24 @@ impl Worker {
                 .to_string_lossy()
                 .into_owned(),
             directory,
-            url: String::new(),
+            keeps,
+            url: Mutex::default(),
             stack: Stack::from_env()?,
         };
         worker.resume()?;
         Ok(worker)
     }
 
-    /// Starts it again after [`Worker::kill`]: it goes on with its connectors.
-    pub fn resume(&mut self) -> anyhow::Result<()> {
-        self.url = self.script("start")?.trim().to_owned();
+    /// Starts it again after [`Worker::kill`] or [`Worker::stop`].
+    pub fn resume(&self) -> anyhow::Result<()> {
+        let url = self.script("start")?.trim().to_owned();
+        *self.url.lock().unwrap_or_else(PoisonError::into_inner) = url;
         Ok(())
+    }
+
+    /// SIGTERM: its connectors end in order.
+    pub fn stop(&self) -> anyhow::Result<()> {
+        self.script("stop").map(|_| ())
     }
 
     /// SIGKILL, for all of its connectors at once.
@@ -72,7 +89,14 @@ impl Worker {
         command
             .env("BOOTSTRAP", &self.stack.kafka)
             .env("REGISTRY", &self.stack.registry)
-            .env("CONNECT_GROUP", &self.group);
+            .env("CONNECT_GROUP", &self.group)
+            .env(
+                "CONNECT_MODE",
+                match self.keeps {
+                    Keeps::InTopic => "distributed",
+                    Keeps::InFile => "standalone",
+                },
+            );
         let output = command.output().with_context(|| format!("cannot run {SCRIPT}"))?;
         if !output.status.success() {
             bail!("{SCRIPT} {verb}: {}", String::from_utf8_lossy(&output.stderr));
@@ -80,9 +104,24 @@ impl Worker {
         Ok(String::from_utf8(output.stdout)?)
     }
 
-    /// The topic in which the positions of its source connectors are.
+    /// Where it keeps the positions of its source connectors.
+    pub fn keeps(&self) -> Keeps {
+        self.keeps
+    }
+
+    /// The topic in which they are.
     pub fn offset_topic(&self) -> String {
         format!("{}.offsets", self.group)
+    }
+
+    /// The file in which they are.
+    pub fn offset_file(&self) -> PathBuf {
+        self.directory.path().join("offsets.dat")
+    }
+
+    /// Its configuration.
+    pub fn properties(&self) -> PathBuf {
+        self.directory.path().join("worker.properties")
     }
 
     /// The worker's log.
@@ -91,16 +130,31 @@ impl Worker {
     }
 
     fn call(&self, method: &str, path: &str, body: Option<&str>) -> anyhow::Result<Json> {
-        http::done(&self.url, method, path, "application/json", body)
+        let url = self.url.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        http::done(&url, method, path, "application/json", body)
     }
 
     /// Makes a connector and waits until its task runs.
     pub fn create(self: &Arc<Self>, name: &str, config: &Json) -> anyhow::Result<Connector> {
+        let connector = self.make(name, &serde_json::json!({ "name": name, "config": config }))?;
+        connector.await_state("RUNNING", 1)?;
+        Ok(connector)
+    }
+
+    /// Makes a connector that does nothing yet.
+    pub fn create_stopped(self: &Arc<Self>, name: &str, config: &Json) -> anyhow::Result<Connector> {
+        let body = serde_json::json!({ "name": name, "config": config, "initial_state": "STOPPED" });
+        let connector = self.make(name, &body)?;
+        connector.await_state("STOPPED", 0)?;
+        Ok(connector)
+    }
+
+    fn make(self: &Arc<Self>, name: &str, body: &Json) -> anyhow::Result<Connector> {
         let connector = Connector {
             worker: Arc::clone(self),
             name: name.to_owned(),
         };
-        let body = serde_json::json!({ "name": name, "config": config }).to_string();
+        let body = body.to_string();
         // While the group is forming, it is refused with 409.
         crate::until(&format!("connector {name} to be made"), STATE_MAX_S, || {
             match self.call("POST", "/connectors", Some(&body)) {
@@ -108,7 +162,6 @@ impl Worker {
                 other => other.map(|_| true),
             }
         })?;
-        connector.await_state("RUNNING", 1)?;
         Ok(connector)
     }
 }
@@ -120,9 +173,7 @@ impl Drop for Worker {
             println!("the worker's log is {}", self.log().display());
         }
         let topics = Topics::new(&self.stack);
-        let ended = self
-            .script("stop")
-            .and_then(|_| topics.delete(&topics.names(&[&self.group])?));
+        let ended = self.stop().and_then(|()| topics.delete(&topics.names(&[&self.group])?));
         if let Err(error) = ended {
             println!("{}: could not clean up: {error:#}", self.group);
         }
@@ -173,7 +224,8 @@ impl Connector {
         let status = self.call("GET", "/status")?;
         let all = status["tasks"].as_array().map(Vec::as_slice).unwrap_or_default();
         for part in all.iter().chain([&status["connector"]]) {
-            if part["state"] == "FAILED" {
+            // One that is to stop may have failed before.
+            if part["state"] == "FAILED" && state != "STOPPED" {
                 let trace = part["trace"].as_str().unwrap_or_default();
                 bail!("{}: Debezium failed: {}", self.name, causes(trace));
             }

@@ -56,6 +56,12 @@ pub mod rig;
 /// Records that Debezium wrote, as bytes again.
 pub mod debezium;
 
+/// A real Debezium and ours by turns on one slot.
+pub mod by_turns;
+
+/// What may come twice when the slot changes hands.
+pub mod handover;
+
 /// A network as bad as one likes, between a process and PostgreSQL or Kafka.
 pub mod proxy;
 

@@ -16,6 +16,7 @@ use syncline_schemas::position::{Lsn, Position};
 use syncline_schemas::topic;
 
 use crate::dice::Dice;
+use crate::kafka::{Record, Topics};
 use crate::postgres::Db;
 use crate::world::World;
 
@@ -203,7 +204,7 @@ pub fn assert_confirmed_on(world: &World, db: &Db, app: &str) -> anyhow::Result<
     let tail = world
         .topics
         .read_tail(&topic::progress(&world.prefix(app)), PROGRESS_TAIL_OFFSETS)?;
-    let of_slot = |record: &&crate::kafka::Record| record.key_text() == slot;
+    let of_slot = |record: &&Record| record.key_text() == slot;
     let record = tail
         .iter()
         .rfind(of_slot)
@@ -238,13 +239,19 @@ pub fn assert_every_change_once(world: &World) -> anyhow::Result<usize> {
 
 /// The same, the truth being the table in the database of `db`.
 pub fn assert_every_change_once_on(world: &World, db: &Db) -> anyhow::Result<usize> {
+    let records = world.topics.read(&world.capture_topic(APP, "accounts"))?;
+    assert_each_once(&world.topics, &records, db)
+}
+
+/// The same of these records.
+pub fn assert_each_once(topics: &Topics, records: &[Record], db: &Db) -> anyhow::Result<usize> {
     let (mut keys, mut checked, mut tombstones) = (BTreeMap::new(), 0, 0_i64);
-    for record in world.topics.read(&world.capture_topic(APP, "accounts"))? {
+    for record in records {
         let Some(value) = &record.value else {
             tombstones -= 1;
             continue;
         };
-        let event = world.topics.json(value)?;
+        let event = topics.json(value)?;
         let deleted = event["op"] == "d";
         let row = if deleted { &event["before"] } else { &event["after"] };
         let id = row["id"].as_i64().context("an id")?;

@@ -1,6 +1,8 @@
 //! `--check`: a good file is code 0, a bad one is code 2 with every error, its place, its reason and its remedy.
 
-use syncline_tests::{Stage, World, acme, in_world};
+use std::process::Command;
+
+use syncline_tests::{Stage, World, acme, in_world, process};
 
 fn with(pipeline: &str, test: impl FnOnce(&World) -> anyhow::Result<()>) {
     in_world("check", &acme::APPS, &acme::files(pipeline), test);
@@ -101,4 +103,23 @@ fn a_password_is_never_shown() {
         assert!(!service.log()?.contains("c4n4ry"));
         Ok(())
     });
+}
+
+#[test]
+fn what_a_connectors_configuration_says_without_effect_is_told() -> anyhow::Result<()> {
+    let examples = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../capture/src/debezium/connector/examples"
+    );
+    let directory = tempfile::tempdir()?;
+    let mut command = Command::new(process::binary("syncline-capture")?);
+    command
+        .arg("--check")
+        .args(["--debezium", &format!("{examples}/tutorial.json")]);
+    command.args(["--worker", &format!("{examples}/worker.properties")]);
+    process::run(command, &directory.path().join("check.log"), 30)?
+        .expect_code(0)?
+        .expect_log("tasks.max has no effect here: one slot is read by one thread")?
+        .expect_log("group.id (of the worker) has no effect here")?;
+    Ok(())
 }

@@ -61,12 +61,13 @@ pub fn load(path: &Path, beside: &Beside, env: Env<'_>) -> Result<Connector, Vec
 /// The same for configurations at hand.
 pub fn build(connector: &Written, worker: Option<&Written>, beside: &Beside) -> Result<Connector, Vec<String>> {
     let mut draft = Draft::of_connector();
-    let (meaningless, wrongs) = fill(&mut draft, connector);
+    let (mut meaningless, wrongs) = fill(&mut draft, connector);
     let mut told: Vec<String> = wrongs.iter().map(|wrong| wrong.told(&connector.file)).collect();
     if let Some(worker) = worker {
         told.extend(draft.kafka.take_worker(worker).err().unwrap_or_default());
     }
     let converters = draft.kafka.settle_converters().err().unwrap_or_default();
+    meaningless.append(&mut draft.kafka.meaningless);
     told.extend(
         converters
             .into_iter()
@@ -158,5 +159,7 @@ pub fn system_name(name: &str) -> String {
     }
 }
 
+#[cfg(test)]
+mod examples;
 #[cfg(test)]
 mod tests;

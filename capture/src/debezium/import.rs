@@ -173,10 +173,16 @@ impl Out {
         for (name, what) in &self.needs {
             head.push_str(&format!("#   {name}: {what}\n"));
         }
-        if !connector.meaningless.is_empty() {
+        // What the worker says of itself was never the connector's.
+        let left_out = connector
+            .meaningless
+            .iter()
+            .filter(|(name, _)| written.get(name).is_some());
+        let left_out: Vec<_> = left_out.collect();
+        if !left_out.is_empty() {
             head.push_str("# Left out, because it has no effect here:\n");
         }
-        for (name, why) in &connector.meaningless {
+        for (name, why) in left_out {
             head.push_str(&format!("#   {name}: {why}\n"));
         }
         head

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::client;
+use super::converter;
 use super::draft::Draft;
 use super::set;
 use super::table::Given;
@@ -31,7 +32,13 @@ pub struct Side {
     pub offsets_topic: Option<String>,
     /// The file of a standalone worker's offsets.
     pub offsets_file: Option<PathBuf>,
+    /// What writes the headers.
+    pub header_converter: Option<String>,
+    /// What the worker and the converters say without effect, each with the reason.
+    pub meaningless: Vec<(String, &'static str)>,
 }
+
+const OF_THE_WORKER: &str = "it concerns the worker's own process";
 
 /// Settings hold passwords; only their names are shown.
 impl std::fmt::Debug for Side {
@@ -87,13 +94,9 @@ fn keep(draft: &mut Draft, given: &Given<'_>, name: &str) -> Set {
     Ok(())
 }
 
-pub(super) fn header_converter(_: &mut Draft, given: &Given<'_>) -> Set {
-    match given.value {
-        "org.apache.kafka.connect.storage.SimpleHeaderConverter" => Ok(()),
-        other => Err(format!(
-            "{other} does not run here; headers are written as Connect's default converter (SimpleHeaderConverter) writes them"
-        )),
-    }
+pub(super) fn header_converter(draft: &mut Draft, given: &Given<'_>) -> Set {
+    draft.kafka.header_converter = Some(given.value.to_owned());
+    Ok(())
 }
 
 // ---- the worker ----
@@ -112,6 +115,7 @@ impl Side {
                 "bootstrap.servers" => keep(&mut self.bootstrap),
                 "offset.storage.topic" => keep(&mut self.offsets_topic),
                 "offset.storage.file.filename" => self.offsets_file = Some(PathBuf::from(value)),
+                "header.converter" => keep(&mut self.header_converter),
                 name => {
                     let own = name
                         .strip_prefix("producer.")
@@ -122,7 +126,10 @@ impl Side {
                         Some(Ok(settings)) if own.is_some() => of_producers.extend(settings),
                         Some(Ok(settings)) => common_ones.extend(settings),
                         Some(Err(why)) => wrongs.push(format!("{}: {}: {why}", worker.file, property.name)),
-                        None => {}
+                        None if is_of_a_converter(name) => {}
+                        None => self
+                            .meaningless
+                            .push((format!("{name} (of the worker)"), OF_THE_WORKER)),
                     }
                 }
             }
@@ -160,66 +167,22 @@ impl Side {
     /// Finds the registry behind the converters; refuses those that write something else.
     pub fn settle_converters(&mut self) -> Result<(), Vec<String>> {
         let mut wrongs = Vec::new();
+        let simple = "org.apache.kafka.connect.storage.SimpleHeaderConverter";
+        if let Some(other) = self.header_converter.as_deref().filter(|class| *class != simple) {
+            wrongs.push(format!(
+                "header.converter: {other} does not run here; headers are written as Connect's default converter (SimpleHeaderConverter) writes them; remove it if no reader depends on it"
+            ));
+        }
         for (which, settings) in std::mem::take(&mut self.converters) {
             let Some(class) = settings.get("") else { continue };
             let outcome = match class.as_str() {
-                "io.confluent.connect.avro.AvroConverter" => self.confluent(&which, &settings),
-                "io.apicurio.registry.utils.converter.AvroConverter" => self.apicurio(&settings),
+                "io.confluent.connect.avro.AvroConverter" => converter::confluent(self, &which, &settings),
+                "io.apicurio.registry.utils.converter.AvroConverter" => converter::apicurio(self, &which, &settings),
                 other => Err(vec![format!(
                     "{which}.converter: {other} does not run here; records are Avro in Confluent's wire format. If that is what its readers expect, leave {which}.converter out and name the registry by --registry"
                 )]),
             };
             wrongs.extend(outcome.err().unwrap_or_default());
-        }
-        if wrongs.is_empty() { Ok(()) } else { Err(wrongs) }
-    }
-
-    fn confluent(&mut self, which: &str, settings: &BTreeMap<String, String>) -> Result<(), Vec<String>> {
-        let mut wrongs = Vec::new();
-        for (name, value) in settings {
-            let fine = match name.as_str() {
-                "" | "schemas.cache.config" | "schemas.cache.size" | "basic.auth.credentials.source" => Ok(()),
-                "schema.registry.url" => first_url(value).map(|url| self.registry = Some(url)),
-                "basic.auth.user.info" | "schema.registry.basic.auth.user.info" => {
-                    self.registry_user = Some(value.clone());
-                    Ok(())
-                }
-                "key.subject.name.strategy" | "value.subject.name.strategy" => only(value, ".TopicNameStrategy"),
-                "auto.register.schemas" | "connect.meta.data" => only(value, "true"),
-                "use.latest.version"
-                | "enhanced.avro.schema.support"
-                | "scrub.invalid.names"
-                | "generalized.sum.type.support" => only(value, "false"),
-                _ => Err("is not known".to_owned()),
-            };
-            wrongs.extend(fine.err().map(|why| format!("{which}.converter.{name}: {why}")));
-        }
-        if wrongs.is_empty() { Ok(()) } else { Err(wrongs) }
-    }
-
-    fn apicurio(&mut self, settings: &BTreeMap<String, String>) -> Result<(), Vec<String>> {
-        let setting = |name: &str| settings.get(&format!("apicurio.registry.{name}")).map(String::as_str);
-        let mut wrongs = Vec::new();
-        match setting("url") {
-            Some(url) => self.registry = Some(confluent_side(url)),
-            None => wrongs.push("the converter has no apicurio.registry.url".to_owned()),
-        }
-        for (name, expected) in [
-            ("as-confluent", "true"),
-            ("headers.enabled", "false"),
-            ("use-id", "contentId"),
-        ] {
-            if setting(name).is_some_and(|value| value != expected) {
-                wrongs.push(format!(
-                    "apicurio.registry.{name}: its readers expect another wire format than Confluent's; only {expected} is written here"
-                ));
-            }
-        }
-        if setting("as-confluent").is_none() {
-            wrongs.push(
-                "apicurio.registry.as-confluent is not set: ids are of 8 bytes then, and only 4 are written here"
-                    .to_owned(),
-            );
         }
         if wrongs.is_empty() { Ok(()) } else { Err(wrongs) }
     }
@@ -234,6 +197,12 @@ impl Side {
     }
 }
 
+fn is_of_a_converter(name: &str) -> bool {
+    ["key.converter", "value.converter"]
+        .iter()
+        .any(|own| name.starts_with(own))
+}
+
 /// `user:password` as a URL can hold it.
 fn encoded(user: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:".contains(&byte);
@@ -246,23 +215,7 @@ fn encoded(user: &str) -> String {
     })
 }
 
-fn only(value: &str, expected: &str) -> Result<(), String> {
-    let is_flag = expected == "true" || expected == "false";
-    let fits = if is_flag {
-        value == expected
-    } else {
-        value.ends_with(expected)
-    };
-    match fits {
-        true => Ok(()),
-        false => Err(format!(
-            "only {} is done here; remove it if no reader depends on it",
-            expected.trim_start_matches('.')
-        )),
-    }
-}
-
-fn first_url(urls: &str) -> Result<String, String> {
+pub(super) fn first_url(urls: &str) -> Result<String, String> {
     let first = urls
         .split(',')
         .map(str::trim)
@@ -272,10 +225,4 @@ fn first_url(urls: &str) -> Result<String, String> {
         true => Ok(first.trim_end_matches('/').to_owned()),
         false => Err("an http:// or https:// URL is expected".to_owned()),
     }
-}
-
-/// Apicurio serves Confluent's interface beside its own.
-fn confluent_side(url: &str) -> String {
-    let base = url.split("/apis/").next().unwrap_or(url).trim_end_matches('/');
-    format!("{base}/apis/ccompat/v7")
 }

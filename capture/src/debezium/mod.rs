@@ -12,6 +12,9 @@ mod client;
 /// A connector's configuration to one source.
 pub mod connector;
 
+/// The settings of the Avro converters.
+mod converter;
+
 /// What the properties fill in.
 pub mod draft;
 

@@ -46,13 +46,11 @@ pub fn apply(source: SourceConfig, settings: &[Setting]) -> Result<SourceConfig,
             wrongs.push(Wrong::property(property, format!("is said by {word}")));
         }
     }
-    for (name, why) in &meaningless {
-        tracing::info!(property = name, "has no effect here: {why}");
-    }
     if !wrongs.is_empty() {
         return Err(wrongs.iter().filter_map(|wrong| problem(settings, wrong)).collect());
     }
     let mut source = draft.source;
+    source.meaningless = meaningless;
     source.offsets = draft.kafka.offsets_topic.map(Offsets::Topic).or(source.offsets);
     Ok(source)
 }

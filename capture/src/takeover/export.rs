@@ -6,8 +6,9 @@
 //! needs nothing: it is never ahead of what is in Kafka.
 
 use serde_json::{Value, json};
-use syncline_bus::Registry;
+use syncline_bus::{Producer, Registry};
 use syncline_runtime::{Failure, Outcome};
+use syncline_schemas::pipeline::Delivery;
 use syncline_schemas::position::{Lsn, Position};
 use syncline_schemas::progress::{Progress, SnapshotState};
 
@@ -46,6 +47,7 @@ pub fn export(config: &SourceConfig, form: Form) -> Outcome<String> {
         );
         return Err(Failure::definite("SLOT_ACTIVE", text).hint("stop syncline-capture (SIGTERM) first, then export"));
     }
+    fence(config)?;
     let stored = progress::read(config, &Registry::new(config.registry.clone()))?.ok_or_else(|| {
         Failure::definite(
             "PROGRESS_NONE",
@@ -66,6 +68,15 @@ pub fn export(config: &SourceConfig, form: Form) -> Outcome<String> {
             &value,
         ),
     })
+}
+
+/// A capture that hangs, or was killed with a transaction open, can write no more: else what it wrote after this would come
+/// again, and readers of committed records would wait for the transaction's end.
+fn fence(config: &SourceConfig) -> Outcome<()> {
+    if config.delivery == Delivery::ExactlyOnce {
+        Producer::transactional(&config.bus, &config.transactional_id())?.abort();
+    }
+    Ok(())
 }
 
 /// The offset that means `stored`.

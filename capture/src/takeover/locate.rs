@@ -3,10 +3,10 @@
 //! Debezium names the LSN of the last change that is there; a position of ours counts the changes. So the transaction is
 //! read once up to that LSN, through the same assembler that will write the rest, and what it hands out is thrown away.
 //!
-//! **Several changes of one LSN.** Rows of one COPY share an LSN, and so do the two records of a key change. An offset that
-//! names such an LSN does not say how many of them are in Kafka (Debezium itself then goes on after all of them, and loses
-//! those that were not). They are written again: twice is better than never. Likewise, if the LSN is not found, the whole
-//! transaction is.
+//! **Several records of one LSN.** Rows of one COPY share an LSN, and so do the records of a key change, and a delete and its
+//! tombstone. An offset that names such an LSN does not say how many of them are in Kafka (Debezium itself then goes on
+//! after all of them, and loses those that were not). They are written again: twice is better than never. Likewise, if the
+//! LSN is not found, the whole transaction is.
 
 use std::time::{Duration, Instant};
 
@@ -56,7 +56,7 @@ struct Search {
     event: Lsn,
     /// After the last change before the LSN.
     before: Position,
-    /// After the one change at the LSN, and whether it was the only one.
+    /// After the last change at the LSN, and whether one record is all that is there.
     there: Option<(Position, bool)>,
 }
 
@@ -101,8 +101,7 @@ impl Search {
             self.before = assembler.position();
             return;
         }
-        let moved = assembler.records().rows().iter().any(|entry| entry.moved.is_some());
-        let only = self.there.is_none() && !moved;
+        let only = self.there.is_none() && assembler.records().rows().len() == 1;
         self.there = Some((assembler.position(), only));
     }
 
@@ -114,3 +113,6 @@ impl Search {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

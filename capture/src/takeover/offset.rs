@@ -6,7 +6,8 @@
 //! `lsn`. The two are equal when nothing of a next one is. Changes of a transaction come in the order of their LSN, but
 //! LSNs of different transactions interleave: `lsn` may be less than `lsn_commit`, and is only meaningful within that
 //! next transaction. Offsets of releases before `lsn_commit` (1.4) say only `lsn`: no transaction that ends after it is
-//! whole in Kafka, and the others are.
+//! whole in Kafka, and the others are. Later releases too have no `lsn_commit` as long as no commit has been read since the
+//! snapshot: the change at `lsn` is then one of the first transaction that ends after it.
 
 use serde_json::Value;
 use syncline_schemas::position::Lsn;
@@ -65,6 +66,7 @@ pub fn parse(value: &Value) -> Result<Offset, String> {
         (Some(commit), Some(event)) if event != commit && !["BEGIN", "COMMIT"].contains(&kind) => {
             Standing::Within { commit, event }
         }
+        (None, Some(event)) if !["", "BEGIN", "COMMIT"].contains(&kind) => Standing::Within { commit: event, event },
         (Some(lsn), _) | (None, Some(lsn)) => Standing::AtRest(lsn),
         (None, None) => return Err("it names no lsn".to_owned()),
     };
@@ -144,6 +146,13 @@ mod tests {
                 r#"{"lsn_proc":7,"messageType":"UPDATE","lsn_commit":9,"lsn":7}"#,
                 Standing::Within {
                     commit: Lsn(9),
+                    event: Lsn(7),
+                },
+            ),
+            (
+                r#"{"lsn_proc":7,"messageType":"UPDATE","lsn":7,"txId":1}"#,
+                Standing::Within {
+                    commit: Lsn(7),
                     event: Lsn(7),
                 },
             ),

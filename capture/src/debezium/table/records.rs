@@ -47,6 +47,46 @@ pub(super) const ROWS: &[Row] = &[
     honoured("schema.exclude.list", set::selection),
     honoured("column.include.list", set::selection),
     honoured("column.exclude.list", set::selection),
+    refused(
+        "table.whitelist",
+        "",
+        "its name is table.include.list since Debezium 1.3",
+    ),
+    refused(
+        "table.blacklist",
+        "",
+        "its name is table.exclude.list since Debezium 1.3",
+    ),
+    refused(
+        "schema.whitelist",
+        "",
+        "its name is schema.include.list since Debezium 1.3",
+    ),
+    refused(
+        "schema.blacklist",
+        "",
+        "its name is schema.exclude.list since Debezium 1.3",
+    ),
+    refused(
+        "column.whitelist",
+        "",
+        "its name is column.include.list since Debezium 1.3",
+    ),
+    refused(
+        "column.blacklist",
+        "",
+        "its name is column.exclude.list since Debezium 1.3",
+    ),
+    refused(
+        "toasted.value.placeholder",
+        "",
+        "its name is unavailable.value.placeholder now; write that",
+    ),
+    refused(
+        "sanitize.field.names",
+        "",
+        "its name is field.name.adjustment.mode (none, avro) now; write that",
+    ),
     honoured("column.mask.hash.v2.*.with.salt.*", set::selection),
     honoured("column.mask.hash.*.with.salt.*", set::selection),
     honoured("column.mask.with.*.chars", set::selection),
