@@ -27,7 +27,7 @@ use crate::postgres::catalog::{self, TableInfo};
 use crate::postgres::pgoutput::Message;
 use crate::postgres::quote::TableName;
 use crate::postgres::snapshot::SnapshotRow;
-use crate::postgres::watermark::{self, Answer, ChunkRead, ChunkReader, Markers, Wanted};
+use crate::postgres::watermark::{self, Answer, ChunkReader, Markers, Wanted};
 use crate::shapes::Shapes;
 use crate::snapshots::Watermarks;
 use crate::stage::clock_ns;

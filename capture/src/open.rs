@@ -23,7 +23,7 @@ use crate::postgres::client::ReplicationClient;
 use crate::postgres::control::Control;
 use crate::postgres::quote::TableName;
 use crate::postgres::session::SessionSettings;
-use crate::postgres::setup::{self, Prepared, SlotState, Wanted};
+use crate::postgres::setup::{self, Prepared, Publication, SlotState, Wanted};
 use crate::postgres::snapshot::Snapshot;
 use crate::postgres::stream::{Stream, StreamSettings};
 use crate::progress;

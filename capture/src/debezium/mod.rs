@@ -72,7 +72,6 @@ pub fn put(draft: &mut draft::Draft, name: &str, value: &str) -> Result<Became, 
         Effect::Honoured(set) => set(draft, &given).map(|()| Became::Honoured),
         Effect::Meaningless(why) => Ok(Became::Meaningless(why)),
         _ if is_default => Ok(Became::Default),
-        Effect::NotYet(_) => Err("is known, but not supported yet; remove it if you can do without".to_owned()),
         Effect::Refused(why) => Err(format!("is not done here: {why}")),
     }
 }

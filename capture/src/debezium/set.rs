@@ -53,7 +53,7 @@ pub(super) fn list(given: &Given<'_>) -> Vec<String> {
     entries.filter(|entry| !entry.is_empty()).map(str::to_owned).collect()
 }
 
-/// For a row whose feature is not built.
+/// For a property that was carried out before the table is asked.
 pub(super) fn nothing(_: &mut Draft, _: &Given<'_>) -> Set {
     Ok(())
 }

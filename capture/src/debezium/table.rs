@@ -27,8 +27,6 @@ pub struct Row {
 pub enum Effect {
     /// What it does there.
     Honoured(Setter),
-    /// What it does there, once it is built. Until then it is refused like the next but one.
-    NotYet(Setter),
     /// Nothing, for this reason.
     Meaningless(&'static str),
     /// Its work is not done here: why, and what to do.
@@ -54,14 +52,6 @@ const fn honoured(name: &'static str, set: Setter) -> Row {
         name,
         default: None,
         effect: Effect::Honoured(set),
-    }
-}
-
-const fn not_yet(name: &'static str, default: &'static str, set: Setter) -> Row {
-    Row {
-        name,
-        default: Some(default),
-        effect: Effect::NotYet(set),
     }
 }
 
@@ -170,7 +160,7 @@ mod tests {
             match row.effect {
                 Effect::Refused(why) => assert!(why.len() > 30, "{}: {why}", row.name),
                 Effect::Meaningless(why) => assert!(why.len() > 15, "{}: {why}", row.name),
-                Effect::Honoured(_) | Effect::NotYet(_) => {}
+                Effect::Honoured(_) => {}
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The properties that say what records look like and which rows become records.
 
 use super::super::set;
-use super::{Row, honoured, meaningless, not_yet, refused};
+use super::{Row, honoured, meaningless, refused};
 
 const OTHER_SCHEMA: &str =
     "it changes the schemas, and what it adds is not written here; remove it if no consumer reads it";

@@ -1,7 +1,7 @@
 //! The properties about the database, its slot, its snapshot, and the connector's own working.
 
 use super::super::set;
-use super::{Row, honoured, meaningless, not_yet, refused};
+use super::{Row, honoured, meaningless, refused};
 
 const BOUNDED: &str = "memory is bounded in bytes, and batches follow the load";
 const RETRIED: &str =
