@@ -37,6 +37,17 @@ impl Number {
         Self::from(BigDecimal::new(digits, scale - exponent))
     }
 
+    /// Without its sign.
+    pub fn abs(&self) -> Self {
+        Self(self.0.abs())
+    }
+
+    /// Divided by `other`, to 34 digits; none if that is zero.
+    pub fn over(&self, other: &Number) -> Option<Self> {
+        const DIGITS: u64 = 34;
+        (*other != Number::zero()).then(|| Self::from((&self.0 / &other.0).with_prec(DIGITS)))
+    }
+
     /// Whether there are no digits after the point.
     pub fn is_integer(&self) -> bool {
         self.0.is_integer()
@@ -97,6 +108,14 @@ impl std::ops::Sub<&Number> for &Number {
 
     fn sub(self, other: &Number) -> Number {
         Number::from(&self.0 - &other.0)
+    }
+}
+
+impl std::ops::Mul<&Number> for &Number {
+    type Output = Number;
+
+    fn mul(self, other: &Number) -> Number {
+        Number::from(&self.0 * &other.0)
     }
 }
 

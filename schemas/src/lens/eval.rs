@@ -1,14 +1,17 @@
 //! What an expression gives for a row. Nothing is guessed: what does not fit is an error that names no value.
 
-use super::Cell;
 use super::expr::Expr;
+use super::{Cell, operator};
 use crate::value::{Number, Value};
 
 /// What an expression gives: `None` if it depends on a column that is not known here.
 pub(super) type Outcome = Result<Option<Value>, String>;
 
-/// Evaluates `expr`; `cell` looks up a name.
-pub(super) fn eval<'a>(expr: &Expr, cell: &dyn Fn(&str) -> Option<&'a Cell>) -> Outcome {
+/// Looks up a name.
+pub type Cells<'c, 'a> = &'c dyn Fn(&str) -> Option<&'a Cell>;
+
+/// Evaluates `expr`.
+pub(super) fn eval<'a>(expr: &Expr, cell: Cells<'_, 'a>) -> Outcome {
     match expr {
         Expr::Name(name) => look_up(name, cell),
         Expr::Literal(value) => Ok(Some(value.clone())),
@@ -27,6 +30,20 @@ pub(super) fn eval<'a>(expr: &Expr, cell: &dyn Fn(&str) -> Option<&'a Cell>) -> 
             Value::Null => default.clone(),
             value => value,
         })),
+        Expr::Abs(inner) => known(inner, cell, |value| Ok(Value::Number(as_number(&value)?.abs()))),
+        Expr::Length(inner) => known(inner, cell, |value| length(&value)),
+        Expr::Contains(whole, part) => contains(whole, part, cell),
+        Expr::Not(inner) => operator::not(inner, cell),
+        Expr::Binary(operator, parts) => operator::binary(*operator, &parts[0], &parts[1], cell),
+        Expr::Choice(parts) => {
+            let [condition, met, unmet] = parts.as_ref();
+            match eval(condition, cell)? {
+                None => Ok(None),
+                Some(value) if operator::truth(&value)? == Some(true) => eval(met, cell),
+                Some(_) => eval(unmet, cell),
+            }
+        }
+        Expr::Ending(_) => Err("a verdict where a value is needed".to_owned()),
         Expr::NullIf(inner, empty) => known(inner, cell, |value| {
             Ok(if value == *empty { Value::Null } else { value })
         }),
@@ -73,13 +90,30 @@ fn as_text(value: &Value) -> Result<String, String> {
     }
 }
 
-fn as_number(value: &Value) -> Result<Number, String> {
+pub(super) fn as_number(value: &Value) -> Result<Number, String> {
     let number = match value {
         Value::Number(number) => Some(number.clone()),
         Value::Text(text) => super::shape::number(text),
         _ => None,
     };
     number.ok_or_else(|| "there is no number where one is needed".to_owned())
+}
+
+fn length(value: &Value) -> Result<Value, String> {
+    let length = match value {
+        Value::List(elements) => elements.len(),
+        value => as_text(value)?.chars().count(),
+    };
+    Ok(Value::from(i64::try_from(length).unwrap_or(i64::MAX)))
+}
+
+fn contains<'a>(whole: &Expr, part: &Expr, cell: Cells<'_, 'a>) -> Outcome {
+    let Some(part) = eval(part, cell)? else { return Ok(None) };
+    known(whole, cell, |whole| match &whole {
+        _ if part.is_null() => Ok(Value::Null),
+        Value::List(elements) => Ok(Value::Bool(elements.contains(&part))),
+        whole => Ok(Value::Bool(as_text(whole)?.contains(&as_text(&part)?))),
+    })
 }
 
 /// The nth word from 1.

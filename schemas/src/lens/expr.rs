@@ -1,8 +1,11 @@
-//! A compiled mapping expression. Names are columns when a row is read and the field itself when it is written.
+//! A compiled expression. Names are columns when a row is read, the field itself when it is written, and what is to be
+//! judged in rules and checks.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
+use super::operator::Operator;
+use super::verdict::Ending;
 use crate::value::Value;
 
 /// An expression over names.
@@ -34,6 +37,20 @@ pub enum Expr {
     Word(Box<Expr>, usize),
     /// All after the first word.
     Rest(Box<Expr>),
+    /// A number without its sign.
+    Abs(Box<Expr>),
+    /// Characters of a text, or elements of a list.
+    Length(Box<Expr>),
+    /// Whether a list has an element, or a text a part.
+    Contains(Box<Expr>, Box<Expr>),
+    /// `!condition`
+    Not(Box<Expr>),
+    /// `left operator right`
+    Binary(Operator, Box<[Expr; 2]>),
+    /// `condition ? met : unmet`
+    Choice(Box<[Expr; 3]>),
+    /// How a rule ends.
+    Ending(Ending),
 }
 
 impl Expr {
@@ -42,12 +59,25 @@ impl Expr {
         Expr::Name(name.into())
     }
 
+    /// As an operand: in brackets where it has operators itself.
+    fn operand(&self) -> String {
+        match self {
+            Expr::Binary(..) | Expr::Choice(_) => format!("({self})"),
+            other => other.to_string(),
+        }
+    }
+
     /// Every name it depends on.
     pub fn names(&self) -> BTreeSet<&str> {
         match self {
             Expr::Name(name) => BTreeSet::from([name.as_str()]),
             Expr::Literal(_) => BTreeSet::new(),
             Expr::Join(_, parts) => parts.iter().flat_map(Expr::names).collect(),
+            Expr::Binary(_, parts) => parts.iter().flat_map(Expr::names).collect(),
+            Expr::Choice(parts) => parts.iter().flat_map(Expr::names).collect(),
+            Expr::Contains(whole, part) => whole.names().into_iter().chain(part.names()).collect(),
+            Expr::Ending(Ending::Set(inner)) => inner.names(),
+            Expr::Ending(_) => BTreeSet::new(),
             Expr::Trim(inner)
             | Expr::Lower(inner)
             | Expr::Split(inner, _)
@@ -57,6 +87,9 @@ impl Expr {
             | Expr::NullIf(inner, _)
             | Expr::Enum(inner, _)
             | Expr::Word(inner, _)
+            | Expr::Abs(inner)
+            | Expr::Length(inner)
+            | Expr::Not(inner)
             | Expr::Rest(inner) => inner.names(),
         }
     }
@@ -89,6 +122,22 @@ impl fmt::Display for Expr {
             }
             Expr::Word(inner, number) => write!(f, "word({inner}, {number})"),
             Expr::Rest(inner) => write!(f, "rest({inner})"),
+            Expr::Abs(inner) => write!(f, "abs({inner})"),
+            Expr::Length(inner) => write!(f, "length({inner})"),
+            Expr::Contains(whole, part) => write!(f, "contains({whole}, {part})"),
+            Expr::Not(inner) => write!(f, "!{}", inner.operand()),
+            Expr::Binary(operator, parts) => {
+                let [left, right] = parts.as_ref();
+                write!(f, "{} {operator} {}", left.operand(), right.operand())
+            }
+            Expr::Choice(parts) => {
+                let [condition, met, unmet] = parts.as_ref();
+                write!(f, "{} ? {} : {}", condition.operand(), met.operand(), unmet.operand())
+            }
+            Expr::Ending(Ending::Accept) => f.write_str("accept()"),
+            Expr::Ending(Ending::Refuse) => f.write_str("refuse()"),
+            Expr::Ending(Ending::Set(value)) => write!(f, "set({value})"),
+            Expr::Ending(Ending::Hold(why)) => write!(f, "hold({})", quoted(why)),
         }
     }
 }

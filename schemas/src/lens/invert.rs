@@ -24,7 +24,7 @@ fn undo(get: &Expr, wanted: Expr) -> Option<(String, Expr)> {
         Expr::Scale(inner, digits) => undo(inner, Expr::Unscale(Box::new(wanted), *digits)),
         Expr::Unscale(inner, digits) => undo(inner, Expr::Scale(Box::new(wanted), *digits)),
         Expr::Enum(inner, codes) => undo(inner, Expr::Enum(Box::new(wanted), reversed(codes))),
-        Expr::Literal(_) | Expr::Word(..) | Expr::Rest(_) => None,
+        _ => None,
     }
 }
 

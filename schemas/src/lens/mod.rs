@@ -1,5 +1,10 @@
 //! Between the columns of an app's table and the fields of an entity: pure, and the same code for both ways.
 //!
+//! The same expressions are the language of rules and checks ([`judge`], [`is_met`]): one grammar, in the head of `parse`.
+//! A language from outside (VRL was weighed) would have brought 262 crates and ten times the build for the sake of the
+//! two dozen functions that business rules need; it could not have been inverted for two-way mappings, and then there
+//! would have been two languages. This one is total, its work is bounded by the length of the text, and it has no clock.
+//!
 //! Map reads rows with [`get`]; the sink looks at a row with [`current`] and writes with [`put`]. What is written comes
 //! back as it was, or is not written at all: a mapping that loses something would look like an edit in this app and
 //! overwrite the others. The pipeline file is refused if that shows on ordinary values ([`law`]); what is left (white
@@ -7,15 +12,27 @@
 
 use std::collections::BTreeMap;
 
-use crate::pipeline::{Link, LinkField};
+use crate::pipeline::{FieldKind, Link, LinkField};
 use crate::value::Value;
 
 mod eval;
 mod expr;
 mod shape;
 
+/// Comparisons, arithmetic, conditions.
+mod operator;
+
+/// What a rule says, and whether a condition is met.
+mod verdict;
+
 /// The text of an expression, and where it is wrong.
 mod parse;
+
+/// The words of an expression.
+mod token;
+
+/// A function and its arguments.
+mod call;
 
 /// From what reads a field to what writes it.
 mod invert;
@@ -26,10 +43,14 @@ mod types;
 /// Whether what is written comes back, on sample values.
 pub(crate) mod law;
 
+pub use eval::Cells;
 pub use expr::Expr;
 pub(crate) use invert::invert;
+pub use operator::Operator;
 pub use parse::ParseError;
-pub(crate) use types::gives;
+pub use types::{Gives, Names};
+pub(crate) use types::{condition, gives, rule};
+pub use verdict::{Ending, Verdict, is_met, judge};
 
 /// What a column holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,6 +122,11 @@ pub fn put(link: &Link, field: &str, value: &Value) -> Result<Vec<(String, Value
     }
 }
 
+/// `value` in the shape of a `kind`, or why it has none.
+pub fn shaped(value: Value, kind: FieldKind) -> Result<Value, String> {
+    shape::shape(value, kind, false)
+}
+
 impl LinkField {
     fn error(&self, reason: String) -> LensError {
         LensError {
@@ -138,7 +164,7 @@ impl LinkField {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipeline::{Direction, ElementKind, FieldKind, RuleRef};
+    use crate::pipeline::{Direction, ElementKind, RuleRef};
 
     fn field(name: &str, kind: FieldKind, set: bool, get: &str, put: &[(&str, &str)]) -> LinkField {
         LinkField {

@@ -1,23 +1,24 @@
-//! The text of an expression into an [`Expr`]: `split(labels, ";")`, `join(' ', first, last)`, nested as needed.
+//! The text of an expression into an [`Expr`]: `split(labels, ";")`, `price >= 0 && price < 100`, nested as needed.
+//!
+//! ```text
+//! expression = or [ "?" expression ":" expression ]
+//! or         = and { "||" and }                       and  = comparison { "&&" comparison }
+//! comparison = sum [ ("=="|"!="|"<"|"<="|">"|">=") sum ]
+//! sum        = product { ("+"|"-") product }          product = unary { ("*"|"/") unary }
+//! unary      = ("!"|"-") unary | "(" expression ")" | NAME "(" [ expression { "," expression } ] ")" | NAME | literal
+//! literal    = NUMBER | 'TEXT' | "TEXT" | true | false | null         NAME = letters, digits, _ and $, parts joined by "."
+//! ```
 
 use std::str::FromStr;
 
+use super::call::{Argument, Arguments};
 use super::expr::Expr;
+use super::operator::Operator;
+use super::token::{Token, Word, tokens};
 use crate::value::{Number, Value};
 
-/// Calls inside each other.
+/// Calls, brackets and choices inside each other.
 const DEPTH_MAX: usize = 16;
-
-/// Scales are powers of ten; nothing has more digits than this.
-const SCALE_MAX: i64 = 30;
-
-/// The functions, as a message lists them.
-pub(crate) const FUNCTIONS: [&str; 10] = [
-    "trim", "lower", "split", "join", "scale", "default", "null_if", "enum", "word", "rest",
-];
-
-/// Functions that are designed and not built.
-const FUNCTIONS_LATER: [&str; 5] = ["e164", "hash", "mask", "children", "concat"];
 
 /// Why a text is no expression: characters `at` to `at + width` of it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,144 +54,13 @@ impl FromStr for Expr {
     }
 }
 
-const HELP_QUOTE: &str = "one expression, such as join(' ', first, last); inside { } put it in quotes";
-
-#[derive(Clone, Debug, PartialEq)]
-enum Word {
-    Name(String),
-    Text(String),
-    Number(Number),
-    Open,
-    Close,
-    Comma,
-}
-
-#[derive(Clone, Debug)]
-struct Token {
-    word: Word,
-    at: usize,
-    width: usize,
-}
-
-impl Token {
-    fn error(&self, reason: impl Into<String>, help: impl Into<String>) -> ParseError {
-        ParseError {
-            at: self.at,
-            width: self.width,
-            reason: reason.into(),
-            help: help.into(),
-            later: false,
-        }
-    }
-}
-
-fn tokens(text: &str) -> Result<Vec<Token>, ParseError> {
-    let letters: Vec<char> = text.chars().collect();
-    let mut tokens = Vec::new();
-    let mut at = 0;
-    while let Some(letter) = letters.get(at) {
-        if letter.is_whitespace() {
-            at += 1;
-            continue;
-        }
-        let (word, width) = token(&letters, at)?;
-        tokens.push(Token { word, at, width });
-        at += width;
-    }
-    Ok(tokens)
-}
-
-fn token(letters: &[char], at: usize) -> Result<(Word, usize), ParseError> {
-    let rest = letters.get(at..).unwrap_or_default();
-    match rest.first() {
-        Some('(') => Ok((Word::Open, 1)),
-        Some(')') => Ok((Word::Close, 1)),
-        Some(',') => Ok((Word::Comma, 1)),
-        Some(quote @ ('\'' | '"')) => quoted(rest, at, *quote),
-        Some(c) if c.is_alphabetic() || *c == '_' => {
-            let name: String = rest
-                .iter()
-                .take_while(|c| c.is_alphanumeric() || matches!(c, '_' | '$'))
-                .collect();
-            let width = name.chars().count();
-            Ok((Word::Name(name), width))
-        }
-        Some(c) if c.is_ascii_digit() || *c == '-' => number(rest, at),
-        other => Err(ParseError {
-            at,
-            width: 1,
-            reason: format!("`{}` has no meaning here", other.copied().unwrap_or(' ').escape_debug()),
-            help: HELP_QUOTE.to_owned(),
-            later: false,
-        }),
-    }
-}
-
-/// A text in quotes; the quote itself is written twice or after a backslash.
-fn quoted(rest: &[char], at: usize, quote: char) -> Result<(Word, usize), ParseError> {
-    let mut text = String::new();
-    let mut index = 1;
-    while let Some(letter) = rest.get(index) {
-        let next = rest.get(index + 1);
-        match (*letter, next) {
-            (letter, Some(next)) if letter == quote && *next == quote => {
-                text.push(quote);
-                index += 2;
-            }
-            (letter, _) if letter == quote => return Ok((Word::Text(text), index + 1)),
-            ('\\', Some(next)) if *next == quote || *next == '\\' => {
-                text.push(*next);
-                index += 2;
-            }
-            (letter, _) => {
-                text.push(letter);
-                index += 1;
-            }
-        }
-    }
-    let help = "close the text with the quote it began with".to_owned();
-    Err(ParseError {
-        at,
-        width: rest.len(),
-        reason: "a text without its closing quote".to_owned(),
-        help,
-        later: false,
-    })
-}
-
-fn number(rest: &[char], at: usize) -> Result<(Word, usize), ParseError> {
-    let text: String = rest
-        .iter()
-        .take_while(|c| c.is_ascii_digit() || matches!(c, '-' | '.'))
-        .collect();
-    let width = text.chars().count();
-    let number = text.parse().map_err(|_| ParseError {
-        at,
-        width,
-        reason: format!("`{text}` is no number"),
-        help: "put texts in quotes".to_owned(),
-        later: false,
-    })?;
-    Ok((Word::Number(number), width))
-}
+pub(super) const HELP_QUOTE: &str = "one expression, such as join(' ', first, last); inside { } put it in quotes";
 
 struct Parser {
     tokens: Vec<Token>,
     next: usize,
     end: usize,
     depth: usize,
-}
-
-/// An argument that has to be there.
-struct Arguments {
-    call: Token,
-    name: String,
-    given: std::vec::IntoIter<Argument>,
-}
-
-struct Argument {
-    expr: Expr,
-    token: Token,
 }
 
 impl Parser {
@@ -211,28 +81,113 @@ impl Parser {
     }
 
     fn expr(&mut self) -> Result<Expr, ParseError> {
+        let condition = self.operation(0)?;
+        let Some(token) = self.sign("?") else {
+            return Ok(condition);
+        };
+        let met = self.deeper(&token, Self::expr)?;
+        let colon = self.take("`:`")?;
+        if colon.word != Word::Sign(":") {
+            return Err(colon.error("`:` is expected here", "a choice is `condition ? value : value`"));
+        }
+        let unmet = self.deeper(&token, Self::expr)?;
+        Ok(Expr::Choice(Box::new([condition, met, unmet])))
+    }
+
+    /// Operands and the operators between them that bind more than `strength`.
+    fn operation(&mut self, strength: u8) -> Result<Expr, ParseError> {
+        let mut left = self.unary()?;
+        let mut compared = false;
+        while let Some(operator) = self.operator().filter(|operator| operator.strength() > strength) {
+            let token = self.take("an operator")?;
+            if operator.compares() && std::mem::replace(&mut compared, true) {
+                return Err(token.error("comparisons do not chain", "join them: `a < b && b < c`"));
+            }
+            let right = self.operation(operator.strength())?;
+            left = Expr::Binary(operator, Box::new([left, right]));
+        }
+        Ok(left)
+    }
+
+    fn operator(&self) -> Option<Operator> {
+        let Some(Word::Sign(sign)) = self.peek().map(|token| &token.word) else {
+            return None;
+        };
+        let found = Operator::ALL.iter().find(|(written, _)| written == sign);
+        found.map(|(_, operator)| *operator)
+    }
+
+    /// The next word, if it is this sign.
+    fn sign(&mut self, sign: &str) -> Option<Token> {
+        let token = self
+            .peek()
+            .filter(|token| matches!(token.word, Word::Sign(found) if found == sign));
+        let token = token.cloned();
+        self.next += usize::from(token.is_some());
+        token
+    }
+
+    fn unary(&mut self) -> Result<Expr, ParseError> {
+        if let Some(token) = self.sign("!") {
+            return Ok(Expr::Not(Box::new(self.deeper(&token, Self::unary)?)));
+        }
+        let Some(token) = self.sign("-") else {
+            return self.operand();
+        };
+        Ok(match self.deeper(&token, Self::unary)? {
+            Expr::Literal(Value::Number(number)) => Expr::Literal(Value::Number(&Number::zero() - &number)),
+            inner => Expr::Binary(Operator::Minus, Box::new([Expr::Literal(0.into()), inner])),
+        })
+    }
+
+    fn operand(&mut self) -> Result<Expr, ParseError> {
         let token = self.take("a column or a function")?;
         match token.word.clone() {
             Word::Name(name) if self.peek().is_some_and(|next| next.word == Word::Open) => self.call(name, token),
-            Word::Name(name) => Ok(Expr::Name(name)),
+            Word::Name(name) => Ok(match name.as_str() {
+                "true" => Expr::Literal(Value::Bool(true)),
+                "false" => Expr::Literal(Value::Bool(false)),
+                "null" => Expr::Literal(Value::Null),
+                _ => Expr::Name(name),
+            }),
             Word::Text(text) => Ok(Expr::Literal(Value::Text(text))),
             Word::Number(number) => Ok(Expr::Literal(Value::Number(number))),
-            Word::Open | Word::Close | Word::Comma => {
+            Word::Open => {
+                let inner = self.deeper(&token, Self::expr)?;
+                let close = self.take("`)`")?;
+                if close.word != Word::Close {
+                    return Err(close.error("`)` is expected here", HELP_QUOTE));
+                }
+                Ok(inner)
+            }
+            Word::Close | Word::Comma | Word::Sign(_) => {
                 Err(token.error("a column or a function is expected here", HELP_QUOTE))
             }
         }
     }
 
-    fn call(&mut self, name: String, call: Token) -> Result<Expr, ParseError> {
+    /// One level further in.
+    fn deeper(
+        &mut self,
+        token: &Token,
+        read: impl FnOnce(&mut Self) -> Result<Expr, ParseError>,
+    ) -> Result<Expr, ParseError> {
         self.depth += 1;
         if self.depth > DEPTH_MAX {
-            return Err(call.error(
-                format!("more than {DEPTH_MAX} calls inside each other"),
-                "simplify the expression",
-            ));
+            let reason = format!("more than {DEPTH_MAX} calls or brackets inside each other");
+            return Err(token.error(reason, "simplify the expression"));
         }
-        let given = self.arguments()?;
+        let expr = read(self)?;
         self.depth -= 1;
+        Ok(expr)
+    }
+
+    fn call(&mut self, name: String, call: Token) -> Result<Expr, ParseError> {
+        self.deeper(&call.clone(), |parser| parser.called(name, call))
+    }
+
+    fn called(&mut self, name: String, call: Token) -> Result<Expr, ParseError> {
+        let given = self.arguments()?;
         Arguments {
             call,
             name,
@@ -276,158 +231,6 @@ fn closing() -> ParseError {
     }
 }
 
-impl Arguments {
-    fn build(mut self) -> Result<Expr, ParseError> {
-        let expr = match self.name.as_str() {
-            "trim" => Expr::Trim(self.inner()?),
-            "lower" => Expr::Lower(self.inner()?),
-            "rest" => Expr::Rest(self.inner()?),
-            "word" => Expr::Word(self.inner()?, self.position()?),
-            "split" => Expr::Split(self.inner()?, self.separator()?),
-            "join" => Expr::Join(self.text("a separator in quotes")?, self.parts()?),
-            "scale" => Expr::Scale(self.inner()?, self.digits()?),
-            "default" => Expr::Default(self.inner()?, self.literal()?),
-            "null_if" => Expr::NullIf(self.inner()?, self.literal()?),
-            "enum" => Expr::Enum(self.inner()?, self.codes()?),
-            _ => return Err(self.unknown()),
-        };
-        match self.given.next() {
-            None => Ok(expr),
-            Some(more) => Err(more
-                .token
-                .error(format!("`{}` takes no further argument", self.name), self.usage())),
-        }
-    }
-
-    fn unknown(&self) -> ParseError {
-        let later = FUNCTIONS_LATER.contains(&self.name.as_str());
-        let (reason, help) = match later {
-            true => (
-                format!("`{}` is known, but not supported yet", self.name),
-                "map the column as it is".to_owned(),
-            ),
-            false => (
-                format!("there is no function `{}`", self.name),
-                nearest_function(&self.name),
-            ),
-        };
-        ParseError {
-            later,
-            ..self.call.error(reason, help)
-        }
-    }
-
-    fn usage(&self) -> &'static str {
-        match self.name.as_str() {
-            "trim" => "trim(column)",
-            "lower" => "lower(column)",
-            "rest" => "rest(column)",
-            "word" => "word(column, 1)",
-            "split" => "split(column, \";\")",
-            "join" => "join(' ', column, column)",
-            "scale" => "scale(column, 2): the column holds hundredths",
-            "default" => "default(column, \"value\")",
-            "null_if" => "null_if(column, \"\")",
-            _ => "enum(column, \"A=active\", \"I=inactive\")",
-        }
-    }
-
-    fn argument(&mut self, wanted: &str) -> Result<Argument, ParseError> {
-        let usage = self.usage();
-        self.given
-            .next()
-            .ok_or_else(|| self.call.error(format!("`{}` needs {wanted}", self.name), usage))
-    }
-
-    fn inner(&mut self) -> Result<Box<Expr>, ParseError> {
-        Ok(Box::new(self.argument("a column")?.expr))
-    }
-
-    fn literal(&mut self) -> Result<Value, ParseError> {
-        let usage = self.usage();
-        let argument = self.argument("a fixed value")?;
-        match argument.expr {
-            Expr::Literal(value) => Ok(value),
-            _ => Err(argument
-                .token
-                .error("a fixed value is expected here: a number, or a text in quotes", usage)),
-        }
-    }
-
-    fn text(&mut self, wanted: &str) -> Result<String, ParseError> {
-        let usage = self.usage();
-        let argument = self.argument(wanted)?;
-        match argument.expr {
-            Expr::Literal(Value::Text(text)) => Ok(text),
-            _ => Err(argument.token.error(format!("{wanted} is expected here"), usage)),
-        }
-    }
-
-    fn separator(&mut self) -> Result<String, ParseError> {
-        let text = self.text("a separator in quotes")?;
-        match text.trim().is_empty() {
-            true => Err(self
-                .call
-                .error("a list needs a separator that is not white space", self.usage())),
-            false => Ok(text),
-        }
-    }
-
-    fn whole(&mut self, wanted: &str, range: std::ops::RangeInclusive<i64>) -> Result<i64, ParseError> {
-        let usage = self.usage();
-        let argument = self.argument(wanted)?;
-        let number = match &argument.expr {
-            Expr::Literal(Value::Number(number)) => number.to_string().parse().ok(),
-            _ => None,
-        };
-        let wrong = format!("{wanted} from {} to {} is expected here", range.start(), range.end());
-        number
-            .filter(|number| range.contains(number))
-            .ok_or_else(|| argument.token.error(wrong, usage))
-    }
-
-    fn digits(&mut self) -> Result<i64, ParseError> {
-        self.whole("a number of digits", -SCALE_MAX..=SCALE_MAX)
-    }
-
-    fn position(&mut self) -> Result<usize, ParseError> {
-        Ok(usize::try_from(self.whole("the number of a word", 1..=99)?).unwrap_or(1))
-    }
-
-    fn parts(&mut self) -> Result<Vec<Expr>, ParseError> {
-        let first = self.argument("a column")?;
-        Ok(std::iter::once(first)
-            .chain(self.given.by_ref())
-            .map(|argument| argument.expr)
-            .collect())
-    }
-
-    fn codes(&mut self) -> Result<Vec<(String, String)>, ParseError> {
-        let mut codes = vec![self.code()?];
-        while self.given.len() > 0 {
-            codes.push(self.code()?);
-        }
-        Ok(codes)
-    }
-
-    fn code(&mut self) -> Result<(String, String), ParseError> {
-        let (usage, call) = (self.usage(), self.call.clone());
-        let text = self.text("a pair in quotes such as \"A=active\"")?;
-        let pair = text
-            .split_once('=')
-            .map(|(from, to)| (from.trim().to_owned(), to.trim().to_owned()));
-        pair.ok_or_else(|| call.error(format!("`{text}` is no pair"), usage))
-    }
-}
-
-fn nearest_function(name: &str) -> String {
-    let close = FUNCTIONS.iter().map(|known| (strsim::jaro_winkler(name, known), known));
-    match close.max_by(|a, b| a.0.total_cmp(&b.0)) {
-        Some((score, known)) if score >= 0.8 => format!("did you mean `{known}`?"),
-        _ => format!("there are: {}", FUNCTIONS.join(", ")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -447,6 +250,18 @@ mod tests {
                 "enum(s, 'A=active', 'I=inactive')",
             ),
             ("word(rest(größe), 2)", "word(rest(größe), 2)"),
+            ("a+b*c - -2", "(a + (b * c)) - -2"),
+            ("a || b && !(c == null)", "a || (b && !(c == null))"),
+            ("abs(new - old) / old > 0.2", "(abs(new - old) / old) > 0.2"),
+            (
+                "mine.app == 'crm' ? set(canon) : accept()",
+                "(mine.app == 'crm') ? set(canon) : accept()",
+            ),
+            (
+                "a ? b : c ? hold('it''s') : refuse()",
+                "a ? b : (c ? hold('it''s') : refuse())",
+            ),
+            ("-a < true", "(0 - a) < true"),
         ] {
             let expr: Expr = text.parse().unwrap();
             assert_eq!(expr.to_string(), written);
@@ -463,7 +278,15 @@ mod tests {
             ("trim(a", 5, "missing at the end"),
             ("trim()", 0, "needs a column"),
             ("trim(a, b)", 8, "no further argument"),
-            ("é + b", 2, "no meaning"),
+            ("é # b", 2, "no meaning"),
+            ("a = b", 2, "no meaning"),
+            ("a +", 2, "missing at the end"),
+            ("a ? b", 4, "missing at the end"),
+            ("a ? b , c", 6, "`:` is expected"),
+            ("(a", 1, "missing at the end"),
+            ("a < b < c", 6, "do not chain"),
+            ("hold()", 0, "needs a reason"),
+            ("accept(a)", 7, "no further argument"),
             ("split(a, b)", 9, "separator in quotes"),
             ("split(a, ' ')", 0, "not white space"),
             ("join(' ', 'x", 10, "closing quote"),
@@ -473,7 +296,8 @@ mod tests {
             ("splt(a, ';')", 0, "no function `splt`"),
             ("e164(phone, 'GB')", 0, "not supported yet"),
             ("1.2.3", 0, "no number"),
-            ("(a)", 0, "expected here"),
+            ("(a))", 3, "should end here"),
+            (")", 0, "expected here"),
         ] {
             let error = text.parse::<Expr>().unwrap_err();
             assert!(error.reason.contains(reason), "{text}: {}", error.reason);

@@ -25,11 +25,11 @@ pub use model::{
     Pipeline, Replica, System,
 };
 pub use problem::{Excerpt, Problem};
-pub use rule::{Beyond, Bounds, Group, RuleRef, Strategy, Terms, Uncertain};
+pub use rule::{Beyond, Bounds, Check, Group, RuleRef, Strategy, Terms, Uncertain};
 pub use secret::Secret;
 pub use setting::Setting;
 
-use read::{Check, Keys};
+use read::Keys;
 use source::Source;
 
 const ROOT: Keys = Keys {
@@ -75,7 +75,7 @@ pub fn parse(
     files: &dyn Fn(&str) -> Result<String, String>,
 ) -> Result<Pipeline, Vec<Problem>> {
     let source = Source::new(file, text);
-    let mut check = Check {
+    let mut check = read::Check {
         source: &source,
         problems: Vec::new(),
     };
@@ -100,7 +100,7 @@ pub fn parse(
     }
 }
 
-fn build(check: &mut Check<'_>, tree: &yaml::Node, files: read::entities::Files<'_>) -> Pipeline {
+fn build(check: &mut read::Check<'_>, tree: &yaml::Node, files: read::entities::Files<'_>) -> Pipeline {
     let mut pipeline = empty(check.source.file());
     let root = check.map(tree, "", &ROOT);
     read::settings::read(check, &root, &mut pipeline);

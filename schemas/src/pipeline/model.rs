@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::care::Care;
-use super::rule::{Group, RuleRef, Strategy, Terms};
+use super::rule::{Check, Group, RuleRef, Strategy, Terms};
 use super::secret::Secret;
 use super::setting::Setting;
 use crate::lens::Expr;
@@ -111,6 +111,8 @@ pub struct Entity {
     pub fields: Vec<Field>,
     /// Fields that win together, in the order of the file.
     pub groups: Vec<Group>,
+    /// What the agreed record has to meet.
+    pub checks: Vec<Check>,
     /// Rows are the same entity if they hold the same in all the fields of one of these lists.
     pub match_on: Vec<Vec<String>>,
     /// What a delete in a system means, where the file says it for that system.
@@ -134,6 +136,8 @@ pub struct Field {
     pub strategy: Strategy,
     /// On what terms.
     pub terms: Terms,
+    /// What its agreed value has to meet.
+    pub check: Option<Check>,
     /// Where the file says so.
     pub rule: RuleRef,
 }
@@ -307,6 +311,11 @@ impl Entity {
     /// The field of that name.
     pub fn field(&self, name: &str) -> Option<&Field> {
         self.fields.iter().find(|field| field.name == name)
+    }
+
+    /// Whether there are conditions on agreed values.
+    pub fn has_checks(&self) -> bool {
+        !self.checks.is_empty() || self.fields.iter().any(|field| field.check.is_some())
     }
 
     /// The group that a field wins with.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::lens::Expr;
 use crate::value::Number;
 
 /// What decides between words that did not see each other.
@@ -31,6 +32,8 @@ pub enum Strategy {
     MostRestrictive,
     /// A text merged line by line; where the same lines were changed, `else` decides.
     MergeText,
+    /// An expression examines the words, from the oldest on.
+    Rule(Box<Expr>),
 }
 
 /// What a rule says beside its strategy.
@@ -46,6 +49,22 @@ pub struct Terms {
     pub bounds: Bounds,
     /// `absolute_from`: the field in which stock-takes of this counter are said.
     pub absolute_from: Option<String>,
+}
+
+impl Terms {
+    /// Nothing beside the strategy.
+    pub const NONE: Terms = Terms {
+        otherwise: None,
+        uncertain: None,
+        lease_us: None,
+        bounds: Bounds {
+            min: None,
+            max: None,
+            below_min: Beyond::Hold,
+            above_max: Beyond::Hold,
+        },
+        absolute_from: None,
+    };
 }
 
 /// What decides when clocks cannot.
@@ -95,6 +114,17 @@ pub struct Group {
     pub rule: RuleRef,
 }
 
+/// A condition on agreed values: what does not meet it goes to no app.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// The field, or the name of a condition on the whole record.
+    pub name: String,
+    /// `value` and `record.FIELD` of a field, `FIELD` of a record.
+    pub condition: Expr,
+    /// Where the file says so.
+    pub rule: RuleRef,
+}
+
 /// Where a rule stands: `acme.yaml:34`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RuleRef {
@@ -135,6 +165,7 @@ impl fmt::Display for Strategy {
             Strategy::Longest => f.write_str("longest"),
             Strategy::MostRestrictive => f.write_str("most_restrictive"),
             Strategy::MergeText => f.write_str("merge_text"),
+            Strategy::Rule(rule) => write!(f, "rule: {rule}"),
         }
     }
 }

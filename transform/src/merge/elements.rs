@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use syncline_schemas::position::{Position, Vector};
 use syncline_schemas::value::Value;
 
+use super::mutant::breaks;
 use super::word::Notice;
 
 /// What one app's row did to each element, its own doing only.
@@ -99,6 +100,9 @@ fn takes(side: &Side<'_>, source: &str, name: &Value, added: &Added) -> bool {
     let Some(removed) = side.elements.0.get(name).and_then(|element| element.removed.as_ref()) else {
         return false;
     };
+    if breaks("removal-takes-what-it-saw") {
+        return true;
+    }
     if side.source == source {
         return removed.position > added.position;
     }

@@ -15,6 +15,9 @@
 /// The state of an entity, and how a said thing joins it.
 mod state;
 
+/// One field of one row.
+mod field_lane;
+
 /// A word: what one app last said of one field, and what its author had seen.
 mod word;
 
@@ -27,8 +30,14 @@ mod causality;
 /// The strategies: what holds when words did not see each other.
 mod rule;
 
+/// Words examined by an expression.
+mod ruled;
+
 /// Texts merged line by line.
 mod text;
+
+/// Laws broken on purpose, for tests of the tests.
+mod mutant;
 
 /// Counters: what each app added since the last stock-take.
 mod stock;
@@ -95,6 +104,7 @@ fn closed(conflict: &Conflict, now: &Resolved) -> Option<Conflict> {
         vector: canonical.vector.clone(),
         note: match conflict.strategy.as_str() {
             "add" => "the sum is within its bounds".to_owned(),
+            "check" => "it is met".to_owned(),
             _ => "a later word had seen all candidates, or the apps came to say the same".to_owned(),
         },
         ..conflict.clone()

@@ -7,27 +7,33 @@
 /// Who speaks for an app.
 mod speaker;
 
+/// What a conflict record says.
+mod dispute;
+
 /// What is decided as one.
 mod unit;
 
 /// Counters.
 mod counter;
 
+/// Conditions on what was decided.
+mod check;
+
 /// What deletions come to.
 mod fate;
 
-use sha2::{Digest, Sha256};
 use syncline_schemas::canonical::{AppWords, Canonical, SaidWord};
-use syncline_schemas::conflict::{Candidate, Conflict, Status};
+use syncline_schemas::conflict::Conflict;
 use syncline_schemas::decision::OPERATOR;
 use syncline_schemas::mapped::RowKey;
 use syncline_schemas::pipeline::{Entity, Field, Strategy};
-use syncline_schemas::position::{Position, Vector};
+use syncline_schemas::position::Vector;
 use syncline_schemas::value::Value;
 
 use super::causality::{Said, Sight};
 use super::elements::{Side, unite};
 use super::rule::{Verdict, decide};
+use super::ruled::Record;
 use super::state::{EntityState, Presence};
 use fate::Fate;
 use speaker::{Speaker, speakers};
@@ -101,16 +107,50 @@ type Decisions<'a> = [(&'a Unit<'a>, Decided<'a>)];
 
 impl<'a> View<'a> {
     fn resolve(&self, units: &[Unit<'_>]) -> Resolved {
-        let decided: Vec<(&Unit<'_>, Decided<'_>)> = units.iter().map(|unit| (unit, self.unit(unit))).collect();
+        let (decided, violated) = self.decided(units);
         let fate = self.fate(&decided);
         let mut conflicts: Vec<Conflict> = self.doubles().into_iter().chain(fate.conflict.clone()).collect();
         if !fate.deleted {
             conflicts.extend(decided.iter().filter_map(|(_, decided)| decided.conflict.clone()));
+            conflicts.extend(violated);
         }
         Resolved {
             canonical: Some(self.canonical(&decided, &fate)),
             conflicts,
         }
+    }
+
+    /// Everything decided, rules last, for they may look at the rest; and the conflicts of conditions on the whole.
+    fn decided<'u>(&self, units: &'u [Unit<'u>]) -> (Vec<(&'u Unit<'u>, Decided<'_>)>, Vec<Conflict>) {
+        let (ruled, plain): (Vec<&Unit<'_>>, Vec<&Unit<'_>>) = units
+            .iter()
+            .partition(|unit| matches!(unit.strategy, Strategy::Rule(_)));
+        let nothing = Record::new();
+        let mut decided: Vec<(&Unit<'_>, Decided<'_>)> = plain
+            .into_iter()
+            .map(|unit| (unit, self.unit(unit, &nothing)))
+            .collect();
+        if ruled.is_empty() && !self.entity.has_checks() {
+            return (decided, Vec::new());
+        }
+        let record = self.record(&decided);
+        decided.extend(ruled.into_iter().map(|unit| (unit, self.unit(unit, &record))));
+        let record = self.record(&decided);
+        let violated = self.check(&mut decided, &record);
+        (decided, violated)
+    }
+
+    /// The values decided so far, by field.
+    fn record(&self, decided: &Decisions<'_>) -> Record {
+        let value = |name: &str| {
+            let (unit, one) = decided.iter().find(|(unit, _)| unit.has(name))?;
+            Some((name.to_owned(), unit.part(&one.value, name)))
+        };
+        self.entity
+            .fields
+            .iter()
+            .filter_map(|field| value(&field.name))
+            .collect()
     }
 
     fn canonical(&self, decided: &Decisions<'_>, fate: &Fate) -> Canonical {
@@ -212,52 +252,8 @@ impl<'a> View<'a> {
         })
     }
 
-    /// Two rows of one app that claim to be the same: never merged in silence.
-    fn doubles(&self) -> Option<Conflict> {
-        let doubled: Vec<&Speaker<'_>> = self
-            .speakers
-            .iter()
-            .filter(|speaker| !speaker.doubles.is_empty())
-            .collect();
-        let candidates: Vec<Candidate> = doubled
-            .iter()
-            .flat_map(|speaker| {
-                let rows = std::iter::once((speaker.row, speaker.lane)).chain(speaker.doubles.iter().copied());
-                rows.map(|(row, lane)| candidate_row(speaker.source, row, lane.made))
-            })
-            .collect();
-        let apps: Vec<&str> = doubled.iter().map(|speaker| speaker.source).collect();
-        (!candidates.is_empty()).then(|| Conflict {
-            id: self.conflict_id("*rows", &candidates),
-            cid: self.cid.to_owned(),
-            field: "*rows".to_owned(),
-            status: Status::Open,
-            base: None,
-            candidates,
-            strategy: "match".to_owned(),
-            rule: self.file(),
-            outcome: Value::Null,
-            winner: None,
-            vector: self.vector.clone(),
-            note: format!(
-                "{} has several rows for this {}; the one made first speaks",
-                apps.join(", "),
-                self.entity.name
-            ),
-        })
-    }
-
-    fn conflict_id(&self, field: &str, candidates: &[Candidate]) -> String {
-        let mut hash = Sha256::new();
-        hash.update(format!("{}\n{field}\n", self.cid));
-        for one in candidates {
-            hash.update(format!("{}\n{}\n{}\n", one.source, one.row, one.position));
-        }
-        hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
-    }
-
     /// Decides a field or a group.
-    fn unit<'s>(&'s self, unit: &Unit<'_>) -> Decided<'s> {
+    fn unit<'s>(&'s self, unit: &Unit<'_>, record: &Record) -> Decided<'s> {
         let words = self.words_on(unit);
         let sight = Sight::of(&words);
         let standing: Vec<Said<'_>> = sight.standing().into_iter().map(|index| words[index]).collect();
@@ -267,7 +263,7 @@ impl<'a> View<'a> {
             counted.map_or_else(|| (agreed(), false, None), |one| (one.value, false, one.conflict))
         } else if let Some(index) = flapping(unit, &words, &standing) {
             let value = standing[index].word.value.clone();
-            let conflict = self.conflict(unit, &words, &Verdict::Held(index), &value);
+            let conflict = self.conflict(unit, &words, &Verdict::Held(index, None), &value);
             let (strategy, note) = ("flap".to_owned(), FLAP.to_owned());
             (
                 value,
@@ -279,14 +275,15 @@ impl<'a> View<'a> {
                 }),
             )
         } else {
-            let verdict = differ(&standing).then(|| decide(unit.strategy, unit.terms, &standing, self.authority));
+            let asked = unit.asked(record);
+            let verdict = differ(&standing).then(|| decide(&asked, &standing, self.authority));
             let value = match (unit.strategy, &verdict) {
                 (Strategy::Union, _) => self.united(unit.name),
-                (_, Some(Verdict::Wins(index) | Verdict::Held(index))) => standing[*index].word.value.clone(),
+                (_, Some(Verdict::Wins(index) | Verdict::Held(index, _))) => standing[*index].word.value.clone(),
                 (_, Some(Verdict::Made(Some(made)))) => made.clone(),
                 (_, Some(Verdict::Made(None)) | None) => agreed(),
             };
-            let held = matches!(verdict, Some(Verdict::Held(_)));
+            let held = matches!(verdict, Some(Verdict::Held(..)));
             let conflict = verdict.map(|verdict| self.conflict(unit, &standing, &verdict, &value));
             (value, held, conflict)
         };
@@ -360,37 +357,6 @@ impl<'a> View<'a> {
         unite(&sides)
     }
 
-    /// `among` are the candidates; a verdict that names a winner names it among them.
-    fn conflict(&self, unit: &Unit<'_>, among: &[Said<'_>], verdict: &Verdict, value: &Value) -> Conflict {
-        let candidates: Vec<Candidate> = among.iter().map(candidate).collect();
-        let (status, winner) = match verdict {
-            Verdict::Held(_) => (Status::Open, None),
-            Verdict::Made(_) => (Status::Settled, None),
-            Verdict::Wins(index) => (Status::Settled, Some(among[*index].source.to_owned())),
-        };
-        let note = match (&status, &winner) {
-            (Status::Open, _) => "held: each app keeps its own value until a person decides".to_owned(),
-            (_, Some(winner)) => format!("{} decided for {winner}; the other values are kept here", unit.strategy),
-            (_, None) => format!("{} made one value of all", unit.strategy),
-        };
-        let base = among.first().and_then(|said| said.word.base.clone());
-        let note = note + &set_back(among);
-        Conflict {
-            id: self.conflict_id(unit.name, &candidates),
-            cid: self.cid.to_owned(),
-            field: unit.name.to_owned(),
-            status,
-            base: base.filter(|base| among.iter().all(|said| said.word.base.as_ref() == Some(base))),
-            candidates,
-            strategy: unit.strategy.to_string(),
-            rule: unit.rule.to_string(),
-            outcome: value.clone(),
-            winner,
-            vector: self.vector.clone(),
-            note,
-        }
-    }
-
     /// Whether an app's words count: not those of a row that went, where somebody who knew has made the entity anew; and of
     /// a row that we deleted only if that deletion was wrong after all.
     fn is_heard(&self, speaker: &Speaker<'_>) -> bool {
@@ -399,15 +365,6 @@ impl<'a> View<'a> {
             Presence::Removed => self.lost_by_now(speaker),
             Presence::Here => true,
         }
-    }
-
-    /// The pipeline file, where no line of it decides.
-    fn file(&self) -> String {
-        self.entity
-            .fields
-            .first()
-            .map(|field| field.rule.file.clone())
-            .unwrap_or_default()
     }
 }
 
@@ -459,46 +416,6 @@ fn differ(said: &[Said<'_>]) -> bool {
     said.windows(2).any(|pair| pair[0].word.value != pair[1].word.value)
 }
 
-/// Whose clock was set back, for a person who wonders about the stamps.
-fn set_back(among: &[Said<'_>]) -> String {
-    let apps: Vec<&str> = among
-        .iter()
-        .filter(|said| said.word.set_back)
-        .map(|said| said.source)
-        .collect();
-    if apps.is_empty() {
-        String::new()
-    } else {
-        format!("; the clock of {} was set back", apps.join(", "))
-    }
-}
-
 fn names<'f>(fields: impl Iterator<Item = &'f Field>) -> Vec<String> {
     fields.map(|field| field.name.clone()).collect()
-}
-
-fn candidate(said: &Said<'_>) -> Candidate {
-    Candidate {
-        source: said.source.to_owned(),
-        row: said.row.clone(),
-        value: Some(said.word.value.clone()),
-        base: said.word.base.clone(),
-        position: said.word.position,
-        stamp_us: said.word.stamp_us,
-        seen: said.word.seen.clone(),
-        initial: said.word.initial,
-    }
-}
-
-fn candidate_row(source: &str, row: &RowKey, position: Position) -> Candidate {
-    Candidate {
-        source: source.to_owned(),
-        row: row.clone(),
-        value: None,
-        base: None,
-        position,
-        stamp_us: 0,
-        seen: Vector::new(),
-        initial: false,
-    }
 }

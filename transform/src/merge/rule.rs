@@ -6,10 +6,12 @@
 use std::cmp::Reverse;
 
 use syncline_schemas::decision::OPERATOR;
-use syncline_schemas::pipeline::{Strategy, Terms, Uncertain};
+use syncline_schemas::pipeline::{FieldKind, Strategy, Terms};
 use syncline_schemas::value::Value;
 
 use super::causality::Said;
+use super::mutant::breaks;
+use super::ruled::{Record, ruled};
 use super::text;
 
 /// What a strategy says of the words left standing.
@@ -17,14 +19,28 @@ use super::text;
 pub enum Verdict {
     /// This word holds.
     Wins(usize),
-    /// This word stays for the time being; nobody is overwritten until a person decides.
-    Held(usize),
+    /// This word stays for the time being; nobody is overwritten until a person decides, if there is one for this reason.
+    Held(usize, Option<String>),
     /// No single word holds, but a value made of all of them: this one, or one that is made of more than words.
     Made(Option<Value>),
 }
 
+/// What is asked to decide.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    /// The strategy.
+    pub strategy: &'a Strategy,
+    /// On what terms.
+    pub terms: &'a Terms,
+    /// What the field holds.
+    pub kind: FieldKind,
+    /// What a rule may look at besides.
+    pub record: &'a Record,
+}
+
 /// Decides among `standing`, which differ. Empty words of a first load have been left out.
-pub fn decide(strategy: &Strategy, terms: &Terms, standing: &[Said<'_>], authority: &[String]) -> Verdict {
+pub fn decide(asked: &Asked<'_>, standing: &[Said<'_>], authority: &[String]) -> Verdict {
+    let Asked { strategy, terms, .. } = *asked;
     let rank = |source: &str| rank(source, authority);
     let oldest = |said: &Said<'_>| {
         let initial = said.word.initial;
@@ -52,19 +68,17 @@ pub fn decide(strategy: &Strategy, terms: &Terms, standing: &[Said<'_>], authori
         Strategy::Add | Strategy::Union => Verdict::Made(None),
         Strategy::MergeText => merged(standing).map_or_else(
             || {
-                decide(
-                    terms.otherwise.as_ref().unwrap_or(&Strategy::Hold),
-                    &Terms::default(),
-                    standing,
-                    authority,
-                )
+                let otherwise = terms.otherwise.as_ref().unwrap_or(&Strategy::Hold);
+                decide(&asked.simply(otherwise), standing, authority)
             },
             |text| Verdict::Made(Some(Value::Text(text))),
         ),
-        Strategy::Latest => too_close(terms.uncertain.as_ref(), standing, authority)
-            .unwrap_or_else(|| Verdict::Wins(least(standing, newest))),
+        Strategy::Latest => {
+            too_close(asked, standing, authority).unwrap_or_else(|| Verdict::Wins(least(standing, newest)))
+        }
         Strategy::First => Verdict::Wins(leased(terms.lease_us, standing, oldest)),
-        Strategy::Hold => Verdict::Held(least(standing, oldest)),
+        Strategy::Hold => Verdict::Held(least(standing, oldest), None),
+        Strategy::Rule(rule) => ruled(rule, asked.kind, standing, &by_age(standing, oldest), asked.record),
         Strategy::Order(order) => {
             let place = |source: &str| order.iter().position(|name| name == source).unwrap_or(order.len());
             Verdict::Wins(least(standing, |said| {
@@ -90,8 +104,8 @@ pub fn decide(strategy: &Strategy, terms: &Terms, standing: &[Said<'_>], authori
 }
 
 /// What decides if the newest edits are closer to each other than clocks can tell, and do not say the same.
-fn too_close(uncertain: Option<&Uncertain>, standing: &[Said<'_>], authority: &[String]) -> Option<Verdict> {
-    let uncertain = uncertain?;
+fn too_close(asked: &Asked<'_>, standing: &[Said<'_>], authority: &[String]) -> Option<Verdict> {
+    let uncertain = asked.terms.uncertain.as_ref()?;
     let edits = || standing.iter().enumerate().filter(|(_, said)| !said.word.initial);
     let newest_us = edits().map(|(_, said)| said.word.stamp_us).max()?;
     let close = |said: &Said<'_>| newest_us.saturating_sub(said.word.stamp_us) < uncertain.within_us;
@@ -100,24 +114,44 @@ fn too_close(uncertain: Option<&Uncertain>, standing: &[Said<'_>], authority: &[
     if !differ {
         return None;
     }
-    Some(match decide(&uncertain.then, &Terms::default(), &close, authority) {
+    Some(match decide(&asked.simply(&uncertain.then), &close, authority) {
         Verdict::Wins(index) => Verdict::Wins(places[index]),
-        Verdict::Held(index) => Verdict::Held(places[index]),
+        Verdict::Held(index, why) => Verdict::Held(places[index], why),
         made @ Verdict::Made(_) => made,
     })
 }
 
+impl<'a> Asked<'a> {
+    /// The same, asked of a strategy without terms.
+    fn simply(&self, strategy: &'a Strategy) -> Self {
+        const NONE: &Terms = &Terms::NONE;
+        Self {
+            strategy,
+            terms: NONE,
+            ..*self
+        }
+    }
+}
+
+/// The words from the oldest on.
+fn by_age<K: Ord>(standing: &[Said<'_>], oldest: impl Fn(&Said<'_>) -> K) -> Vec<usize> {
+    let mut by_age: Vec<usize> = (0..standing.len()).collect();
+    if breaks("first-is-oldest") {
+        return by_age;
+    }
+    by_age.sort_by_key(|&index| oldest(&standing[index]));
+    by_age
+}
+
 /// The word that holds the lock: the oldest, until its lease ends; then the next that comes, and so on.
 fn leased<K: Ord>(lease_us: Option<i64>, standing: &[Said<'_>], oldest: impl Fn(&Said<'_>) -> K) -> usize {
-    let mut by_age: Vec<usize> = (0..standing.len()).collect();
-    by_age.sort_by_key(|&index| oldest(&standing[index]));
     let stamp_us = |index: usize| standing[index].word.stamp_us;
     let ended = |holder: usize, next: usize| {
         let edits = !standing[holder].word.initial && !standing[next].word.initial;
         edits && lease_us.is_some_and(|lease_us| stamp_us(next).saturating_sub(stamp_us(holder)) > lease_us)
     };
     let next = |holder: usize, next: usize| if ended(holder, next) { next } else { holder };
-    by_age.into_iter().reduce(next).unwrap_or(0)
+    by_age(standing, oldest).into_iter().reduce(next).unwrap_or(0)
 }
 
 /// The text that all of them made of the last one they had in common; none if there is no such, or no such text.

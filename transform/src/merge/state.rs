@@ -13,13 +13,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use syncline_schemas::decision::Decision;
 use syncline_schemas::mapped::{FieldValue, Mapped, RowKey, RowOp};
-use syncline_schemas::mark::{Act, Mark, MarkedField};
+use syncline_schemas::mark::{Act, Mark};
 use syncline_schemas::pipeline::Entity;
-use syncline_schemas::position::{Position, Vector};
-use syncline_schemas::value::{Number, Value};
+use syncline_schemas::position::Position;
+use syncline_schemas::value::Value;
 
-use super::elements::Elements;
-use super::stock::{Counters, Delta, StockTake};
+use super::field_lane::{FieldLane, notice};
+use super::mutant::breaks;
+use super::stock::{Counters, StockTake};
 use super::word::{Notice, Word};
 
 /// Everything that was said of one entity, as far as it still matters.
@@ -70,42 +71,6 @@ pub(super) enum Presence {
     /// We deleted it.
     Removed,
 }
-
-/// One field of one row.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct FieldLane {
-    /// What the app holds, by anybody's doing.
-    pub shadow: Option<Value>,
-    /// What the app held when the row was first read, unless we had made it.
-    pub first: Option<Value>,
-    /// The app's last own word.
-    pub word: Option<Word>,
-    /// What the app's users have seen by now.
-    pub knowledge: Vector,
-    /// The greatest stamp in that.
-    pub clock_us: i64,
-    /// The greatest commit time of the app's own words.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub said_us: Option<i64>,
-    /// Notices that stand after the last change joined.
-    pub ahead: Vec<Notice>,
-    /// For a number, the sum of what the app itself added since the row was first read.
-    pub added: Option<Number>,
-    /// For a number, the sum of all that was ever delivered to it as a counter.
-    pub delivered: Option<Number>,
-    /// The side of a set.
-    pub elements: Elements,
-    /// Of a counter that has stock-takes, what the app added since the last.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub deltas: Vec<Delta>,
-    /// Of a text of several lines, what the row held before, the last first.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub trail: Vec<Value>,
-}
-
-/// Texts kept of what a row held before, and their bytes in all. Where no common one is left, texts are not merged.
-const TRAIL_MAX: usize = 4;
-const TRAIL_BYTES_MAX: usize = 64 * 1024;
 
 impl EntityState {
     /// Takes in what a source said. Twice is once; the order of sources does not matter. Of the entity only one thing is
@@ -166,7 +131,7 @@ impl Lane {
     }
 
     fn is_repeated(&self, said: &Mapped) -> bool {
-        !self.is_new() && said.position <= self.at
+        !self.is_new() && said.position <= self.at && !breaks("twice-is-once")
     }
 
     /// The row got another key: this lane, on which only notices may have come, goes on where `moved` stood.
@@ -334,134 +299,6 @@ impl Lane {
             } else if !lane.ahead.contains(&notice) {
                 lane.ahead.push(notice);
             }
-        }
-    }
-}
-
-fn notice(mark: &Mark, position: Position) -> Notice {
-    Notice {
-        position,
-        vector: mark.vector.clone(),
-        stamp_us: mark.stamp_us,
-    }
-}
-
-impl FieldLane {
-    /// The row now holds `value`. True if that is the app's own doing.
-    fn change(&mut self, value: &Value, marked: Option<(&MarkedField, &Mark)>, said: &Mapped) -> bool {
-        self.catch_up(said.position);
-        let own_before = self.own();
-        let mut expected = self.shadow.clone();
-        if let Some((field, mark)) = marked {
-            self.learn(&notice(mark, said.position));
-            match &field.delivered {
-                Some(delivered) => {
-                    self.delivered = Some(delivered.clone());
-                    expected = Some(self.after_delivery(own_before.as_ref(), delivered));
-                }
-                None => expected = field.value.clone(),
-            }
-        }
-        if let Some(expected) = &expected {
-            self.leave(expected);
-        }
-        if expected.as_ref() == Some(value) {
-            self.shadow = Some(value.clone());
-            return false;
-        }
-        self.shadow = expected;
-        self.edit(value, said);
-        true
-    }
-
-    /// The row is about to hold `next` instead of what it holds: a text is kept, for a later merge may begin with it.
-    fn leave(&mut self, next: &Value) {
-        let (Some(Value::Text(held)), Value::Text(next)) = (&self.shadow, next) else {
-            return;
-        };
-        if held == next || !(held.contains('\n') || next.contains('\n')) {
-            return;
-        }
-        self.trail.insert(0, Value::Text(held.clone()));
-        self.trail.truncate(TRAIL_MAX);
-        let mut bytes = 0;
-        self.trail.retain(|text| {
-            bytes += if let Value::Text(text) = text { text.len() } else { 0 };
-            bytes <= TRAIL_BYTES_MAX
-        });
-    }
-
-    /// What a counter holds after a delivery if its app did nothing meanwhile.
-    fn after_delivery(&self, own_before: Option<&Number>, delivered: &Number) -> Value {
-        own_before.map_or_else(
-            || Value::Number(delivered.clone()),
-            |own| Value::Number(own + delivered),
-        )
-    }
-
-    /// The app itself set the field to `value`.
-    fn edit(&mut self, value: &Value, said: &Mapped) {
-        self.leave(value);
-        let base = self.shadow.replace(value.clone());
-        let initial = base.is_none();
-        if initial {
-            self.first = Some(value.clone());
-        }
-        if let (Some(Value::Number(old)), Value::Number(new)) = (&base, value) {
-            self.added = Some(&self.added.clone().unwrap_or_else(Number::zero) + &(new - old));
-        }
-        self.elements
-            .edit(base.as_ref(), value, said.position, &self.knowledge, initial);
-        // A clock that was set back does not make an edit older than the one before it.
-        let said_us = said.commit_us.max(self.said_us.unwrap_or(i64::MIN));
-        let set_back = said_us > said.commit_us;
-        self.said_us = Some(said_us);
-        let stamp_us = if self.knowledge.is_empty() {
-            said_us
-        } else {
-            said_us.max(self.clock_us + 1)
-        };
-        let last = self.word.as_ref();
-        let put_back = last.filter(|last| last.value == *value && !last.initial);
-        self.word = Some(Word {
-            value: value.clone(),
-            base,
-            position: said.position,
-            stamp_us,
-            seen: self.knowledge.clone(),
-            initial,
-            past: self.trail.clone(),
-            set_back,
-            put_back: put_back.map_or(0, |last| last.put_back + 1),
-        });
-    }
-
-    /// The app's value less all that was delivered to it.
-    pub(super) fn own(&self) -> Option<Number> {
-        match (&self.shadow, &self.delivered) {
-            (Some(Value::Number(now)), Some(delivered)) => Some(now - delivered),
-            (Some(Value::Number(now)), None) => Some(now.clone()),
-            _ => None,
-        }
-    }
-
-    /// Takes in the notices that stand before `position`.
-    fn catch_up(&mut self, position: Position) {
-        let (now, ahead) = std::mem::take(&mut self.ahead)
-            .into_iter()
-            .partition(|n| n.position <= position);
-        self.ahead = ahead;
-        let now: Vec<Notice> = now;
-        now.iter().for_each(|notice| self.learn(notice));
-    }
-
-    /// The app's users see what the notice says, from where it stands.
-    fn learn(&mut self, notice: &Notice) {
-        self.knowledge.join(&notice.vector);
-        self.clock_us = self.clock_us.max(notice.stamp_us);
-        self.elements.notice(notice);
-        if let Some(word) = &mut self.word {
-            word.notice(notice);
         }
     }
 }

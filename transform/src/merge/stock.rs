@@ -14,7 +14,9 @@ use syncline_schemas::pipeline::{Entity, Field};
 use syncline_schemas::position::Position;
 use syncline_schemas::value::{Number, Value};
 
-use super::state::{EntityState, FieldLane, Lane};
+use super::field_lane::FieldLane;
+use super::mutant::breaks;
+use super::state::{EntityState, Lane};
 
 /// Additions of one app that are kept apart since the last stock-take. Of more, the oldest are taken together: a stock-take
 /// that comes later than so many additions of an app may count up to two of them too often.
@@ -22,7 +24,7 @@ const DELTAS_MAX: usize = 256;
 
 /// What was counted, when. The greater is the later.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(super) struct StockTake {
+pub struct StockTake {
     /// Commit time, microseconds since 1970.
     pub at_us: i64,
     /// The app.
@@ -35,7 +37,7 @@ pub(super) struct StockTake {
 
 /// What an app added, when.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Delta {
+pub struct Delta {
     /// Commit time, microseconds since 1970; of several taken together, the last.
     pub at_us: i64,
     /// How much.
@@ -43,7 +45,7 @@ pub(super) struct Delta {
 }
 
 /// What a row had added to the counters with stock-takes before a change of it.
-pub(super) struct Counters<'e>(Vec<(&'e Field, &'e str, Position, Number)>);
+pub struct Counters<'e>(Vec<(&'e Field, &'e str, Position, Number)>);
 
 impl<'e> Counters<'e> {
     /// Of a row as it is.
@@ -67,7 +69,7 @@ impl<'e> Counters<'e> {
             };
             let before = if lane.made == made { before } else { Number::zero() };
             let by = &added(lane, &field.name) - &before;
-            let later = counted_us.is_none_or(|counted_us| said.commit_us > counted_us);
+            let later = counted_us.is_none_or(|counted_us| said.commit_us > counted_us) || breaks("stock-takes-reset");
             if let Some(lane) = lane
                 .fields
                 .get_mut(&field.name)

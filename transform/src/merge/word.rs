@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 use syncline_schemas::position::{Position, Vector};
 use syncline_schemas::value::Value;
 
+use super::mutant::breaks;
+
 /// The last word of one source on one field.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Word {
@@ -48,7 +50,7 @@ pub struct Notice {
 impl Word {
     /// Takes in a notice that stood before the word and was read after it.
     pub fn notice(&mut self, notice: &Notice) {
-        if notice.position <= self.position {
+        if notice.position <= self.position && !breaks("late-marks-reach-back") {
             self.seen.join(&notice.vector);
             self.stamp_us = self.stamp_us.max(notice.stamp_us + 1);
         }

@@ -2,22 +2,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sha2::{Digest, Sha256};
-
 use super::super::avro::{self, SchemaField};
 use super::super::model::{DeletePolicy, Entity, Field, FieldKind, Pipeline};
-use super::super::rule::{Group, RuleRef, Strategy, Terms};
+use super::super::rule::{Check as Condition, Group, RuleRef, Strategy, Terms};
 use super::super::source::Span;
 use super::super::yaml::{Content, Key, Node};
+use super::expressions;
+use super::fingerprint::fingerprint;
 use super::groups::{self, Head};
 use super::rules::{Kinds, Rule, Scope, kinds, strategy};
 use super::{Check, Keys, Map, suggestion};
+use crate::lens::Gives;
 
 const ENTITY: Keys = Keys {
     known: &[
         "schema",
         "fields",
         "groups",
+        "checks",
         "on_conflict",
         "kinds",
         "match",
@@ -81,6 +83,7 @@ pub(in super::super) fn read(
             name: &key.name,
             named: &mut named,
             own: BTreeSet::new(),
+            spans: Vec::new(),
             counted: Vec::new(),
         };
         let entity = reader.entity(node, &shared, default.clone(), pipeline);
@@ -96,6 +99,8 @@ struct EntityReader<'c, 's, 'a> {
     named: &'c mut Vec<Named>,
     /// Fields with a rule of their own.
     own: BTreeSet<String>,
+    /// Where the rule of each field stands.
+    spans: Vec<Span>,
     /// Counters, and the fields that their stock-takes are said in.
     counted: Vec<(String, String, Span)>,
 }
@@ -126,6 +131,11 @@ impl EntityReader<'_, '_, '_> {
             uncertain.within_us = pipeline.max_clock_skew_ms.saturating_mul(1000);
         }
         self.stock_takes(&fields);
+        expressions::circles(self.check, &fields, &self.spans, &context);
+        let checks = map
+            .get("checks")
+            .map(|node| self.checks(node, schema.as_deref().unwrap_or_default(), &context))
+            .unwrap_or_default();
         let groups = self.groups(&heads, &fields, &context);
         let mut entity = Entity {
             name: self.name.to_owned(),
@@ -137,6 +147,7 @@ impl EntityReader<'_, '_, '_> {
                 .unwrap_or_default(),
             fields,
             groups,
+            checks,
             on_delete: BTreeMap::new(),
             default_delete: DeletePolicy::default(),
             rules: String::new(),
@@ -302,14 +313,48 @@ impl EntityReader<'_, '_, '_> {
         if let Some(from) = &terms.absolute_from {
             self.counted.push((key.name.clone(), from.clone(), span));
         }
+        let record = expressions::names(schema.unwrap_or_default(), "record.");
+        if let (Strategy::Rule(rule), Some(kind)) = (&strategy, kind) {
+            self.check.rule(rule, kind, span, &record, &context);
+        }
+        self.spans.push(span);
+        let check = self.check_of(node, kind, record, &context);
         Field {
             name: key.name.clone(),
             kind: kind.unwrap_or(FieldKind::Text),
             nullable: found.is_some_and(|found| found.nullable),
             strategy,
             terms,
+            check,
             rule: self.place(span),
         }
+    }
+
+    /// `check: "value >= 0"`
+    fn check_of(
+        &mut self,
+        node: &Node,
+        kind: Option<FieldKind>,
+        mut known: Vec<(String, Gives)>,
+        context: &str,
+    ) -> Option<Condition> {
+        let Content::Map(entries) = &node.content else {
+            return None;
+        };
+        let (_, node) = entries.iter().find(|(key, _)| key.name == "check")?;
+        known.push(("value".to_owned(), kind.map_or(Gives::Anything, Gives::from)));
+        self.check.condition("value", node, &known, context)
+    }
+
+    /// `checks: { name: "condition" }`
+    fn checks(&mut self, node: &Node, schema: &[SchemaField], context: &str) -> Vec<Condition> {
+        let context = format!("{context}.checks");
+        let known = expressions::names(schema, "");
+        let entries = self.check.entries(node, &context).unwrap_or_default();
+        entries
+            .iter()
+            .filter_map(|(key, node)| self.check.condition(&key.name, node, &known, &context))
+            .collect()
     }
 
     fn place(&self, span: Span) -> RuleRef {
@@ -473,59 +518,5 @@ impl EntityReader<'_, '_, '_> {
 
     fn policy(&mut self, node: &Node, context: &str) -> Option<DeletePolicy> {
         self.check.word(node, context, &POLICIES)
-    }
-}
-
-/// The same for files that say the same, wherever and however they say it. The order of systems is part of it, because
-/// it breaks ties.
-fn fingerprint(entity: &Entity, pipeline: &Pipeline) -> String {
-    let mut hash = Sha256::new();
-    let mut say = |part: String| {
-        hash.update(part.as_bytes());
-        hash.update([0]);
-    };
-    say(format!("{}@{}", entity.name, entity.version));
-    pipeline.authority().for_each(|system| say(format!("system {system}")));
-    for field in &entity.fields {
-        say(format!(
-            "field {} {:?} {} {}{}",
-            field.name,
-            field.kind,
-            field.nullable,
-            field.strategy,
-            terms(&field.terms)
-        ));
-    }
-    for group in &entity.groups {
-        let fields = group.fields.join("\u{1}");
-        say(format!(
-            "group {} {fields} {}{}",
-            group.name,
-            group.strategy,
-            terms(&group.terms)
-        ));
-    }
-    entity
-        .match_on
-        .iter()
-        .for_each(|fields| say(format!("match {}", fields.join("\u{1}"))));
-    entity
-        .on_delete
-        .iter()
-        .for_each(|(system, policy)| say(format!("delete {system} {policy}")));
-    say(format!("delete * {}", entity.default_delete));
-    hash.finalize()
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
-}
-
-/// Nothing for terms that say nothing.
-fn terms(terms: &Terms) -> String {
-    if *terms == Terms::default() {
-        String::new()
-    } else {
-        format!(" {terms:?}")
     }
 }

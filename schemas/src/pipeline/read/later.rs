@@ -21,10 +21,6 @@ pub(super) fn of(key: &str) -> (&'static str, &'static str) {
             "remove it, and set retention on the topics themselves",
         ),
         "guards" | "guard" => ("stopping suspicious changes", REMOVE),
-        "check" => (
-            "a condition on values",
-            "remove it; the app's own constraints still refuse bad values",
-        ),
         "verify" => ("comparing apps regularly", REMOVE),
         "http" | "auth" | "pull" | "limits" => ("an app behind HTTP", "remove this system for now"),
         "mysql" => ("an app on MySQL", "capture it with Debezium: `capture: debezium`"),

@@ -20,6 +20,12 @@ mod terms;
 /// Fields that win together.
 mod groups;
 
+/// Expressions that judge.
+mod expressions;
+
+/// What identifies the rules of an entity.
+mod fingerprint;
+
 /// Which columns are which field.
 pub(super) mod links;
 
@@ -125,13 +131,6 @@ impl<'a> Check<'a> {
         let (what, help) = later::of(&key.name);
         let title = format!("`{}` is known, but not supported yet ({what})", key.name);
         self.report("H190", key.span, context, title).why(later::WHY).help(help);
-    }
-
-    /// A value that is designed and not built.
-    pub(super) fn later_value(&mut self, node: &Node, context: &str, title: String, help: &str) {
-        self.report("H190", node.span, context, title)
-            .why(later::WHY)
-            .help(help);
     }
 
     /// A key that has to be there; nothing is said if it is there in another spelling, since that has been said.

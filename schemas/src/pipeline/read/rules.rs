@@ -38,8 +38,9 @@ const FIELD: Keys = Keys {
         "below_min",
         "above_max",
         "absolute_from",
+        "check",
     ],
-    later: &["pii", "for", "check", "guard", "group", "expires", "then", "approvers"],
+    later: &["pii", "for", "guard", "group", "expires", "then", "approvers"],
 };
 
 /// Strategies that are a word.
@@ -56,8 +57,10 @@ const STRATEGIES: [(&str, Strategy); 10] = [
     ("merge_text", Strategy::MergeText),
 ];
 
-const HELP_STRATEGY: &str =
-    "use latest, first, hold, add, union, max, min, longest, most_restrictive, merge_text or a list of systems";
+const RULE: Keys = Keys {
+    known: &["rule"],
+    later: &[],
+};
 
 /// A strategy, its terms, and where it stands.
 #[derive(Clone)]
@@ -135,9 +138,8 @@ pub(super) fn strategy(check: &mut Check<'_>, node: &Node, context: &str) -> Opt
             (!systems.is_empty()).then_some(Strategy::Order(systems))?
         }
         Content::Map(_) if is_expression(node) => {
-            let title = "`rule` is known, but not supported yet".to_owned();
-            check.later_value(node, context, title, HELP_STRATEGY);
-            return None;
+            let map = check.map(node, context, &RULE);
+            Strategy::Rule(Box::new(check.expression(map.get("rule")?, context)?))
         }
         _ => check.word(node, context, &STRATEGIES)?,
     };

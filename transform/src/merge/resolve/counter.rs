@@ -8,11 +8,12 @@ use syncline_schemas::conflict::{Candidate, Conflict, Status};
 use syncline_schemas::pipeline::{Beyond, Bounds};
 use syncline_schemas::value::{Number, Value};
 
+use super::View;
+use super::dispute::candidate;
 use super::unit::Unit;
-use super::{View, candidate};
 use crate::merge::causality::Said;
+use crate::merge::field_lane::FieldLane;
 use crate::merge::rule::rank;
-use crate::merge::state::FieldLane;
 
 /// What a counter comes to.
 pub struct Counted {

@@ -8,10 +8,12 @@ use syncline_schemas::pipeline::DeletePolicy;
 use syncline_schemas::position::Position;
 use syncline_schemas::value::Value;
 
+use super::dispute::{candidate, candidate_row};
 use super::speaker::Speaker;
 use super::unit::Unit;
-use super::{Decisions, View, candidate, candidate_row};
+use super::{Decisions, View};
 use crate::merge::causality::Said;
+use crate::merge::mutant::breaks;
 use crate::merge::state::Presence;
 use crate::merge::word::Word;
 
@@ -152,6 +154,7 @@ impl View<'_> {
         {
             Some(Value::Bool(true)) => End::Lives,
             Some(Value::Bool(false)) => End::Deleted,
+            _ if breaks("held-deletes-wait") => End::Deleted,
             _ => End::Held,
         }
     }

@@ -6,12 +6,16 @@
 
 use std::collections::BTreeMap;
 
-use syncline_schemas::pipeline::{Entity, Field, Group, RuleRef, Strategy, Terms};
+use syncline_schemas::pipeline::{Entity, Field, FieldKind, Group, RuleRef, Strategy, Terms};
 use syncline_schemas::position::{Position, Vector};
 use syncline_schemas::value::Value;
 
 use super::speaker::Speaker;
-use crate::merge::state::{FieldLane, Lane};
+use crate::merge::field_lane::FieldLane;
+use crate::merge::mutant::breaks;
+use crate::merge::rule::Asked;
+use crate::merge::ruled::Record;
+use crate::merge::state::Lane;
 use crate::merge::word::Word;
 
 /// A field, or a group of fields.
@@ -20,6 +24,8 @@ pub struct Unit<'a> {
     pub name: &'a str,
     /// The fields of a group, none of a field.
     fields: &'a [String],
+    /// What it holds; of a group, that of its first field.
+    pub kind: FieldKind,
     /// What decides.
     pub strategy: &'a Strategy,
     /// On what terms.
@@ -32,9 +38,10 @@ impl<'a> Unit<'a> {
     /// All of an entity, a group where its first field stands.
     pub fn all(entity: &'a Entity) -> Vec<Self> {
         let unit = |field: &'a Field| match entity.group_of(&field.name) {
+            _ if breaks("groups-are-whole") => Some(Self::field(field)),
             None => Some(Self::field(field)),
             Some(group) => (entity.fields.iter().find(|other| group.fields.contains(&other.name)) == Some(field))
-                .then(|| Self::group(group)),
+                .then(|| Self::group(group, field.kind)),
         };
         entity.fields.iter().filter_map(unit).collect()
     }
@@ -43,19 +50,31 @@ impl<'a> Unit<'a> {
         Self {
             name: &field.name,
             fields: &[],
+            kind: field.kind,
             strategy: &field.strategy,
             terms: &field.terms,
             rule: &field.rule,
         }
     }
 
-    fn group(group: &'a Group) -> Self {
+    fn group(group: &'a Group, kind: FieldKind) -> Self {
         Self {
             name: &group.name,
             fields: &group.fields,
+            kind,
             strategy: &group.strategy,
             terms: &group.terms,
             rule: &group.rule,
+        }
+    }
+
+    /// What decides about it.
+    pub fn asked(&self, record: &'a Record) -> Asked<'a> {
+        Asked {
+            strategy: self.strategy,
+            terms: self.terms,
+            kind: self.kind,
+            record,
         }
     }
 
@@ -159,7 +178,12 @@ fn compose(lane: &Lane, fields: &[String]) -> Option<(Word, Option<Value>)> {
     let last = |word: &&Word| word.position == position;
     let then = |field: &String| {
         let word = word_on(field);
-        let beside = || lane.beside.get(&position).and_then(|held| held.get(field));
+        let beside = || {
+            lane.beside
+                .get(&position)
+                .filter(|_| !breaks("beside-is-kept"))
+                .and_then(|held| held.get(field))
+        };
         match word.filter(last) {
             Some(word) => Some((word.value.clone(), word.base.clone())),
             None => beside()
