@@ -222,13 +222,15 @@ fn fenced<'a>(
             .iter()
             .filter(|table| agenda.select(&full_name(table.info)).is_none())
             .for_each(|table| known.filled(&full_name(table.info)));
-        agenda.blocked_before_the_stream();
-        progress.agenda = agenda.written()?;
-        if known.is_unsaid() || outlet.is_open() {
-            outlet.send_known(&known)?;
-            outlet.commit(&progress)?;
-            known.said();
-        }
+    }
+    // What blocking snapshots had begun with is read by now.
+    agenda.blocked_before_the_stream();
+    let written = agenda.written()?;
+    if known.is_unsaid() || outlet.is_open() || written != progress.agenda {
+        progress.agenda = written;
+        outlet.send_known(&known)?;
+        outlet.commit(&progress)?;
+        known.said();
     }
     if config.snapshots.mode == Mode::InitialOnly {
         tracing::info!(

@@ -127,7 +127,8 @@ impl<'a> Extract<'a> {
         Ok(format!("COPY ({query}) TO STDOUT"))
     }
 
-    /// The greatest key, as text in the order of the key.
+    /// The greatest key, as text in the order of the key. (Text outside: `ORDER BY` would take a column of the result for one
+    /// of the table.)
     pub(super) fn greatest(&self) -> Outcome<String> {
         let keys = self
             .key
@@ -138,8 +139,9 @@ impl<'a> Extract<'a> {
         conditions.extend(self.filter.map(|filter| format!("({filter})")));
         let part = |form: fn(&String) -> String| keys.iter().map(form).collect::<Vec<_>>().join(", ");
         Ok(format!(
-            "SELECT {} FROM {} WHERE {} ORDER BY {} LIMIT 1",
+            "SELECT {} FROM (SELECT {} FROM {} WHERE {} ORDER BY {} LIMIT 1) AS greatest",
             part(|key| format!("{key}::text")),
+            keys.join(", "),
             self.relation()?,
             conditions.join(" AND "),
             part(|key| format!("{key} DESC")),
@@ -250,7 +252,7 @@ mod tests {
         extract.filter = Some("live");
         assert_eq!(
             extract.greatest().unwrap(),
-            r#"SELECT "b"::text, "a"::text FROM ONLY "public"."Odd ""Table""" WHERE "b" IS NOT NULL AND "a" IS NOT NULL AND (live) ORDER BY "b" DESC, "a" DESC LIMIT 1"#
+            r#"SELECT "b"::text, "a"::text FROM (SELECT "b", "a" FROM ONLY "public"."Odd ""Table""" WHERE "b" IS NOT NULL AND "a" IS NOT NULL AND (live) ORDER BY "b" DESC, "a" DESC LIMIT 1) AS greatest"#
         );
         let bound = ChunkBound(vec!["x".to_owned(), "7".to_owned()]);
         extract.up_to = Some(&bound);

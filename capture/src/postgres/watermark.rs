@@ -129,7 +129,8 @@ impl ChunkReader {
         };
         // On an error the connection is left to itself, with whatever it was doing.
         let id = uuid::Uuid::new_v4();
-        let opened = self.mark_open(&control, &id.to_string())?;
+        let opened = self.mark_open(&control, &id.to_string());
+        let opened = self.or_without(opened)?;
         let snapshot = match Snapshot::taken(control, Some(&wanted.table)) {
             Err(failure) if failure.class != Class::Transient => return Ok(Answer::Gone(failure.message)),
             snapshot => snapshot?,
@@ -141,7 +142,8 @@ impl ChunkReader {
         let control = snapshot.end()?;
         failpoint::check("capture.chunk_read")?;
         let answer = finished(&control, answer)?;
-        self.mark_close(&control, &id.to_string(), opened.as_deref())?;
+        let closed = self.mark_close(&control, &id.to_string(), opened.as_deref());
+        self.or_without(closed)?;
         self.control = Some(control);
         Ok(answer)
     }
@@ -195,41 +197,46 @@ impl ChunkReader {
         let doing = "opening a window in the signalling table";
         let now: String = control.one(&format!("SELECT {NOW}"), &[], doing)?.get(0);
         let sql = format!(
-            "INSERT INTO {} VALUES ($1, 'snapshot-window-open', json_build_object('openWindowTimestamp', $2::text)::text)",
+            r#"INSERT INTO {} VALUES ($1, 'snapshot-window-open', '{{"openWindowTimestamp": "' || $2::text || '"}}')"#,
             markers.table.quoted()?
         );
         let marked = control.rows(&sql, &[&format!("{id}-open"), &now], doing);
-        marked.map(|_| Some(now)).or_else(without)
+        marked.map(|_| Some(now))
     }
 
-    fn mark_close(&self, control: &Control, id: &str, opened: Option<&str>) -> Outcome<()> {
+    fn mark_close(&self, control: &Control, id: &str, opened: Option<&str>) -> Outcome<Option<String>> {
         let (Some(markers), Some(opened)) = (&self.markers, opened) else {
-            return Ok(());
+            return Ok(None);
         };
         let (table, doing) = (markers.table.quoted()?, "closing a window in the signalling table");
         let (open, close) = (format!("{id}-open"), format!("{id}-close"));
         let marked = if markers.delete {
             control.rows(&format!("DELETE FROM {table} WHERE id = $1"), &[&open], doing)
         } else {
-            let data = format!("json_build_object('openWindowTimestamp', $2::text, 'closeWindowTimestamp', {NOW})");
-            let sql = format!("INSERT INTO {table} VALUES ($1, 'snapshot-window-close', {data}::text)");
+            let data = format!(
+                r#"'{{"openWindowTimestamp": "' || $2::text || '", "closeWindowTimestamp": "' || {NOW} || '"}}'"#
+            );
+            let sql = format!("INSERT INTO {table} VALUES ($1, 'snapshot-window-close', {data})");
             control.rows(&sql, &[&close, &opened], doing)
         };
-        marked.map(|_| None).or_else(without).map(drop)
+        marked.map(|_| None)
+    }
+
+    /// The law holds without the rows: where they cannot be written, they are not.
+    fn or_without(&mut self, marked: Outcome<Option<String>>) -> Outcome<Option<String>> {
+        match marked {
+            Err(failure) if failure.class != Class::Transient => {
+                tracing::warn!("chunks are read without watermarks in the signalling table: {failure}");
+                self.markers = None;
+                Ok(None)
+            }
+            marked => marked,
+        }
     }
 }
 
 /// The time as Java's `Instant` writes it.
 const NOW: &str = r#"to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"#;
-
-/// The law holds without the rows.
-fn without(failure: Failure) -> Outcome<Option<String>> {
-    if failure.class == Class::Transient {
-        return Err(failure);
-    }
-    tracing::warn!("the chunk is read without a watermark in the signalling table: {failure}");
-    Ok(None)
-}
 
 /// The columns by which a table is cut: the one named, its primary key, or what is as good.
 pub fn key(info: &TableInfo, surrogate: Option<&str>) -> Option<Vec<String>> {
