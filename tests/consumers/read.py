@@ -2,12 +2,13 @@
 
     read.py BOOTSTRAP REGISTRY TOPIC...
 
-Bytes are shown in hexadecimal, decimals as they are written. A record that cannot be read ends it, with its place. Keys of
+Bytes are shown in hexadecimal, decimals as they are written, NaN and infinities as text. A record that cannot be read ends it, with its place. Keys of
 the topics PREFIX.syncline.*, which no table stands behind, are plain text.
 """
 
 import decimal
 import json
+import math
 import sys
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
@@ -20,11 +21,18 @@ POLLS_IN_VAIN_MAX = 60
 
 
 def shown(value):
+    """What a deserializer gave, as JSON can say it."""
+    if isinstance(value, dict):
+        return {name: shown(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [shown(part) for part in value]
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, decimal.Decimal):
         return format(value, "f")
-    raise TypeError(f"{type(value).__name__} has no form in JSON: {value!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
 
 
 def partitions(consumer, topics):
@@ -80,7 +88,7 @@ def main(bootstrap, registry, *topics):
             record["value"] = deserialize(message.value(), SerializationContext(message.topic(), MessageField.VALUE))
         except Exception as error:
             sys.exit(f"{message.topic()}, offset {message.offset()}: {type(error).__name__}: {error}")
-        print(json.dumps(record, default=shown))
+        print(json.dumps(shown(record), allow_nan=False))
     consumer.close()
 
 

@@ -31,7 +31,7 @@ const COMMON: &str = "
 CREATE TABLE common (id bigint PRIMARY KEY, small smallint, whole int, flag boolean, price numeric(10,2), ratio double precision,
   name text, code varchar(8), born date, seen timestamp, seen_ms timestamp(3), at timestamptz, uid uuid, doc jsonb, raw bytea,
   tags text[], amounts int[]);
-INSERT INTO common SELECT i, i, i * 1000, i % 2 = 0, i / 4.0, i / 8.0, 'näme ' || i, 'c' || i, date '2024-02-29' - i * 4000,
+INSERT INTO common SELECT i, i, i * 1000, i % 2 = 0, i / 4.0, i / 8.0 + 0.0625, 'näme ' || i, 'c' || i, date '2024-02-29' - i * 4000,
   timestamp '2024-02-29 13:14:15.123456' - i * interval '3000 days', timestamp '2024-02-29 13:14:15.123',
   timestamptz '2024-02-29 13:14:15.5+02', ('00000000-0000-0000-0000-00000000000' || i)::uuid,
   jsonb_build_object('n', i, 'list', ARRAY[i, NULL]), decode('00ff0' || i, 'hex'), ARRAY['a b', 'c\"d', NULL], ARRAY[i, -i]

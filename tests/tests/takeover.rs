@@ -16,10 +16,10 @@ use syncline_tests::oracle::{self, APP, Load};
 use syncline_tests::{Db, Dice, Record, Stack, World, in_world};
 
 const ACCOUNTS: u64 = 60;
-const COMMITS_PER_SESSION_PER_S: u64 = 20;
+const COMMITS_PER_SESSION_PER_S: u64 = 15;
 /// Beside the accounts: rows that are copied in, change their key and go.
 const LOTS: &str = "CREATE TABLE lots (id bigint PRIMARY KEY, note text NOT NULL DEFAULT 'new'); CREATE SEQUENCE lot;";
-const CROWD_PAUSE: Duration = Duration::from_millis(150);
+const CROWD_PAUSE: Duration = Duration::from_millis(300);
 
 /// A session whose transactions are large, or have several records at one LSN.
 struct Crowd {
