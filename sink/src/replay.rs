@@ -7,22 +7,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use syncline_bus::{InRecord, PartitionReader};
+use syncline_bus::{BusConfig, InRecord, PartitionReader};
 use syncline_runtime::{Failure, Outcome};
 
 use crate::feed::{CanonicalFeed, Feed as _};
 use crate::postgres::{Parked, PostgresTarget};
-use crate::stage::Parts;
 use crate::target::{Delivery, Partition};
 
 const READ_MS_MAX: u64 = 10_000;
 
-/// Applies what is parked; fails if something stays parked.
-pub fn run(parts: &Parts, mut feed: CanonicalFeed, target: &mut PostgresTarget) -> Outcome<()> {
+/// Applies what is parked, and says how many keys that were; fails if something stays parked.
+pub fn run(bus: &BusConfig, name: &str, mut feed: CanonicalFeed, target: &mut PostgresTarget) -> Outcome<u64> {
     let mut applied = 0;
     let mut parked = target.parked()?;
     while !parked.is_empty() {
-        let batch = latest_records(parts, &parked)?
+        let batch = latest_records(bus, &parked)?
             .into_iter()
             .map(|record| feed.read(record));
         let batch: Vec<Delivery> = batch.collect::<Outcome<_>>()?;
@@ -33,8 +32,8 @@ pub fn run(parts: &Parts, mut feed: CanonicalFeed, target: &mut PostgresTarget) 
         }
         parked = left;
     }
-    tracing::info!(target_name = parts.target, applied, "nothing is parked");
-    Ok(())
+    tracing::info!(target_name = name, applied, "nothing is parked");
+    Ok(applied)
 }
 
 fn still_parked(applied: u64, left: &[Parked]) -> Failure {
@@ -50,7 +49,7 @@ fn still_parked(applied: u64, left: &[Parked]) -> Failure {
 }
 
 /// The last record of each parked key.
-fn latest_records(parts: &Parts, parked: &[Parked]) -> Outcome<Vec<InRecord>> {
+fn latest_records(bus: &BusConfig, parked: &[Parked]) -> Outcome<Vec<InRecord>> {
     let mut wanted: BTreeMap<&Partition, (i64, BTreeSet<&[u8]>)> = BTreeMap::new();
     for parked in parked {
         let (from, keys) = wanted
@@ -61,7 +60,7 @@ fn latest_records(parts: &Parts, parked: &[Parked]) -> Outcome<Vec<InRecord>> {
     }
     let mut latest = BTreeMap::new();
     for (partition, (from, keys)) in wanted {
-        let mut reader = PartitionReader::open(&parts.bus, &partition.topic, partition.number, from)?;
+        let mut reader = PartitionReader::open(bus, &partition.topic, partition.number, from)?;
         while let Some(record) = next(&mut reader)? {
             let key = record.key.clone().unwrap_or_default();
             if keys.contains(key.as_slice()) {
