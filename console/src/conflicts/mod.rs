@@ -19,6 +19,9 @@ pub mod list;
 /// One conflict, side by side.
 pub mod show;
 
+/// How often, between whom, and for whom.
+pub mod stats;
+
 /// Who works on it.
 pub mod take;
 
@@ -38,6 +41,8 @@ pub enum Verb {
     Resolve(answer::ResolveArgs),
     /// Decide all that are alike
     Bulk(answer::BulkArgs),
+    /// How often each rule decided, between whom, and for whom
+    Stats(stats::Args),
     /// Print them with their values, a JSON object a line
     Export(show::ExportArgs),
 }
@@ -50,6 +55,7 @@ pub fn run(verb: &Verb) -> Outcome<ExitCode> {
         Verb::Take(args) => take::run(args),
         Verb::Resolve(args) => answer::resolve(args),
         Verb::Bulk(args) => answer::bulk(args),
+        Verb::Stats(args) => stats::run(args),
         Verb::Export(args) => show::export(args),
     }
 }

@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use serde_json::Value as Json;
 use syncline_tests::{Stage, World, acme, in_world};
 
-use crate::{console, json, text};
+use crate::{console, json, list, text};
 
 const PEOPLE: usize = 4_000;
 
@@ -193,8 +193,33 @@ fn an_answer_to_a_question_that_has_changed_is_refused_and_shows_the_new_one() {
         let exported = console(world, &["conflicts", "export", "--status", "resolved"])?.expect_code(0)?;
         let line: Json = serde_json::from_str(exported.log.trim()).with_context(|| exported.log.clone())?;
         assert_eq!(line["decisions"][0]["by"], "ada");
+        statistics_match_the_topic(world)?;
         every_topic_can_be_read(world)
     });
+}
+
+/// The question was asked twice, and answered the second time.
+fn statistics_match_the_topic(world: &World) -> anyhow::Result<()> {
+    let stats = json(world, &["conflicts", "stats"], 0)?;
+    let topic = format!("{}.conflicts.customer", world.name);
+    let records = console(world, &["tail", &topic, "--from", "begin", "--max", "1000", "--json"])?.expect_code(0)?;
+    let records: Vec<Json> = records
+        .log
+        .lines()
+        .map(serde_json::from_str)
+        .collect::<Result<_, _>>()?;
+    let ids: std::collections::BTreeSet<&str> = records.iter().map(|record| text(&record["value"], "id")).collect();
+    assert_eq!(stats["conflicts"], ids.len());
+    let limits = list(&stats, "counts")
+        .iter()
+        .filter(|count| text(count, "field") == "credit_limit");
+    let limits: Vec<(&str, &Json)> = limits.map(|count| (text(count, "outcome"), &count["count"])).collect();
+    assert_eq!(
+        limits,
+        [("asked anew", &Json::from(1)), ("closed", &Json::from(1))],
+        "{stats}"
+    );
+    Ok(())
 }
 
 /// `tail` on all topics that the run has made.
