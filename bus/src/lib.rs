@@ -23,6 +23,9 @@ pub mod reader;
 /// Topics: made, looked at, removed.
 pub mod admin;
 
+/// How far a consumer group has come.
+pub mod groups;
+
 /// The cluster as this user finds it.
 pub mod survey;
 

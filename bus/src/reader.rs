@@ -29,6 +29,7 @@ pub struct PartitionReader {
     consumer: BaseConsumer<Said>,
     place: String,
     position: i64,
+    first: i64,
     end: i64,
 }
 
@@ -50,6 +51,14 @@ impl PartitionReader {
         Self::open_until(config, topic, partition, from_offset, end)
     }
 
+    /// Opens a partition so far before its end, or at its beginning if there is not so much. The distance is in offsets,
+    /// of which transactions and compaction take some away.
+    pub fn open_back(config: &BusConfig, topic: &str, partition: i32, offsets: i64) -> Outcome<Self> {
+        let end = Ends::new(config)?.of(topic, partition, Duration::from_millis(UNDECIDED_MS_MAX))?;
+        let from = end.stable.saturating_sub(offsets).max(end.first);
+        Self::open_until(config, topic, partition, from, end)
+    }
+
     fn open_until(config: &BusConfig, topic: &str, partition: i32, from_offset: i64, end: End) -> Outcome<Self> {
         // A consumer needs the name of a group to fetch at all; nothing is ever committed under it.
         let client = config.for_consumer("syncline-reader", None);
@@ -67,6 +76,7 @@ impl PartitionReader {
             consumer,
             place,
             position,
+            first: end.first,
             end: end.stable,
         })
     }
@@ -112,6 +122,11 @@ impl PartitionReader {
     /// The next offset to be read.
     pub fn position(&self) -> i64 {
         self.position
+    }
+
+    /// The first offset that there was when this was opened.
+    pub fn first(&self) -> i64 {
+        self.first
     }
 
     /// The end, as it was when this was opened.

@@ -3,20 +3,30 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use syncline_console::{Args, Verb, doctor, import_debezium};
+use syncline_console::{
+    Args, Verb, answer, conflicts, dlq, doctor, explain, import_debezium, plan, replay, status, tail, verify, why,
+};
 use syncline_runtime::Outcome;
-use syncline_runtime::process;
 
 fn main() -> ExitCode {
     match run(&Args::parse().verb) {
         Ok(code) => code,
-        Err(failure) => process::exit_code(&Err(failure)),
+        Err(failure) => answer::failed(failure),
     }
 }
 
 fn run(verb: &Verb) -> Outcome<ExitCode> {
     match verb {
         Verb::Doctor(args) => doctor::run(args),
+        Verb::Tail(args) => tail::run(args),
+        Verb::Status(args) => status::run(args),
+        Verb::Why(args) => why::run(args),
+        Verb::Explain(args) => explain::run(args),
+        Verb::Verify(args) => verify::run(args),
+        Verb::Plan(args) => plan::run(args),
+        Verb::Replay(args) => replay::run(args),
+        Verb::Dlq(verb) => dlq::run(verb),
+        Verb::Conflicts(verb) => conflicts::run(verb),
         Verb::ImportDebezium(args) => import_debezium::run(args),
     }
 }

@@ -85,6 +85,12 @@ pub fn frame(id: u32) -> Vec<u8> {
     bytes
 }
 
+/// A datum of any schema as JSON text, for people: fields in their order, times and decimals as they are read.
+pub fn json_text(writer: &ParsedSchema, datum: &[u8]) -> Result<String, CodecError> {
+    let node = writer.read(datum)?;
+    typed::json_text(&node).map_err(|why| CodecError::Datum(why.to_owned()))
+}
+
 /// A record with one schema of ours.
 pub trait Wire: Sized {
     /// The schema to register.

@@ -40,6 +40,11 @@ pub fn decisions(pipeline: &str, entity: &str) -> String {
     sanitize(&format!("{pipeline}.decisions.{entity}"))
 }
 
+/// `<pipeline>.actions`: what people did beside deciding.
+pub fn actions(pipeline: &str) -> String {
+    sanitize(&format!("{pipeline}.actions"))
+}
+
 /// `<pipeline>.state.<entity>`: changelog of merge (compacted).
 pub fn state(pipeline: &str, entity: &str) -> String {
     sanitize(&format!("{pipeline}.state.{entity}"))

@@ -8,6 +8,7 @@ use std::fmt::Debug;
 use apache_avro::Schema;
 use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::writer::datum::GenericDatumWriter;
+use syncline_schemas::action::{Action, ActionKind};
 use syncline_schemas::canonical::{AppWords, Canonical, SaidWord};
 use syncline_schemas::codec::{CanonicalCodec, CodecError, Crosswalk, ParsedSchema, State, Wire, frame_id};
 use syncline_schemas::conflict::{Candidate, Conflict, Status};
@@ -162,6 +163,20 @@ fn conflicts_and_decisions() {
         why: "agreed by phone".to_owned(),
         at_us: 1,
     }]);
+    let kinds = [
+        ActionKind::Take,
+        ActionKind::Release,
+        ActionKind::Replay,
+        ActionKind::Drop,
+    ];
+    check(kinds.map(|kind| Action {
+        kind,
+        subject: "customer/c1/limit".to_owned(),
+        concerns: "91ab".to_owned(),
+        by: "finance".to_owned(),
+        why: "…".to_owned(),
+        at_us: 1,
+    }));
 }
 
 #[test]

@@ -38,7 +38,7 @@ fn work(cli: &Cli) -> Outcome<()> {
     }
     let process = process::start("syncline-sink", &cli.common.process)?;
     match cli.command {
-        Some(Verb::ReplayParked) => run::replay_parked(&process, &pipeline, target),
+        Some(Verb::ReplayParked) => run::replay_parked(&pipeline, target).map(drop),
         None => process::spawn_all(run::parts(&process, &pipeline, target)?, &process.shutdown),
     }
 }

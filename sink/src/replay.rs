@@ -7,26 +7,25 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use syncline_bus::{InRecord, PartitionReader};
+use syncline_bus::{BusConfig, InRecord, PartitionReader};
 use syncline_runtime::{Failure, Outcome};
 
 use crate::feed::{CanonicalFeed, Feed as _};
 use crate::postgres::{Parked, PostgresTarget};
-use crate::stage::Parts;
 use crate::target::{Delivery, Partition};
 
 const READ_MS_MAX: u64 = 10_000;
 
-/// Applies what is parked; fails if something stays parked.
-pub fn run(parts: &Parts, mut feed: CanonicalFeed, target: &mut PostgresTarget) -> Outcome<()> {
+/// Applies what is parked, and says how many keys that were; fails if something stays parked.
+pub fn run(bus: &BusConfig, name: &str, mut feed: CanonicalFeed, target: &mut PostgresTarget) -> Outcome<u64> {
     let mut applied = 0;
     loop {
-        let healed = once(parts, &mut feed, target)?;
+        let healed = once(bus, &mut feed, target)?;
         applied += healed;
         let left = target.parked(None)?;
         if left.is_empty() {
-            tracing::info!(target_name = parts.target, applied, "nothing is parked");
-            return Ok(());
+            tracing::info!(target_name = name, applied, "nothing is parked");
+            return Ok(applied);
         }
         if healed == 0 {
             return Err(still_parked(applied, &left));
@@ -35,11 +34,11 @@ pub fn run(parts: &Parts, mut feed: CanonicalFeed, target: &mut PostgresTarget) 
 }
 
 /// Tries all that is parked, some at a time: what is refused still must not hold up what is listed behind it.
-fn once(parts: &Parts, feed: &mut CanonicalFeed, target: &mut PostgresTarget) -> Outcome<u64> {
+fn once(bus: &BusConfig, feed: &mut CanonicalFeed, target: &mut PostgresTarget) -> Outcome<u64> {
     let mut healed = 0;
     let mut parked = target.parked(None)?;
     while let Some(last) = parked.last() {
-        let batch = latest_records(parts, &parked)?
+        let batch = latest_records(bus, &parked)?
             .into_iter()
             .map(|record| feed.read(record));
         let batch: Vec<Delivery> = batch.collect::<Outcome<_>>()?;
@@ -62,7 +61,7 @@ fn still_parked(applied: u64, left: &[Parked]) -> Failure {
 }
 
 /// The last record of each parked key.
-fn latest_records(parts: &Parts, parked: &[Parked]) -> Outcome<Vec<InRecord>> {
+fn latest_records(bus: &BusConfig, parked: &[Parked]) -> Outcome<Vec<InRecord>> {
     let mut wanted: BTreeMap<&Partition, (i64, BTreeSet<&[u8]>)> = BTreeMap::new();
     for parked in parked {
         let (from, keys) = wanted
@@ -73,7 +72,7 @@ fn latest_records(parts: &Parts, parked: &[Parked]) -> Outcome<Vec<InRecord>> {
     }
     let mut latest = BTreeMap::new();
     for (partition, (from, keys)) in wanted {
-        let mut reader = PartitionReader::open(&parts.bus, &partition.topic, partition.number, from)?;
+        let mut reader = PartitionReader::open(bus, &partition.topic, partition.number, from)?;
         while let Some(record) = next(&mut reader)? {
             let key = record.key.clone().unwrap_or_default();
             if keys.contains(key.as_slice()) {

@@ -47,21 +47,24 @@ pub fn parts(process: &Process, pipeline: &Arc<Pipeline>, target: Option<&str>) 
     Ok(running)
 }
 
-/// Applies what the targets refused; for `target` alone, if it is named.
-pub fn replay_parked(process: &Process, pipeline: &Arc<Pipeline>, target: Option<&str>) -> Outcome<()> {
+/// Applies what the targets refused; for `target` alone, if it is named. Gives the number of keys that went through.
+pub fn replay_parked(pipeline: &Arc<Pipeline>, target: Option<&str>) -> Outcome<u64> {
     let registry = Arc::new(Registry::new(pipeline.registry.clone()));
+    let mut applied = 0;
     for name in chosen(written(pipeline), target)?
         .iter()
         .filter(|name| !links(pipeline, name).is_empty())
     {
         let feed = CanonicalFeed::new(pipeline, &links(pipeline, name), Arc::clone(&registry))?;
-        replay::run(
-            &stage(process, pipeline, "sink", name),
-            feed,
-            &mut connect(pipeline, name)?,
-        )?;
+        let bus = bus(pipeline, &format!("sink.{name}"));
+        applied += replay::run(&bus, name, feed, &mut connect(pipeline, name)?)?;
     }
-    Ok(())
+    Ok(applied)
+}
+
+/// Forgets what the target has parked under these keys (entity, entity id).
+pub fn drop_parked(pipeline: &Pipeline, target: &str, keys: &[(String, String)]) -> Outcome<()> {
+    connect(pipeline, target)?.drop_parked(keys)
 }
 
 fn linked_part(process: &Process, pipeline: &Arc<Pipeline>, registry: &Arc<Registry>, target: &str) -> Part {
@@ -100,11 +103,7 @@ fn replica_part(process: &Process, pipeline: &Arc<Pipeline>, registry: &Arc<Regi
 fn stage(process: &Process, pipeline: &Pipeline, kind: &str, target: &str) -> Parts {
     let name = format!("{kind}.{target}");
     Parts {
-        bus: BusConfig {
-            bootstrap: pipeline.kafka.clone(),
-            properties: pipeline.kafka_properties.clone(),
-            client_id: format!("syncline-{name}"),
-        },
+        bus: bus(pipeline, &name),
         pipeline: pipeline.name.clone(),
         target: target.to_owned(),
         group: format!("{}.{name}", pipeline.name),
@@ -113,6 +112,14 @@ fn stage(process: &Process, pipeline: &Pipeline, kind: &str, target: &str) -> Pa
         until_current: process.args.until_current,
         health: process.health.clone(),
         shutdown: process.shutdown.clone(),
+    }
+}
+
+fn bus(pipeline: &Pipeline, name: &str) -> BusConfig {
+    BusConfig {
+        bootstrap: pipeline.kafka.clone(),
+        properties: pipeline.kafka_properties.clone(),
+        client_id: format!("syncline-{name}"),
     }
 }
 

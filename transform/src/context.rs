@@ -179,6 +179,11 @@ impl Context {
     }
 }
 
+/// The consumer group of a stage.
+pub fn group(pipeline: &str, stage: &str) -> String {
+    format!("syncline-{pipeline}-{stage}")
+}
+
 /// A topic whose records are kept for so many days; all of them if that is negative.
 fn kept(mut spec: TopicSpec, days: i64) -> TopicSpec {
     let retention_ms = if days < 0 { FOR_EVER } else { days * DAY_MS };

@@ -1,18 +1,20 @@
-//! `syncline-transform decide`: a person's word on a field, in answer to what the agreed record knew.
+//! A person's word on a field, in answer to what that person had seen.
 //!
-//! The word carries the vector of the record it answers. Words beyond that vector are not overruled by it: whoever
-//! decided had not seen them.
+//! The word carries the vector that it answers. Words beyond that vector are not overruled by it: whoever decided had not
+//! seen them. Whether a decision is one that somebody should still make is for the console to say; here it is made sure
+//! that it fits and becomes durable. `syncline-transform decide` answers the agreed record as it is now.
 
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use syncline_bus::{OutRecord, PartitionReader, Producer, admin, murmur2_partition};
+use syncline_bus::{BusConfig, OutRecord, PartitionReader, Producer, admin, murmur2_partition};
+use syncline_runtime::process::ARGUMENTS_INVALID;
 use syncline_runtime::{CommonArgs, Failure, Outcome, ProcessArgs};
 use syncline_schemas::canonical::Canonical;
 use syncline_schemas::codec::{CanonicalCodec, Wire};
 use syncline_schemas::conflict::WHOLE;
 use syncline_schemas::decision::Decision;
-use syncline_schemas::pipeline::Entity;
+use syncline_schemas::pipeline::{Entity, Pipeline};
 use syncline_schemas::topic;
 use syncline_schemas::value::Value;
 
@@ -67,40 +69,53 @@ impl DecideArgs {
 /// Writes the decision; `Ok` when it is durable.
 pub fn run(context: &Context, args: &DecideArgs) -> Outcome<()> {
     context.ensure_topics()?;
-    let wrong = |message: String| Failure::definite(syncline_runtime::process::ARGUMENTS_INVALID, message);
+    let wrong = |message: String| Failure::definite(ARGUMENTS_INVALID, message);
     let entity = context.pipeline.entity(&args.entity);
     let entity = entity.ok_or_else(|| wrong(format!("the pipeline has no entity {}", args.entity)))?;
-    let value: Value = args.value.parse().map_err(|_| {
-        wrong("--value is no JSON value".to_owned()).hint("a text needs its own quotes: --value '\"ada@crm.uk\"'")
-    })?;
-    let decided = fields(entity, &args.field, &value)?;
+    let value = value(&args.value)?;
     let codec = CanonicalCodec::new(&entity.schema_json).map_err(|error| wrong(error.to_string()))?;
     let mut schemas = Schemas::new(&context.pipeline.registry);
-    let Some(mut agreed) = find(context, entity, &codec, &args.cid, &mut schemas)? else {
+    let agreed = find(&context.bus, &context.pipeline, entity, &codec, &args.cid, &mut schemas)?;
+    let Some(agreed) = agreed else {
         return Err(
             Failure::definite("ENTITY_UNKNOWN", format!("there is no {} with this id", args.entity))
                 .hint("take the cid from the conflict record"),
         );
     };
-    let answers = agreed.vector.clone();
-    agreed.fields.extend(decided);
-    // Written only to see whether it could be: a decision that does not fit would block the entity.
-    codec.encode(&agreed, 0).map_err(|error| wrong(error.to_string()))?;
+    fits(&codec, entity, &agreed, &args.field, &value)?;
     let decision = Decision {
         cid: args.cid.clone(),
         field: args.field.clone(),
         value,
-        answers,
+        answers: agreed.vector,
         by: args.by.clone(),
         why: args.why.clone(),
         at_us: now_us(),
     };
-    send(context, entity, &decision, &schemas)
+    let mut decisions = Decisions::open(&context.bus, &context.pipeline.name, &entity.name, &schemas)?;
+    decisions.send(&decision)?;
+    decisions.flush()?;
+    tracing::info!(
+        entity = entity.name,
+        cid = decision.cid,
+        field = decision.field,
+        by = decision.by,
+        "decided"
+    );
+    Ok(())
+}
+
+/// Whether the agreed record could be written with what is decided: a decision that does not fit would block the entity.
+pub fn fits(codec: &CanonicalCodec, entity: &Entity, agreed: &Canonical, name: &str, value: &Value) -> Outcome<()> {
+    let mut agreed = agreed.clone();
+    agreed.fields.extend(fields(entity, name, value)?);
+    let encoded = codec.encode(&agreed, 0).map(drop);
+    encoded.map_err(|error| Failure::definite(ARGUMENTS_INVALID, error.to_string()))
 }
 
 /// What the decision says of each field: of one, or of all in a group.
 fn fields(entity: &Entity, name: &str, value: &Value) -> Outcome<Vec<(String, Value)>> {
-    let wrong = |message: String| Failure::definite(syncline_runtime::process::ARGUMENTS_INVALID, message);
+    let wrong = |message: String| Failure::definite(ARGUMENTS_INVALID, message);
     if let Some(group) = entity.group_of(name) {
         let message = format!("{name} wins with its group {}", group.name);
         return Err(wrong(message).hint(format!("decide the group: --field {}", group.name)));
@@ -124,18 +139,29 @@ fn fields(entity: &Entity, name: &str, value: &Value) -> Outcome<Vec<(String, Va
     }
 }
 
-/// The last agreed record of the entity.
-fn find(
-    context: &Context,
+/// A value from the command line: JSON.
+pub fn value(text: &str) -> Outcome<Value> {
+    text.parse().map_err(|_| {
+        Failure::definite(ARGUMENTS_INVALID, "--value is no JSON value")
+            .hint("a text needs its own quotes: --value '\"ada@crm.uk\"'")
+    })
+}
+
+/// The last agreed record of an entity.
+pub fn find(
+    bus: &BusConfig,
+    pipeline: &Pipeline,
     entity: &Entity,
     codec: &CanonicalCodec,
     cid: &str,
     schemas: &mut Schemas,
 ) -> Outcome<Option<Canonical>> {
-    let name = topic::canonical(&context.pipeline.name, &entity.name, entity.version);
-    let partitions = admin::partitions(&context.bus, &name)?.unwrap_or(context.pipeline.partitions);
+    let name = topic::canonical(&pipeline.name, &entity.name, entity.version);
+    let Some(partitions) = admin::partitions(bus, &name)? else {
+        return Ok(None);
+    };
     let partition = murmur2_partition(cid.as_bytes(), partitions);
-    let mut reader = PartitionReader::open(&context.bus, &name, partition, 0)?;
+    let mut reader = PartitionReader::open(bus, &name, partition, 0)?;
     let mut last = None;
     let mut silent = 0;
     while !reader.at_end() && silent < SILENT_READS_MAX {
@@ -151,30 +177,44 @@ fn find(
         .map_err(|reason| Failure::definite("RECORD_UNREADABLE", reason))
 }
 
-fn send(context: &Context, entity: &Entity, decision: &Decision, schemas: &Schemas) -> Outcome<()> {
-    let name = topic::decisions(&context.pipeline.name, &entity.name);
-    let id = schemas.register(&name, Decision::schema_json())?;
-    let mut producer = Producer::idempotent(&context.bus)?;
-    producer.send(&OutRecord {
-        topic: &name,
-        partition: None,
-        key: Some(decision.cid.as_bytes()),
-        value: Some(&decision.encode(id)),
-        headers: &[],
-        timestamp_ms: None,
-    })?;
-    producer.flush()?;
-    tracing::info!(
-        entity = entity.name,
-        cid = decision.cid,
-        field = decision.field,
-        by = decision.by,
-        "decided"
-    );
-    Ok(())
+/// The decisions of one entity, to be written.
+pub struct Decisions {
+    topic: String,
+    schema_id: u32,
+    producer: Producer,
 }
 
-fn now_us() -> i64 {
+impl Decisions {
+    /// Registers the schema and opens a producer. The topic is made by transform.
+    pub fn open(bus: &BusConfig, pipeline: &str, entity: &str, schemas: &Schemas) -> Outcome<Self> {
+        let topic = topic::decisions(pipeline, entity);
+        Ok(Self {
+            schema_id: schemas.register(&topic, Decision::schema_json())?,
+            producer: Producer::idempotent(bus)?,
+            topic,
+        })
+    }
+
+    /// Sends one; it is durable after [`Decisions::flush`].
+    pub fn send(&mut self, decision: &Decision) -> Outcome<()> {
+        self.producer.send(&OutRecord {
+            topic: &self.topic,
+            partition: None,
+            key: Some(decision.cid.as_bytes()),
+            value: Some(&decision.encode(self.schema_id)),
+            headers: &[],
+            timestamp_ms: None,
+        })
+    }
+
+    /// Waits until all that was sent is durable.
+    pub fn flush(&mut self) -> Outcome<()> {
+        self.producer.flush()
+    }
+}
+
+/// Now, by the clock of whoever decides.
+pub fn now_us() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }

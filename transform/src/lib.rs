@@ -16,6 +16,9 @@ pub mod map_stage;
 /// What the map stage does with a record.
 mod mapper;
 
+/// A record of a capture topic, read.
+pub mod change;
+
 /// When everything is mapped that a table held at the start.
 mod readiness;
 
@@ -50,7 +53,7 @@ pub mod store;
 mod changelog;
 
 /// Writers' schemas by id.
-mod schemas;
+pub mod schemas;
 
 /// A person's word, from the command line.
 pub mod decide;

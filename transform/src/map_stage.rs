@@ -11,7 +11,7 @@ use syncline_bus::{GroupConsumer, InRecord, Producer};
 use syncline_runtime::{Outcome, failpoint};
 
 use crate::batch::{Change, Failpoints, gather, next_offsets, transact};
-use crate::context::Context;
+use crate::context::{Context, group};
 use crate::mapper::{Mapper, Work};
 use crate::metrics;
 use crate::readiness::Readiness;
@@ -49,7 +49,7 @@ struct MapStage<'a> {
 impl<'a> MapStage<'a> {
     fn open(context: &'a Context) -> Outcome<Self> {
         let mapper = Mapper::open(context)?;
-        let group = format!("syncline-{}-map", context.pipeline.name);
+        let group = group(&context.pipeline.name, STAGE);
         let consumer = GroupConsumer::new(&context.bus, &group, &context.instance, &mapper.topics())?;
         Ok(Self {
             context,

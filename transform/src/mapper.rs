@@ -8,13 +8,13 @@ use syncline_bus::consumer::TopicPartition;
 use syncline_bus::{InRecord, admin};
 use syncline_runtime::Outcome;
 use syncline_schemas::codec::{Crosswalk, Wire};
-use syncline_schemas::envelope::{self, ChangeEvent, NEW_KEY_HEADER, OLD_KEY_HEADER};
 use syncline_schemas::mapped::MappedRecord;
-use syncline_schemas::mark::{self, Mark};
+use syncline_schemas::mark::Mark;
 use syncline_schemas::pipeline::{Entity, Link, Pipeline};
 use syncline_schemas::progress::MarkRecord;
 use syncline_schemas::topic;
 
+use crate::change::{Change, is_of};
 use crate::changelog;
 use crate::context::Context;
 use crate::mapping::{self, Address, Input, Known, Mapping, Nothing, Refusal};
@@ -200,7 +200,7 @@ impl Mapper {
         let routes: Vec<Arc<Route>> = self.routes.values().flatten().cloned().collect();
         let route = routes
             .iter()
-            .find(|route| route.link.system == system && route.is_of(&mark));
+            .find(|route| route.link.system == system && is_of(&mark, &route.link));
         match route.filter(|_| mark.pipeline == self.pipeline.name) {
             Some(route) => self.put(route, mapping::seen(system, &placed, mark), record, work)?,
             None => skipped("mark of another pipeline"),
@@ -209,47 +209,17 @@ impl Mapper {
     }
 
     fn map_change(&mut self, record: &InRecord, value: &[u8], work: &mut Work) -> Outcome<Result<(), Refusal>> {
-        let mut event = match self.schemas.read(value, envelope::decode)? {
-            Ok(Some(event)) => event,
+        let change = match Change::read(record, value, &self.pipeline, &mut self.schemas)? {
+            Ok(Some(change)) => change,
             Ok(None) => {
                 skipped("no change");
                 return Ok(Ok(()));
             }
-            Err(reason) => return Ok(Err(Refusal(reason))),
+            Err(refusal) => return Ok(Err(refusal)),
         };
-        envelope::forget_unchanged(&record.headers, &mut event);
-        let key = match &record.key {
-            // A key that cannot be read is not needed but for a delete, and there the before-image may do.
-            Some(key) => self.schemas.read(key, envelope::decode_key)?.ok(),
-            None => None,
-        };
-        let position = match envelope::position(&record.headers, &event, record.offset) {
-            Ok(position) => position,
-            Err(error) => return Ok(Err(Refusal(error.to_string()))),
-        };
-        let mark = record
-            .header(mark::HEADER)
-            .and_then(|text| Mark::from_text(std::str::from_utf8(text).ok()?).ok());
-        let mark = mark.filter(|mark| mark.pipeline == self.pipeline.name);
-        let old_key = match record.header(OLD_KEY_HEADER).zip(record.key.as_deref()) {
-            Some((json, key)) => self
-                .schemas
-                .read(key, |schema, _| Ok(envelope::header_key(schema, json)))?,
-            None => Ok(None),
-        };
-        let old_key = old_key.ok().flatten();
         let mut refused = Ok(());
         for route in self.routes_of(&record.topic) {
-            let input = Input {
-                event: &event,
-                key: key.as_ref(),
-                position,
-                commit_us: clamped(&event, record.timestamp_ms, self.pipeline.max_clock_skew_ms),
-                old_key: old_key.as_ref(),
-                moves_away: record.header(NEW_KEY_HEADER).is_some(),
-                mark: mark.as_ref().filter(|mark| route.is_of(mark)),
-            };
-            match self.map_row(&route, &input, record.partition, work)? {
+            match self.map_row(&route, &change.input(&route.link), record.partition, work)? {
                 Ok(mapping) => self.put(&route, mapping, record, work)?,
                 Err(refusal) => refused = Err(refusal),
             }
@@ -407,10 +377,6 @@ impl Route {
         format!("~loaded/{}", self.link.name())
     }
 
-    fn is_of(&self, mark: &Mark) -> bool {
-        mark.entity == self.link.entity && mark.table == self.link.qualified_table()
-    }
-
     fn put_crosswalk(&self, key: String, entry: &Crosswalk, partition: i32, work: &mut Work) {
         let value = entry.encode(self.crosswalk_id);
         work.outputs
@@ -421,16 +387,4 @@ impl Route {
 
 fn skipped(why: &'static str) {
     metrics::RECORDS_SKIPPED.with_label_values(&[STAGE, why]).inc();
-}
-
-/// A clock that runs ahead of Kafka's by more than is allowed would win every conflict; both times are in the topic, so
-/// a replay clamps the same.
-fn clamped(event: &ChangeEvent, kafka_ms: i64, skew_ms: i64) -> i64 {
-    if kafka_ms < 0 {
-        return event.source.ts_us;
-    }
-    event
-        .source
-        .ts_us
-        .min(kafka_ms.saturating_add(skew_ms).saturating_mul(1000))
 }

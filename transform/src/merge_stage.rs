@@ -17,7 +17,7 @@ use syncline_schemas::topic;
 
 use crate::batch::{Bounds, Change, Failpoints, gather, next_offsets, transact};
 use crate::changelog;
-use crate::context::Context;
+use crate::context::{Context, group};
 use crate::entity_shard::{EntityRoom, EntityShard, Touched, Work};
 use crate::metrics;
 use crate::outgoing::dead_letter;
@@ -84,7 +84,7 @@ impl<'a> MergeStage<'a> {
             inputs.insert(topic::decisions(&pipeline.name, &entity.name), (Input::Decisions, room));
         }
         let topics: Vec<String> = inputs.keys().cloned().collect();
-        let group = format!("syncline-{}-merge", pipeline.name);
+        let group = group(&pipeline.name, STAGE);
         Ok(Self {
             store: DiskStore::open(&context.state_dir.join(STAGE))?,
             consumer: GroupConsumer::new(&context.bus, &group, &context.instance, &topics)?,

@@ -5,15 +5,15 @@
 //! nobody. So each rule is tested without a server, and what a rule costs the server is seen in one place.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser as _;
 use syncline_bus::Registry;
 use syncline_capture::config::{self, SourceConfig};
-use syncline_runtime::process::{ARGUMENTS_INVALID, PIPELINE_INVALID};
+use syncline_runtime::process::ARGUMENTS_INVALID;
 use syncline_runtime::{Failure, Outcome};
-use syncline_schemas::pipeline::{self, Link, Pipeline, Problem};
+use syncline_schemas::pipeline::{Link, Pipeline};
 
 /// What is wrong, why it matters, and what mends it.
 pub mod finding;
@@ -47,6 +47,8 @@ use finding::Finding;
 use judge::Findings;
 use report::Report;
 
+use crate::desk;
+
 /// The command line of `syncline doctor`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
@@ -68,7 +70,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Outcome<ExitCode> {
     // Two providers in one program would make rustls panic at the first connection; an Err means it is installed.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let pipeline = load(&args.pipeline)?;
+    let pipeline = desk::load(&args.pipeline)?;
     let examined = examine(&pipeline, args)?;
     let report = examined.report(&pipeline, args.grants);
     let text = if args.json { report.json()? } else { report.text() };
@@ -78,16 +80,6 @@ pub fn run(args: &Args) -> Outcome<ExitCode> {
     } else {
         ExitCode::SUCCESS
     })
-}
-
-fn load(path: &Path) -> Outcome<Pipeline> {
-    let environment = |name: &str| std::env::var(name).ok();
-    pipeline::load(path, &environment).map_err(|problems| invalid(&problems))
-}
-
-fn invalid(problems: &[Problem]) -> Failure {
-    let all: Vec<String> = problems.iter().map(Problem::to_string).collect();
-    Failure::definite(PIPELINE_INVALID, all.join("\n\n"))
 }
 
 /// Everything that was found out.

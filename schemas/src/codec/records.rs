@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use super::datum::{Datum, Node};
 use super::{CodecError, Out, ParsedSchema, RecordType, Wire};
+use crate::action::{Action, ActionKind};
 use crate::conflict::{Candidate, Conflict, Status};
 use crate::decision::Decision;
 use crate::mapped::{FieldValue, Mapped, MappedRecord, RowKey, RowOp};
@@ -191,6 +192,7 @@ macro_rules! wire {
 wire!(MappedRecord, "mapped.avsc", write_mapped, read_mapped);
 wire!(Conflict, "conflict.avsc", write_conflict, read_conflict);
 wire!(Decision, "decision.avsc", write_decision, read_decision);
+wire!(Action, "action.avsc", write_action, read_action);
 wire!(MarkRecord, "mark.avsc", write_mark, read_mark);
 wire!(Progress, "progress.avsc", write_progress, read_progress);
 wire!(TableRecord, "table.avsc", write_table, read_table);
@@ -360,6 +362,32 @@ fn read_decision(decision: &Fields<'_>) -> Result<Decision, CodecError> {
         by: decision.text("by")?.to_owned(),
         why: decision.text("why")?.to_owned(),
         at_us: decision.long("at_us")?,
+    })
+}
+
+fn write_action(action: &Action, out: &mut Out<'_>) {
+    out.text(action.kind.word());
+    out.text(&action.subject);
+    out.text(&action.concerns);
+    out.text(&action.by);
+    out.text(&action.why);
+    out.long(action.at_us);
+}
+
+fn read_action(action: &Fields<'_>) -> Result<Action, CodecError> {
+    Ok(Action {
+        kind: match action.text("kind")? {
+            "take" => ActionKind::Take,
+            "release" => ActionKind::Release,
+            "replay" => ActionKind::Replay,
+            "drop" => ActionKind::Drop,
+            _ => return Err(CodecError::field("kind", "is of a kind this version does not know")),
+        },
+        subject: action.text("subject")?.to_owned(),
+        concerns: action.text("concerns")?.to_owned(),
+        by: action.text("by")?.to_owned(),
+        why: action.text("why")?.to_owned(),
+        at_us: action.long("at_us")?,
     })
 }
 

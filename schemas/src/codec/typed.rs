@@ -102,7 +102,7 @@ fn bits_text(little_endian: &[u8], length: Option<usize>) -> String {
 }
 
 /// A record or map as JSON text, its fields in their order.
-fn json_text(node: &Node<'_>) -> Result<String, &'static str> {
+pub(super) fn json_text(node: &Node<'_>) -> Result<String, &'static str> {
     let members = |members: Vec<(&str, &Node<'_>)>| {
         let members: Result<Vec<String>, _> = members
             .into_iter()

@@ -85,14 +85,19 @@ pub struct Parked {
     pub letter: Option<(Vec<u8>, Vec<u8>)>,
 }
 
-/// Makes the tables if they are missing and the role may; says what to run if it may not.
-pub async fn prepare(session: &Session) -> Outcome<()> {
+/// Whether the tables are there.
+pub async fn exist(session: &Session) -> Outcome<bool> {
     let statement = Statement {
         sql: TABLES.to_owned(),
         arrays: Vec::new(),
     };
     let rows = session.rows(&statement).await?;
-    if rows.first().and_then(|row| row[0].as_deref()) == Some("4") {
+    Ok(rows.first().and_then(|row| row[0].as_deref()) == Some("4"))
+}
+
+/// Makes the tables if they are missing and the role may; says what to run if it may not.
+pub async fn prepare(session: &Session) -> Outcome<()> {
+    if exist(session).await? {
         return Ok(());
     }
     session.control(DEFINITION).await.map_err(|failure| match failure.code {
@@ -132,6 +137,13 @@ impl Owner {
         Ok(offsets(
             session.rows(&self.statement(sql, partition_arrays(partitions))).await?,
         ))
+    }
+
+    /// How far each partition has been applied.
+    pub async fn offsets(&self, session: &Session) -> Outcome<BTreeMap<Partition, Offset>> {
+        let sql = "SELECT topic, partition::text, next_offset::text, epoch::text FROM syncline.offsets \
+            WHERE pipeline = ($1::text[])[1] AND target = ($2::text[])[1]";
+        Ok(offsets(session.rows(&self.statement(sql, Vec::new())).await?))
     }
 
     /// Locks the offsets of these partitions until the transaction ends.
@@ -218,14 +230,20 @@ impl Owner {
     }
 
     /// What is parked, by partition and offset: the first so many after `after`.
-    pub async fn parked(&self, session: &Session, letters_only: bool, after: Option<&Parked>) -> Outcome<Vec<Parked>> {
+    pub async fn parked(
+        &self,
+        session: &Session,
+        letters_only: bool,
+        after: Option<&Parked>,
+        rows_max: usize,
+    ) -> Outcome<Vec<Parked>> {
         let sql = format!(
             "SELECT {PARKED} FROM syncline.parked AS p \
             WHERE p.pipeline = ($1::text[])[1] AND p.target = ($2::text[])[1] \
                 AND (NOT ($3::text[])[1]::boolean OR p.letter_key IS NOT NULL) \
                 AND (p.topic, p.partition, p.\"offset\") \
                     > (($4::text[])[1], ($5::text[])[1]::int, ($6::text[])[1]::bigint) \
-            ORDER BY p.topic, p.partition, p.\"offset\" LIMIT {PARKED_ROWS_MAX}"
+            ORDER BY p.topic, p.partition, p.\"offset\" LIMIT {rows_max}"
         );
         let (topic, number, offset) =
             after.map_or(("", -1, -1), |last| (&*last.from.topic, last.from.number, last.offset));
@@ -294,8 +312,8 @@ fn unreadable() -> Failure {
     .hint("was a newer version of syncline-sink at work here?")
 }
 
-/// No list of parked keys is longer than this; what is beyond comes with the next.
-const PARKED_ROWS_MAX: usize = 1_000;
+/// No list of parked keys that is worked on is longer than this; what is beyond comes with the next.
+pub const PARKED_ROWS_MAX: usize = 1_000;
 
 const PARKED: &str = "p.entity, p.cid, p.topic, p.partition::text, p.\"offset\"::text, p.refused_offset::text, \
     p.row_known::text, p.reason, p.letter_key::text, p.letter_value::text";

@@ -78,7 +78,7 @@ async fn first<Known>(session: &Session, find_out: impl AsyncFnOnce(&Session) ->
     Ok(known)
 }
 
-fn bounded<T>(runtime: &Runtime, work: impl Future<Output = Outcome<T>>) -> Outcome<T> {
+pub(super) fn bounded<T>(runtime: &Runtime, work: impl Future<Output = Outcome<T>>) -> Outcome<T> {
     let limit = Duration::from_millis(WORK_MS_MAX);
     let late = |_| {
         Err(Failure::transient(

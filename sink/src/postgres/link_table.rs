@@ -11,9 +11,12 @@ use syncline_schemas::value::Value;
 use super::catalog::{self, Table};
 use super::failure;
 use super::session::{Session, TextRow};
-use super::statement::{Column, Statement, TableName, lock_rows};
+use super::statement::{Column, SCAN_END, Statement, TableName, lock_rows, next_rows, scan_rows};
 use super::text;
 use crate::plan::{Found, Limits};
+
+/// How many rows of a scan come at once.
+const SCAN_ROWS: usize = 1_000;
 
 /// A link and its table.
 pub struct LinkTable {
@@ -96,6 +99,34 @@ impl LinkTable {
             }
         }
         Ok(found)
+    }
+
+    /// Shows every row of the table, as it is now, without locking any.
+    pub async fn scan(&self, session: &Session, see: &mut impl FnMut(RowKey, &Row)) -> Outcome<()> {
+        let columns = self.columns(self.read.iter().map(String::as_str));
+        session.define(&scan_rows(&self.table.name, &columns)).await?;
+        loop {
+            let rows = session.rows(&next_rows(SCAN_ROWS)).await?;
+            let last = rows.len() < SCAN_ROWS;
+            for (_, row) in rows.into_iter().filter_map(|row| self.found(row)) {
+                if let Some(key) = self.row_key(&row) {
+                    see(key, &row);
+                }
+            }
+            if last {
+                return session.control(SCAN_END).await;
+            }
+        }
+    }
+
+    /// The key of a row that was read; none if a column of it is null.
+    fn row_key(&self, row: &Row) -> Option<RowKey> {
+        let value = |name: &String| match row.get(name) {
+            Some(Cell::Set(value)) if !value.is_null() => Some((name.clone(), value.clone())),
+            _ => None,
+        };
+        let columns: Option<Vec<(String, Value)>> = self.link.key.iter().map(value).collect();
+        columns.map(|columns| RowKey::new(columns.iter().map(|(name, value)| (name.as_str(), value))))
     }
 
     fn lock(&self, keys: &[RowKey]) -> Option<Statement> {

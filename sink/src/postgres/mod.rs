@@ -35,6 +35,9 @@ mod link_table;
 /// Where a partition goes on, and who may move it.
 pub(crate) mod offsets;
 
+/// A target as an operator sees it.
+mod look;
+
 /// One session, with everything pinned.
 pub(crate) mod session;
 
@@ -47,7 +50,8 @@ pub mod text;
 /// Marks and rows.
 mod write;
 
-pub use books::{DEFINITION, Parked};
+pub use books::{DEFINITION, Offset, Parked};
+pub use look::Look;
 
 use apply::{Open, Turn};
 use books::{Offset, Owner};
@@ -98,7 +102,12 @@ impl PostgresTarget {
 
     /// What is parked: the first so many after `after`.
     pub fn parked(&mut self, after: Option<&Parked>) -> Outcome<Vec<Parked>> {
-        self.transact(async |session, owner| owner.parked(session, false, after).await)
+        self.transact(async |session, owner| owner.parked(session, false, after, books::PARKED_ROWS_MAX).await)
+    }
+
+    /// Forgets what is parked under these keys (entity, entity id): their next record is applied as any other.
+    pub fn drop_parked(&mut self, keys: &[(String, String)]) -> Outcome<()> {
+        self.transact(async |session, owner| owner.unpark(session, keys).await)
     }
 
     /// Applies parked records out of turn; `batch` holds the latest record of each key.
@@ -158,7 +167,8 @@ impl Target for PostgresTarget {
 
     fn dead_letters(&mut self, send: &mut dyn FnMut(&[DeadLetter]) -> Outcome<()>) -> Outcome<()> {
         loop {
-            let parked = self.transact(async |session, owner| owner.parked(session, true, None).await)?;
+            let parked = self
+                .transact(async |session, owner| owner.parked(session, true, None, books::PARKED_ROWS_MAX).await)?;
             let letters: Vec<DeadLetter> = parked
                 .iter()
                 .filter_map(|parked| parked.letter(&self.owner.target))

@@ -116,6 +116,25 @@ pub fn lock_rows(table: &TableName, key: &[&Column], columns: &[&Column], keys: 
     Statement { sql, arrays: keys }
 }
 
+/// Begins a scan of all rows, in the form that [`lock_rows`] gives them.
+pub fn scan_rows(table: &TableName, columns: &[&Column]) -> String {
+    format!(
+        "DECLARE syncline_scan NO SCROLL CURSOR FOR SELECT '1'::text, ROW({})::text FROM {table} AS t",
+        list(columns, |_, column| format!("t.{}", column.name)),
+    )
+}
+
+/// The next rows of the scan.
+pub fn next_rows(rows: usize) -> Statement {
+    Statement {
+        sql: format!("FETCH FORWARD {rows} FROM syncline_scan"),
+        arrays: Vec::new(),
+    }
+}
+
+/// Ends the scan.
+pub const SCAN_END: &str = "CLOSE syncline_scan";
+
 /// Writes marks into the log, in order.
 pub fn emit_marks(marks: Vec<String>) -> Statement {
     let sql = "SELECT count(e.lsn)::text FROM (SELECT pg_logical_emit_message(true, 'syncline', m.c0) AS lsn \

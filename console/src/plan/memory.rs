@@ -1,0 +1,228 @@
+//! What the running topics come to under another pipeline file: the real mapping and the real merge, in memory, from the
+//! beginning of the capture topics. Nothing is written.
+//!
+//! Which entity a row is stays as the live crosswalk has it, since identity is sticky. Of a key that one row left and
+//! another took the crosswalk knows only the later; until the topic itself tells of the move, the earlier row counts for
+//! the later one's entity.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use syncline_runtime::{Failure, Outcome};
+use syncline_schemas::codec::{Crosswalk, Wire};
+use syncline_schemas::decision::Decision;
+use syncline_schemas::mapped::Mapped;
+use syncline_schemas::mark::Mark;
+use syncline_schemas::pipeline::{CapturedBy, Link};
+use syncline_schemas::position::{Lsn, Position};
+use syncline_schemas::progress::MarkRecord;
+use syncline_schemas::topic;
+use syncline_transform::change::{Change, is_of};
+use syncline_transform::mapping::{self, Address, Input, Known, Mapping, Refusal};
+use syncline_transform::merge::EntityState;
+
+use crate::desk::Desk;
+use crate::topics;
+
+/// What was worked out.
+pub struct Memory {
+    /// By entity and entity id.
+    pub states: BTreeMap<String, BTreeMap<String, EntityState>>,
+    /// How many changes cannot be mapped, by link and reason.
+    pub refused: BTreeMap<(String, String), usize>,
+    /// Records read.
+    pub records: usize,
+    records_max: usize,
+    /// The crosswalk of the running pipeline.
+    live: BTreeMap<String, Crosswalk>,
+    /// What the topics said of it so far.
+    told: BTreeMap<String, Crosswalk>,
+}
+
+/// Reads everything that the file's links read.
+pub fn work_out(desk: &mut Desk, records_max: usize) -> Outcome<Memory> {
+    let mut memory = Memory {
+        states: BTreeMap::new(),
+        refused: BTreeMap::new(),
+        records: 0,
+        records_max,
+        live: BTreeMap::new(),
+        told: BTreeMap::new(),
+    };
+    let entities: Vec<String> = desk
+        .pipeline
+        .entities
+        .iter()
+        .map(|entity| entity.name.clone())
+        .collect();
+    for entity in &entities {
+        memory.crosswalk(desk, entity)?;
+    }
+    for name in captured(desk) {
+        memory.changes(desk, &name)?;
+    }
+    memory.marks(desk)?;
+    for entity in &entities {
+        memory.decisions(desk, entity)?;
+    }
+    Ok(memory)
+}
+
+fn captured(desk: &Desk) -> BTreeSet<String> {
+    let reading = desk.pipeline.links.iter().filter(|link| link.reads());
+    reading.map(|link| capture_topic(desk, link)).collect()
+}
+
+fn capture_topic(desk: &Desk, link: &Link) -> String {
+    let system = desk.pipeline.system(&link.system);
+    let prefix = system.map_or(link.system.as_str(), |system| &system.topic_prefix);
+    topic::capture(prefix, &link.schema, &link.table)
+}
+
+impl Memory {
+    fn crosswalk(&mut self, desk: &mut Desk, entity: &str) -> Outcome<()> {
+        let name = topic::crosswalk(&desk.pipeline.name, entity);
+        let bus = desk.bus.clone();
+        topics::each(&bus, &name, |record| {
+            let key = String::from_utf8_lossy(record.key.as_deref().unwrap_or_default()).into_owned();
+            if let Some(value) = record.value {
+                let entry = desk.read(&name, &value, Crosswalk::decode)?;
+                self.live.insert(key, entry);
+            }
+            Ok(())
+        })
+    }
+
+    fn changes(&mut self, desk: &mut Desk, name: &str) -> Outcome<()> {
+        let links = desk.pipeline.links.iter().filter(|link| link.reads());
+        let links: Vec<Link> = links
+            .filter(|link| capture_topic(desk, link) == name)
+            .cloned()
+            .collect();
+        let bus = desk.bus.clone();
+        topics::each(&bus, name, |record| {
+            self.count()?;
+            let Some(value) = &record.value else { return Ok(()) };
+            match Change::read(&record, value, &desk.pipeline, &mut desk.schemas)? {
+                Ok(None) => {}
+                Ok(Some(change)) => {
+                    for link in &links {
+                        self.change(desk, link, &change.input(link));
+                    }
+                }
+                Err(refusal) => {
+                    for link in &links {
+                        self.refuse(link, refusal.clone());
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn count(&mut self) -> Outcome<()> {
+        self.records += 1;
+        if self.records > self.records_max {
+            let message = format!("the topics have more than {} records", self.records_max);
+            return Err(Failure::definite("PLAN_MANY", message).hint("give --records-max and the memory for it"));
+        }
+        Ok(())
+    }
+
+    fn change(&mut self, desk: &Desk, link: &Link, input: &Input<'_>) {
+        let Some(entity) = desk.pipeline.entity(&link.entity) else {
+            return;
+        };
+        let mapped = match mapping::address(link, input) {
+            Ok(Ok(address)) => {
+                let known = self.known(link, &address);
+                mapping::apply(link, entity, input, address, &known)
+            }
+            Ok(Err(_)) => return,
+            Err(refusal) => Err(refusal),
+        };
+        match mapped {
+            Ok(mapping) => self.take(link, mapping),
+            Err(refusal) => self.refuse(link, refusal),
+        }
+    }
+
+    fn known(&self, link: &Link, address: &Address) -> Known {
+        let entry = |row| {
+            let key = mapping::crosswalk_key(link, row);
+            let live = |entry: &Crosswalk| Crosswalk {
+                cid: entry.cid.clone(),
+                left_at: None,
+            };
+            self.told.get(&key).cloned().or_else(|| self.live.get(&key).map(live))
+        };
+        Known {
+            row: entry(&address.row),
+            was: address.was.as_ref().and_then(entry),
+        }
+    }
+
+    fn take(&mut self, link: &Link, mapping: Mapping) {
+        let Mapping::Said { mapped, crosswalk } = mapping else {
+            return;
+        };
+        self.told.extend(crosswalk);
+        self.said(&link.entity, &mapped);
+    }
+
+    fn said(&mut self, entity: &str, said: &Mapped) {
+        let states = self.states.entry(entity.to_owned()).or_default();
+        states.entry(said.cid.clone()).or_default().join(said);
+    }
+
+    fn refuse(&mut self, link: &Link, refusal: Refusal) {
+        *self.refused.entry((link.name(), refusal.0)).or_default() += 1;
+    }
+
+    /// The marks that stand in the logs without a row.
+    fn marks(&mut self, desk: &mut Desk) -> Outcome<()> {
+        let systems = desk
+            .pipeline
+            .systems
+            .iter()
+            .filter(|system| system.capture == CapturedBy::Syncline);
+        let systems: Vec<(String, String)> = systems
+            .map(|system| (system.name.clone(), topic::marks(&system.topic_prefix)))
+            .collect();
+        let links = desk.pipeline.links.clone();
+        let bus = desk.bus.clone();
+        for (system, name) in systems {
+            topics::each(&bus, &name, |record| {
+                self.count()?;
+                let Some(value) = record.value else { return Ok(()) };
+                let MarkRecord::Placed(placed) = desk.read(&name, &value, MarkRecord::decode)? else {
+                    return Ok(());
+                };
+                let mark = Mark::from_text(&placed.mark).ok();
+                let Some(mark) = mark.filter(|mark| mark.pipeline == desk.pipeline.name) else {
+                    return Ok(());
+                };
+                let mut reading = links.iter().filter(|link| link.reads() && link.system == system);
+                if let Some(link) = reading.find(|link| is_of(&mark, link)) {
+                    self.take(link, mapping::seen(&system, &placed, mark));
+                }
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    fn decisions(&mut self, desk: &mut Desk, entity: &str) -> Outcome<()> {
+        let name = topic::decisions(&desk.pipeline.name, entity);
+        let bus = desk.bus.clone();
+        let states = self.states.entry(entity.to_owned()).or_default();
+        topics::each(&bus, &name, |record| {
+            let Some(value) = record.value else { return Ok(()) };
+            let decision = desk.read(&name, &value, Decision::decode)?;
+            let position = Position::new(0, Lsn(record.offset.cast_unsigned()), 0);
+            if let Some(state) = states.get_mut(&decision.cid) {
+                state.decide(&decision, position);
+            }
+            Ok(())
+        })
+    }
+}
