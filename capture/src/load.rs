@@ -9,10 +9,13 @@ use syncline_runtime::{Failure, Outcome, Shutdown, failpoint};
 use syncline_schemas::position::Position;
 use syncline_schemas::progress::{MarkRecord, Progress, SnapshotState};
 
-use crate::assemble::{Assembler, Rules};
+use crate::assemble::{AssembleError, Assembler, Rules};
+use crate::config::SourceConfig;
 use crate::envelope::{Circumstances, Registered};
+use crate::known::Known;
 use crate::metrics;
 use crate::outlet::Outlet;
+use crate::poison::{self, Poison, TABLE_STOPPED};
 use crate::postgres::catalog::TableInfo;
 use crate::postgres::pgoutput::TupleCell;
 use crate::postgres::snapshot::{ChunkBound, ChunkEnd, Extract, Snapshot};
@@ -39,14 +42,16 @@ pub struct Pending<'a> {
 
 /// The run through the tables.
 pub struct Load<'a> {
-    /// Name of the source.
-    pub source: &'a str,
+    /// The source.
+    pub config: &'a SourceConfig,
     /// The snapshot read from.
     pub snapshot: Snapshot,
     /// Where to.
     pub outlet: &'a mut Outlet,
     /// How far.
     pub progress: &'a mut Progress,
+    /// What is known of the tables.
+    pub known: &'a mut Known,
     /// To be asked between chunks.
     pub shutdown: &'a Shutdown,
 }
@@ -55,24 +60,44 @@ impl Load<'_> {
     /// Reads the tables; false if a wish to stop came between.
     pub fn run(mut self, tables: &[Pending<'_>], shapes: &mut Shapes<'_>) -> Outcome<bool> {
         let total: u64 = tables.iter().filter_map(|table| table.info.rows_estimate).sum();
-        let mut bar = syncline_runtime::Progress::new(format!("snapshot of {}", self.source), total);
+        let mut bar = syncline_runtime::Progress::new(format!("snapshot of {}", self.config.name), total);
         let mut before = 0;
-        let source = self.source;
+        let config = self.config;
         for (index, table) in tables.iter().enumerate() {
-            let registered = shapes.described(table.info, &table.columns)?;
+            let registered = match shapes.described(table.info, &table.columns) {
+                Err(failure) if poison::is_of_the_table(&failure) => {
+                    self.stop_table(&full_name(table.info), &failure.to_string())?;
+                    continue;
+                }
+                registered => registered?,
+            };
             let place = (index == 0, index + 1 == tables.len());
             let mut reading = Reading::new(table, registered, place);
-            if !self.table(&mut reading, &mut |rows| {
+            let read = self.table(&mut reading, &mut |rows| {
                 bar.set(before + rows);
-                metrics::snapshot(source, before + rows, total);
-            })? {
-                return Ok(false);
+                metrics::snapshot(&config.name, before + rows, total);
+            });
+            match read {
+                Err(failure) if failure.code == TABLE_STOPPED => self.stop_table(&reading.name, &failure.message)?,
+                Ok(false) => return Ok(false),
+                read => _ = read?,
             }
             before += reading.rows;
         }
-        metrics::snapshot(self.source, 1, 1);
+        metrics::snapshot(&config.name, 1, 1);
         bar.finish();
         Ok(true)
+    }
+
+    /// No more of the table is read, nor will be published. That it counts as read is only because nobody is to go on with
+    /// it: with the next start it is read from its beginning.
+    fn stop_table(&mut self, name: &str, why: &str) -> Outcome<()> {
+        self.known.stopped(name, why);
+        self.progress.set_table(name, SnapshotState::Done);
+        self.outlet.send_known(self.known)?;
+        self.outlet.commit(self.progress)?;
+        self.known.said();
+        Ok(())
     }
 
     fn table(&mut self, reading: &mut Reading<'_>, report: &mut dyn FnMut(u64)) -> Outcome<bool> {
@@ -86,10 +111,21 @@ impl Load<'_> {
             if end == ChunkEnd::Last {
                 self.outlet
                     .send_mark(&loaded(&reading.name, self.position(reading, reading.rows)))?;
+                self.known.filled(&reading.name);
+                self.outlet.send_known(self.known)?;
             }
             self.progress.set_table(&reading.name, state);
             self.outlet.commit(self.progress)?;
+            self.known.said();
             report(reading.rows);
+            let of_about = reading.info.rows_estimate;
+            metrics::table_snapshot(
+                &self.config.name,
+                &reading.name,
+                reading.rows,
+                of_about,
+                end == ChunkEnd::Last,
+            );
             match end {
                 ChunkEnd::More(bound) => after = Some(bound),
                 ChunkEnd::Last => {
@@ -115,7 +151,7 @@ impl Load<'_> {
             snapshot,
             outlet,
             progress,
-            source,
+            config,
             ..
         } = self;
         let at = |number| position(progress.position.epoch, snapshot, reading.number, number);
@@ -123,7 +159,7 @@ impl Load<'_> {
         let mut sender = Sender {
             assembler,
             outlet,
-            source,
+            config,
         };
         let mut chunk = snapshot.extract(&extract, after, CHUNK_ROWS_MAX)?;
         let mut held: Option<Vec<TupleCell>> = None;
@@ -151,6 +187,10 @@ impl Load<'_> {
     fn position(&self, reading: &Reading<'_>, number: u64) -> Position {
         position(self.progress.position.epoch, &self.snapshot, reading.number, number)
     }
+}
+
+fn full_name(table: &TableInfo) -> String {
+    format!("{}.{}", table.schema, table.table)
 }
 
 fn position(epoch: u64, snapshot: &Snapshot, table: usize, row: u64) -> Position {
@@ -254,7 +294,7 @@ pub fn loaded(table: &str, position: Position) -> MarkEntry {
 struct Sender<'a> {
     assembler: Assembler,
     outlet: &'a mut Outlet,
-    source: &'a str,
+    config: &'a SourceConfig,
 }
 
 impl Sender<'_> {
@@ -271,11 +311,29 @@ impl Sender<'_> {
             transaction: None,
             now_ns,
         };
-        self.assembler
-            .snapshot_row(table, row, at, &circumstances)
-            .map_err(|error| misfit(&error))?;
+        let written = self.assembler.snapshot_row(table, row, at, &circumstances);
+        if let Some(why) = self.unwritable(&written, row) {
+            return Poison::of_snapshot(why, at, row, table).judge(self.config, self.outlet);
+        }
+        written.map_err(|error| misfit(&error))?;
         self.outlet.send(self.assembler.records())?;
-        metrics::row(self.source);
+        metrics::row(&self.config.name);
         failpoint::check("capture.in_snapshot_chunk")
+    }
+
+    /// Code and reason, if the row cannot be written.
+    fn unwritable(&self, written: &Result<(), AssembleError>, row: &[TupleCell]) -> Option<(&'static str, String)> {
+        let bytes: u64 = row.iter().map(|cell| cell.len() as u64).sum();
+        if self.config.care.row_bytes_max.is_some_and(|max| bytes > max) {
+            return Some((
+                "ROW_TOO_LARGE",
+                format!("a row has {bytes} bytes, more than max_row_bytes"),
+            ));
+        }
+        if let Err(error @ AssembleError::Misfit { .. }) = written {
+            return Some(("UNENCODABLE_ROW", error.to_string()));
+        }
+        let record = self.outlet.too_large(self.assembler.records())?;
+        Some(("RECORD_TOO_LARGE", record.to_string()))
     }
 }

@@ -23,6 +23,9 @@ mod typed;
 /// Our own records.
 mod records;
 
+/// A row that capture could not write.
+mod dead_letter;
+
 /// The agreed record, typed by the entity's own schema.
 mod canonical;
 
