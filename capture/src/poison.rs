@@ -263,13 +263,14 @@ impl Refused {
                 .contains(&(topic.to_owned(), key.map(<[u8]>::to_vec), value_bytes))
     }
 
-    /// Takes note of what the broker has refused, when that is why `failure` came. It will come past them, unless
+    /// Takes note of what the broker has refused, if that is why `failure` came. It will come past them, unless
     /// capture is to stop in front of such records.
     pub fn learn(&mut self, failure: Failure, outlet: &Outlet, policy: OnPoison) -> Failure {
-        if failure.code != "RECORD_TOO_LARGE" {
+        // Whatever the client says first of a transaction that was lost because of them.
+        let found = outlet.refused();
+        if found.is_empty() {
             return failure;
         }
-        let found = outlet.refused();
         let places: Vec<String> = found.iter().map(ToString::to_string).collect();
         let text = format!("{}: {}", failure.message, places.join(", "));
         let before = self.0.len();

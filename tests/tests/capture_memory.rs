@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use syncline_tests::{Service, Stage, World, in_world, until};
 
 /// What the process has before it has read anything.
-const BASE_MB: u64 = 60;
+const BASE_MB: u64 = 30;
 /// Ours, and the producer's.
 const BUDGET_MB: u64 = 64 + 32;
 const WITHIN_S: u64 = 300;
@@ -99,7 +99,9 @@ fn a_hundred_large_transactions_at_once() {
     let (transactions, count) = (sized(100, 30), sized(10_000, 3_000));
     with("memmany", NARROW, &["t".to_owned()], |world| {
         let service = streaming(world, &[])?;
-        let sessions = (0..transactions).map(|_| world.connect("shop")).collect::<anyhow::Result<Vec<_>>>()?;
+        let sessions = (0..transactions)
+            .map(|_| world.connect("shop"))
+            .collect::<anyhow::Result<Vec<_>>>()?;
         for part in 0..2 {
             for (number, session) in sessions.iter().enumerate() {
                 let first = number as u64 * count + part * count / 2;
@@ -125,10 +127,7 @@ fn f22_rows_of_fifty_megabytes() {
     let sql = "CREATE TABLE t (id bigint PRIMARY KEY, a bytea); ALTER TABLE t ALTER a SET STORAGE EXTERNAL";
     with("memrow", sql, &["t".to_owned()], |world| {
         let text_mb = 2 * ROW_MB;
-        for (args, more_mb) in [
-            (&["--max-row-bytes", "16MiB"][..], 0),
-            (&[][..], text_mb * 22 / 10),
-        ] {
+        for (args, more_mb) in [(&["--max-row-bytes", "16MiB"][..], 0), (&[][..], text_mb * 22 / 10)] {
             let service = streaming(world, args)?;
             for row in 1..=sized(10, 2) {
                 let id = more_mb * 1000 + row;
@@ -148,19 +147,26 @@ fn a_thousand_tables() {
     let count = sized(1_000, 150);
     let (mut sql, mut all) = (String::new(), String::new());
     for number in 0..count {
-        write!(sql, "CREATE TABLE t{number} (id bigint PRIMARY KEY, a text, b int, c numeric, at timestamptz);")
-            .unwrap_or_default();
-        write!(all, "INSERT INTO t{number} SELECT n, 'x', n FROM generate_series(1, 20) n;").unwrap_or_default();
+        write!(
+            sql,
+            "CREATE TABLE t{number} (id bigint PRIMARY KEY, a text, b int, c numeric, at timestamptz);"
+        )
+        .unwrap_or_default();
+        write!(
+            all,
+            "INSERT INTO t{number} SELECT n, 'x', n FROM generate_series(1, 20) n;"
+        )
+        .unwrap_or_default();
     }
     let tables: Vec<String> = (0..count).map(|number| format!("t{number}")).collect();
     with("memtab", &sql, &tables, |world| {
         let service = streaming(world, &[])?;
         for _ in 0..2 {
             world.db("shop").exec(&all)?;
-            world.db("shop").exec(&all.replace("INSERT INTO t", "DELETE FROM t").replace(
-                " SELECT n, 'x', n FROM generate_series(1, 20) n",
-                "",
-            ))?;
+            world.db("shop").exec(
+                &all.replace("INSERT INTO t", "DELETE FROM t")
+                    .replace(" SELECT n, 'x', n FROM generate_series(1, 20) n", ""),
+            )?;
         }
         // 50 kB a table, as the design says.
         judge(world, service, &format!("{count} tables"), count * 50 / 1000)
@@ -175,7 +181,10 @@ fn a_table_of_1600_columns() {
     with("memcol", &sql, &["t".to_owned()], |world| {
         let service = streaming(world, &[])?;
         let values: Vec<&str> = (1..1600).map(|_| "7").collect();
-        let insert = format!("INSERT INTO t SELECT n, {} FROM generate_series(1, {count}) n", values.join(", "));
+        let insert = format!(
+            "INSERT INTO t SELECT n, {} FROM generate_series(1, {count}) n",
+            values.join(", ")
+        );
         world.db("shop").exec(&insert)?;
         judge(world, service, &format!("{count} rows of 1600 columns"), 0)?;
         assert!(rows(world, "t")? >= count);

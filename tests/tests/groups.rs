@@ -34,7 +34,11 @@ fn insert(db: &Db, note: &str, tables: &[&str]) -> anyhow::Result<()> {
 
 fn notes(world: &World, app: &str, table: &str) -> anyhow::Result<Vec<String>> {
     let records = world.topics.read(&world.capture_topic(app, table))?;
-    let note = |value: &Vec<u8>| Ok(syncline_tests::agreed::show(&world.topics.json(value)?["after"]["note"]));
+    let note = |value: &Vec<u8>| {
+        Ok(syncline_tests::agreed::show(
+            &world.topics.json(value)?["after"]["note"],
+        ))
+    };
     let values = records.iter().filter_map(|record| record.value.as_ref());
     values.map(note).collect()
 }
@@ -69,7 +73,10 @@ fn every_table_comes_once_through_the_slot_of_its_group() {
         }
         assert_eq!(notes(world, "shop", "c")?, ["before"]);
         assert_eq!(notes(world, "crm", "a")?, ["theirs"]);
-        assert_eq!(world.topics.read(&format!("{}.message", world.prefix("shop")))?.len(), 1);
+        assert_eq!(
+            world.topics.read(&format!("{}.message", world.prefix("shop")))?.len(),
+            1
+        );
         Ok(())
     });
 }
@@ -88,7 +95,9 @@ fn killed_under_load_each_group_goes_on_where_it_was() {
             }
             // In the middle of it, or after it.
             until("something of this round", 60, || {
-                Ok(notes(world, "shop", "b")?.last().is_some_and(|last| last.starts_with(&format!("{round}-"))))
+                Ok(notes(world, "shop", "b")?
+                    .last()
+                    .is_some_and(|last| last.starts_with(&format!("{round}-"))))
             })?;
             capture.kill()?;
         }
@@ -97,7 +106,9 @@ fn killed_under_load_each_group_goes_on_where_it_was() {
             .into_iter()
             .map(|table| Ok((table, notes(world, "shop", table)?)))
             .collect::<anyhow::Result<_>>()?;
-        let in_order: Vec<String> = (0..4).flat_map(|round| (0..60).map(move |note| format!("{round}-{note}"))).collect();
+        let in_order: Vec<String> = (0..4)
+            .flat_map(|round| (0..60).map(move |note| format!("{round}-{note}")))
+            .collect();
         assert_eq!(in_order.len(), expected);
         for (table, notes) in all {
             assert_eq!(notes, in_order, "{table}");
@@ -121,7 +132,10 @@ fn a_table_that_moves_is_refused_until_it_may_be_read_again() {
             .expect_log("--reread public.a")?;
         insert(shop, "meanwhile", &["a"])?;
         world
-            .run(&Stage::capture("shop/hot"), &["--until-current", "--reread", "public.a"])?
+            .run(
+                &Stage::capture("shop/hot"),
+                &["--until-current", "--reread", "public.a"],
+            )?
             .expect_code(0)?;
         insert(shop, "after", &["a"])?;
         world.until_current(&Stage::capture("shop/hot"))?;

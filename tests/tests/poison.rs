@@ -42,7 +42,9 @@ fn event(world: &World, at: &str, note: &str) -> anyhow::Result<()> {
 }
 
 fn order(world: &World, note: &str) -> anyhow::Result<()> {
-    world.db("shop").exec(&format!("INSERT INTO orders (note) VALUES ('{note}')"))
+    world
+        .db("shop")
+        .exec(&format!("INSERT INTO orders (note) VALUES ('{note}')"))
 }
 
 /// An event whose note has so many bytes.
@@ -54,7 +56,11 @@ fn large_event(world: &World, bytes: u64) -> anyhow::Result<()> {
 
 fn notes(world: &World, table: &str) -> anyhow::Result<Vec<String>> {
     let records = world.topics.read(&world.capture_topic("shop", table))?;
-    let note = |value: &Vec<u8>| Ok(syncline_tests::agreed::show(&world.topics.json(value)?["after"]["note"]));
+    let note = |value: &Vec<u8>| {
+        Ok(syncline_tests::agreed::show(
+            &world.topics.json(value)?["after"]["note"],
+        ))
+    };
     let values = records.iter().filter_map(|record| record.value.as_ref());
     values.map(note).collect()
 }
@@ -67,7 +73,10 @@ fn letters(world: &World) -> anyhow::Result<Vec<Json>> {
 
 fn column<'a>(letter: &'a Json, name: &str) -> &'a Json {
     let columns = letter["columns"].as_array().map(Vec::as_slice).unwrap_or_default();
-    columns.iter().find(|column| column["name"] == name).unwrap_or(&Json::Null)
+    columns
+        .iter()
+        .find(|column| column["name"] == name)
+        .unwrap_or(&Json::Null)
 }
 
 /// What a service answers under `path`.
@@ -87,13 +96,26 @@ fn a_value_without_a_form_becomes_a_dead_letter_and_its_table_goes_on() {
         assert_eq!(notes(world, "orders")?, ["c"]);
         let letters = letters(world)?;
         let [letter] = &letters[..] else { panic!("{letters:?}") };
-        assert_eq!((&letter["table"], &letter["op"]), (&"public.events".into(), &"c".into()));
-        assert_eq!((&letter["key"], &letter["code"]), (&r#"{"id":3}"#.into(), &"UNENCODABLE_ROW".into()));
+        assert_eq!(
+            (&letter["table"], &letter["op"]),
+            (&"public.events".into(), &"c".into())
+        );
+        assert_eq!(
+            (&letter["key"], &letter["code"]),
+            (&r#"{"id":3}"#.into(), &"UNENCODABLE_ROW".into())
+        );
         assert_eq!(column(letter, "at")["text"], format!("{UNENCODABLE} 00:00:00"));
         assert_eq!(column(letter, "note")["text"], "poison");
-        assert!(letter["position"].as_str().is_some_and(|position| position.ends_with(":1")), "{letter}");
+        assert!(
+            letter["position"]
+                .as_str()
+                .is_some_and(|position| position.ends_with(":1")),
+            "{letter}"
+        );
         // Read again, the table has that row still.
-        world.run(&Stage::Capture, &["--until-current", "--reread", "public.events"])?.expect_code(0)?;
+        world
+            .run(&Stage::Capture, &["--until-current", "--reread", "public.events"])?
+            .expect_code(0)?;
         assert_eq!(notes(world, "events")?, ["before", "a", "b", "before", "a", "b"]);
         Ok(())
     });
@@ -105,9 +127,17 @@ fn a_value_without_a_form_stops_capture_unless_it_may_not() {
         event(world, UNENCODABLE, "poison")?;
         order(world, "behind it")?;
         let stopped = world.run(&Stage::Capture, &["--until-current"])?.expect_code(1)?;
-        stopped.expect_log("UNENCODABLE_ROW")?.expect_log("public.events at 1:")?.expect_log("LSN ")?;
-        world.run(&Stage::Capture, &["--until-current", "--on-poison", "dead_letter"])?.expect_code(0)?;
-        assert_eq!((notes(world, "orders")?, letters(world)?.len()), (vec!["behind it".to_owned()], 1));
+        stopped
+            .expect_log("UNENCODABLE_ROW")?
+            .expect_log("public.events at 1:")?
+            .expect_log("LSN ")?;
+        world
+            .run(&Stage::Capture, &["--until-current", "--on-poison", "dead_letter"])?
+            .expect_code(0)?;
+        assert_eq!(
+            (notes(world, "orders")?, letters(world)?.len()),
+            (vec!["behind it".to_owned()], 1)
+        );
         Ok(())
     });
 }
@@ -122,7 +152,9 @@ fn a_value_without_a_form_stops_its_table_alone() {
         order(world, "behind it")?;
         until("the order", 60, || Ok(notes(world, "orders")? == ["behind it"]))?;
         assert_eq!(notes(world, "events")?, ["before"]);
-        until("the status", 30, || Ok(asked(&service, "/readyz")?.contains("public.events stopped")))?;
+        until("the status", 30, || {
+            Ok(asked(&service, "/readyz")?.contains("public.events stopped"))
+        })?;
         let metrics = asked(&service, "/metrics")?;
         let stopped = r#"syncline_capture_table_waits{source="shop",state="stopped",table="public.events"} 1"#;
         assert!(metrics.contains(stopped), "{metrics}");
@@ -131,7 +163,9 @@ fn a_value_without_a_form_stops_its_table_alone() {
         service.stop()?;
         let table = topic::tables(&world.prefix("shop"));
         let last = world.topics.latest(&table)?.into_values();
-        let states = last.filter_map(|record| record.value).map(|value| world.topics.json(&value));
+        let states = last
+            .filter_map(|record| record.value)
+            .map(|value| world.topics.json(&value));
         let states = states.collect::<anyhow::Result<Vec<_>>>()?;
         let events = states.iter().find(|state| state["table"] == "public.events");
         assert!(events.is_some_and(|state| state["stopped"].is_string()), "{states:?}");
@@ -141,12 +175,16 @@ fn a_value_without_a_form_stops_its_table_alone() {
         world.until_current(&Stage::Capture)?.expect_log("TABLE_STOPPED")?;
         assert_eq!(notes(world, "orders")?, ["behind it", "next"]);
         // Mended: a start reads it, and it goes on.
-        world.db("shop").exec("UPDATE events SET at = NULL WHERE note = 'poison'")?;
+        world
+            .db("shop")
+            .exec("UPDATE events SET at = NULL WHERE note = 'poison'")?;
         world.until_current(&Stage::Capture)?;
         event(world, "2026-01-03", "after")?;
         world.until_current(&Stage::Capture)?;
+        // The log says again, after the read, what was changed before it.
         let notes = notes(world, "events")?;
-        assert!(notes.ends_with(&["poison", "not published", "after"].map(str::to_owned)), "{notes:?}");
+        let read = ["before", "poison", "not published", "poison", "after"].map(str::to_owned);
+        assert!(notes.ends_with(&read), "{notes:?}");
         Ok(())
     });
 }
@@ -169,27 +207,42 @@ fn f21_a_record_beyond_the_producers_limit() {
 /// F21: what the broker refuses is known when it has; the rows around it arrive once.
 #[test]
 fn f21_a_record_beyond_the_brokers_limit() {
-    let file = pipeline("on_poison: dead_letter", ", kafka_properties: { compression.type: none }");
+    let file = pipeline(
+        "on_poison: dead_letter",
+        ", kafka_properties: { compression.type: none }",
+    );
     in_world("poisonb", &[("shop", TABLES)], &[("pipeline.yaml", &file)], |world| {
-        world.topics.create(&world.capture_topic("shop", "events"), 1)?;
+        world
+            .topics
+            .create_limited(&world.capture_topic("shop", "events"), 1_000_000)?;
         event(world, "2026-01-01", "before")?;
         world.until_current(&Stage::Capture)?;
-        // The limit of a topic that we have not made is the broker's, of about a megabyte.
+        // It is not we who have made the topic, so that its limit is another.
         world.db("shop").exec(
             "INSERT INTO events (note) SELECT CASE WHEN n % 4 = 0 THEN repeat('x', 1500000) ELSE n::text END
                FROM generate_series(1, 9) n",
         )?;
         event(world, "2026-01-02", "after")?;
         world.until_current(&Stage::Capture)?;
-        assert_eq!(notes(world, "events")?, ["before", "1", "2", "3", "5", "6", "7", "9", "after"]);
+        let found: Vec<String> = notes(world, "events")?
+            .iter()
+            .map(|note| note.chars().take(9).collect())
+            .collect();
+        assert_eq!(found, ["before", "1", "2", "3", "5", "6", "7", "9", "after"]);
         let letters = letters(world)?;
         assert_eq!((letters.len(), &letters[1]["code"]), (2, &"RECORD_TOO_LARGE".into()));
         let said = letters[0]["reason"].as_str().unwrap_or_default();
         assert!(said.contains("more than the broker takes"), "{said}");
         // Read again, in a snapshot, it is the same.
-        world.run(&Stage::Capture, &["--until-current", "--reread", "public.events"])?.expect_code(0)?;
+        world
+            .run(&Stage::Capture, &["--until-current", "--reread", "public.events"])?
+            .expect_code(0)?;
         assert_eq!(letters.len() + 2, self::letters(world)?.len());
-        world.run(&Stage::Capture, &["--until-current", "--on-poison", "stop", "--reread", "public.events"])?
+        world
+            .run(
+                &Stage::Capture,
+                &["--until-current", "--on-poison", "stop", "--reread", "public.events"],
+            )?
             .expect_code(1)?
             .expect_log("RECORD_TOO_LARGE")?;
         Ok(())
@@ -199,21 +252,33 @@ fn f21_a_record_beyond_the_brokers_limit() {
 /// F22: a row beyond `max_row_bytes` is passed over without the memory that it would take, wherever in the row it is.
 #[test]
 fn f22_a_row_beyond_max_row_bytes() {
-    with("poisonr", "on_poison: dead_letter\n    max_row_bytes: 1MiB", "", |world| {
-        let settings = world.db("shop");
-        settings.exec("INSERT INTO events (note) VALUES (repeat('x', 3000000)), ('between')")?;
-        settings.exec("UPDATE events SET note = repeat('y', 3000000) WHERE note = 'between'")?;
-        settings.exec("ALTER TABLE events REPLICA IDENTITY FULL")?;
-        settings.exec("DELETE FROM events WHERE id = 2; INSERT INTO events (note) VALUES ('after')")?;
-        world.until_current(&Stage::Capture)?;
-        assert_eq!(notes(world, "events")?, ["before", "between", "after"]);
-        let letters = letters(world)?;
-        let said: Vec<_> = letters.iter().map(|letter| (letter["op"].as_str(), letter["key"].as_str())).collect();
-        let key = |id| Some(if id == 2 { r#"{"id":2}"# } else { r#"{"id":3}"# });
-        assert_eq!(said, [(Some("c"), key(2)), (Some("u"), key(3)), (Some("d"), key(2))]);
-        assert!(letters.iter().all(|letter| letter["code"] == "ROW_TOO_LARGE"));
-        assert!(letters[0]["bytes"].as_u64().is_some_and(|bytes| bytes > 3_000_000), "{}", letters[0]);
-        assert_eq!(column(&letters[0], "note")["left_out_bytes"], -1);
-        Ok(())
-    });
+    with(
+        "poisonr",
+        "on_poison: dead_letter\n    max_row_bytes: 1MiB",
+        "",
+        |world| {
+            let settings = world.db("shop");
+            settings.exec("INSERT INTO events (note) VALUES (repeat('x', 3000000)), ('between')")?;
+            settings.exec("UPDATE events SET note = repeat('y', 3000000) WHERE note = 'between'")?;
+            settings.exec("ALTER TABLE events REPLICA IDENTITY FULL")?;
+            settings.exec("DELETE FROM events WHERE id = 2; INSERT INTO events (note) VALUES ('after')")?;
+            world.until_current(&Stage::Capture)?;
+            assert_eq!(notes(world, "events")?, ["before", "between", "after"]);
+            let letters = letters(world)?;
+            let said: Vec<_> = letters
+                .iter()
+                .map(|letter| (letter["op"].as_str(), letter["key"].as_str()))
+                .collect();
+            let key = |id| Some(if id == 2 { r#"{"id":2}"# } else { r#"{"id":3}"# });
+            assert_eq!(said, [(Some("c"), key(2)), (Some("u"), key(3)), (Some("d"), key(2))]);
+            assert!(letters.iter().all(|letter| letter["code"] == "ROW_TOO_LARGE"));
+            assert!(
+                letters[0]["bytes"].as_u64().is_some_and(|bytes| bytes > 3_000_000),
+                "{}",
+                letters[0]
+            );
+            assert_eq!(column(&letters[0], "note")["left_out_bytes"], -1);
+            Ok(())
+        },
+    );
 }

@@ -13,7 +13,9 @@ systems:
 
 fn with(name: &str, test: impl FnOnce(&World) -> anyhow::Result<()>) {
     in_world(name, &[("shop", TABLES)], &[("pipeline.yaml", PIPELINE)], |world| {
-        world.db("shop").exec("INSERT INTO orders (quantity) VALUES (1); INSERT INTO events (note) VALUES ('a')")?;
+        world
+            .db("shop")
+            .exec("INSERT INTO orders (quantity) VALUES (1); INSERT INTO events (note) VALUES ('a')")?;
         world.until_current(&Stage::Capture)?;
         test(world)
     });
@@ -21,7 +23,11 @@ fn with(name: &str, test: impl FnOnce(&World) -> anyhow::Result<()>) {
 
 fn column(world: &World, table: &str, column: &str) -> anyhow::Result<Vec<String>> {
     let records = world.topics.read(&world.capture_topic("shop", table))?;
-    let shown = |value: &Vec<u8>| Ok(syncline_tests::agreed::show(&world.topics.json(value)?["after"][column]));
+    let shown = |value: &Vec<u8>| {
+        Ok(syncline_tests::agreed::show(
+            &world.topics.json(value)?["after"][column],
+        ))
+    };
     let values = records.iter().filter_map(|record| record.value.as_ref());
     values.map(shown).collect()
 }
@@ -47,7 +53,10 @@ fn f39_f62_a_column_retyped_incompatibly_stops_its_table_alone() {
         until("the event", 60, || Ok(column(world, "events", "note")? == ["a", "b"]))?;
         assert_eq!(column(world, "orders", "quantity")?, ["1"]);
         let status = http::text(&service.listening()?, "/readyz")?;
-        assert!(status.contains("public.orders stopped: SCHEMA_INCOMPATIBLE"), "{status}");
+        assert!(
+            status.contains("public.orders stopped: SCHEMA_INCOMPATIBLE"),
+            "{status}"
+        );
         service.stop()?;
         // Not mended, it stops at the first sight; mended, it is read.
         world.until_current(&Stage::Capture)?.expect_log("TABLE_STOPPED")?;
@@ -65,16 +74,23 @@ fn f23_a_row_that_the_server_cannot_send_is_named_with_its_place_and_the_way_pas
     if std::env::var_os("SYNCLINE_POISON_WAL").is_none() {
         return;
     }
-    in_world("poisonwal", &[("shop", TABLES)], &[("pipeline.yaml", PIPELINE)], |world| {
-        let server = OwnServer::start(&[("wal_level", "logical"), ("max_wal_size", "8GB")])?;
-        world.set_env("SHOP_DSN", &server.dsn("postgres"));
-        let db = server.db("postgres")?;
-        db.exec(TABLES)?;
-        db.exec("ALTER TABLE events ALTER note TYPE bytea USING NULL; ALTER TABLE events ALTER note SET STORAGE EXTERNAL")?;
-        world.until_current(&Stage::Capture)?;
-        db.exec("INSERT INTO events (note) SELECT string_agg(decode(repeat('00', 1 << 20), 'hex'), NULL) FROM generate_series(1, 520)")?;
-        let stopped = world.run(&Stage::Capture, &["--until-current"])?.expect_code(1)?;
-        stopped.expect_log("POISON_WAL")?.expect_log("pg_replication_slot_advance")?;
-        Ok(())
-    });
+    in_world(
+        "poisonwal",
+        &[("shop", TABLES)],
+        &[("pipeline.yaml", PIPELINE)],
+        |world| {
+            let server = OwnServer::start(&[("wal_level", "logical"), ("max_wal_size", "8GB")])?;
+            world.set_env("SHOP_DSN", &server.dsn("postgres"));
+            let db = server.db("postgres")?;
+            db.exec(TABLES)?;
+            db.exec("ALTER TABLE events ALTER note TYPE bytea USING NULL; ALTER TABLE events ALTER note SET STORAGE EXTERNAL")?;
+            world.until_current(&Stage::Capture)?;
+            db.exec("INSERT INTO events (note) SELECT string_agg(decode(repeat('00', 1 << 20), 'hex'), NULL) FROM generate_series(1, 520)")?;
+            let stopped = world.run(&Stage::Capture, &["--until-current"])?.expect_code(1)?;
+            stopped
+                .expect_log("POISON_WAL")?
+                .expect_log("pg_replication_slot_advance")?;
+            Ok(())
+        },
+    );
 }

@@ -54,7 +54,9 @@ fn run(assembler: &mut Assembler, form: &Form, messages: Vec<Message>) -> (Vec<J
         .chain(std::iter::once(commit(FINAL, END)));
     let (mut blocks, mut told) = (Vec::new(), Vec::new());
     for (index, message) in messages.enumerate() {
-        assembler.push(Lsn(900 + index as u64), &message, 9_000_000_000).unwrap();
+        assembler
+            .push(Lsn(900 + index as u64), &message, 9_000_000_000)
+            .unwrap();
         let records = assembler.records();
         for entry in records.rows() {
             let value = records.slice(&entry.value);
