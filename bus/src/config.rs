@@ -16,6 +16,8 @@ pub const DELIVERY_TIMEOUT_MS: u64 = 60_000;
 pub const REQUEST_TIMEOUT_MS: u64 = 30_000;
 /// How much may wait in a producer for being sent; a producer that is full blocks.
 pub const SEND_BUFFER_KBYTES_MAX: u64 = 32 * 1024;
+/// The same in records: with each the client keeps half a kilobyte that the bytes do not count.
+pub const SEND_BUFFER_RECORDS_MAX: u64 = 100_000;
 /// How much may wait in a consumer, per partition, for being read.
 pub const FETCH_BUFFER_KBYTES_MAX: u64 = 8 * 1024;
 /// The largest record.
@@ -69,7 +71,7 @@ impl BusConfig {
             ("linger.ms", "5".to_owned()),
             ("batch.size", "1000000".to_owned()),
             ("queue.buffering.max.kbytes", self.send_buffer_kbytes_max().to_string()),
-            ("queue.buffering.max.messages", "500000".to_owned()),
+            ("queue.buffering.max.messages", SEND_BUFFER_RECORDS_MAX.to_string()),
             ("message.max.bytes", RECORD_BYTES_MAX.to_string()),
             ("message.timeout.ms", DELIVERY_TIMEOUT_MS.to_string()),
         ];
