@@ -16,6 +16,8 @@ pub const DELIVERY_TIMEOUT_MS: u64 = 60_000;
 pub const REQUEST_TIMEOUT_MS: u64 = 30_000;
 /// How much may wait in a producer for being sent; a producer that is full blocks.
 pub const SEND_BUFFER_KBYTES_MAX: u64 = 32 * 1024;
+/// The same in records: with each the client keeps half a kilobyte that the bytes do not count.
+pub const SEND_BUFFER_RECORDS_MAX: u64 = 100_000;
 /// How much may wait in a consumer, per partition, for being read.
 pub const FETCH_BUFFER_KBYTES_MAX: u64 = 8 * 1024;
 /// The largest record.
@@ -57,13 +59,19 @@ impl BusConfig {
         }
     }
 
+    /// The largest record that a producer takes, with what the protocol adds.
+    pub fn record_bytes_max(&self) -> u64 {
+        let set = self.properties.get("message.max.bytes");
+        set.and_then(|set| set.trim().parse().ok()).unwrap_or(RECORD_BYTES_MAX)
+    }
+
     pub(crate) fn for_producer(&self, transactional_id: Option<&str>) -> ClientConfig {
         let defaults = [
             ("compression.type", "lz4".to_owned()),
             ("linger.ms", "5".to_owned()),
             ("batch.size", "1000000".to_owned()),
-            ("queue.buffering.max.kbytes", SEND_BUFFER_KBYTES_MAX.to_string()),
-            ("queue.buffering.max.messages", "500000".to_owned()),
+            ("queue.buffering.max.kbytes", self.send_buffer_kbytes_max().to_string()),
+            ("queue.buffering.max.messages", SEND_BUFFER_RECORDS_MAX.to_string()),
             ("message.max.bytes", RECORD_BYTES_MAX.to_string()),
             ("message.timeout.ms", DELIVERY_TIMEOUT_MS.to_string()),
         ];
@@ -77,6 +85,11 @@ impl BusConfig {
             fixed.push(("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS.to_string()));
         }
         self.layers(&defaults, &fixed)
+    }
+
+    /// A record larger than the whole buffer would wait for ever.
+    fn send_buffer_kbytes_max(&self) -> u64 {
+        SEND_BUFFER_KBYTES_MAX.max(self.record_bytes_max().div_ceil(1024) + 1024)
     }
 
     /// A consumer that only sees committed records, hears of the end of each partition, and never chooses by itself
@@ -146,6 +159,22 @@ mod tests {
         assert_eq!(client.get("acks"), Some("all"));
         assert_eq!(client.get("transaction.timeout.ms"), Some("120000"));
         assert_eq!(client.get("bootstrap.servers"), Some("kafka:9092"));
+    }
+
+    #[test]
+    fn the_largest_record_fits_into_the_buffer() {
+        let mut config = BusConfig::new("kafka:9092", "capture");
+        assert_eq!(
+            config.for_producer(None).get("queue.buffering.max.kbytes"),
+            Some("32768")
+        );
+        config
+            .properties
+            .insert("message.max.bytes".to_owned(), "104857600".to_owned());
+        assert_eq!(
+            config.for_producer(None).get("queue.buffering.max.kbytes"),
+            Some("103424")
+        );
     }
 
     #[test]

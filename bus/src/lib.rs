@@ -47,7 +47,7 @@ pub use config::BusConfig;
 pub use consumer::{Event, GroupConsumer};
 pub use fences::Fences;
 pub use partitioner::murmur2_partition;
-pub use producer::Producer;
+pub use producer::{Producer, RefusedRecord};
 pub use reader::PartitionReader;
 pub use record::{InRecord, OutRecord};
 pub use registry::Registry;

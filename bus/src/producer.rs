@@ -30,6 +30,8 @@ const ABORT_TIMEOUT_MS: u64 = 5_000;
 /// Between two looks at what is outstanding. Not a wait within `poll`: rdkafka's spins below a millisecond.
 const DRAIN_PAUSE_US: u64 = 200;
 const EVENTS_PER_FAILURE: u32 = 10;
+/// So many refused records of a transaction are told apart.
+const REFUSED_MAX: usize = 1_000;
 /// Delivery reports come many at a time; serving them more often costs more than it frees.
 const SENDS_PER_POLL: u32 = 1_000;
 
@@ -57,6 +59,31 @@ enum State {
 struct Deliveries {
     said: Said,
     first_failure: Mutex<Option<(KafkaError, String)>>,
+    refused: Mutex<Vec<RefusedRecord>>,
+}
+
+/// A record that the broker has refused because it is too large.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedRecord {
+    /// Its topic.
+    pub topic: String,
+    /// Its key.
+    pub key: Option<Vec<u8>>,
+    /// Length of its value.
+    pub value_bytes: usize,
+    /// Its headers.
+    pub headers: Vec<(String, Vec<u8>)>,
+}
+
+impl RefusedRecord {
+    fn of(message: &impl Message) -> Self {
+        Self {
+            topic: message.topic().to_owned(),
+            key: message.key().map(<[u8]>::to_vec),
+            value_bytes: message.payload().map_or(0, <[u8]>::len),
+            headers: message.headers().map(crate::record::read_headers).unwrap_or_default(),
+        }
+    }
 }
 
 impl ClientContext for Deliveries {
@@ -74,6 +101,12 @@ impl ProducerContext<NoCustomPartitioner> for Deliveries {
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
         let Err((error, message)) = result else { return };
+        if error.rdkafka_error_code() == Some(Code::MessageSizeTooLarge) {
+            let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+            if refused.len() < REFUSED_MAX {
+                refused.push(RefusedRecord::of(message));
+            }
+        }
         let mut first = self.first_failure.lock().unwrap_or_else(PoisonError::into_inner);
         first.get_or_insert_with(|| (error.clone(), format!("{}[{}]", message.topic(), message.partition())));
     }
@@ -212,6 +245,12 @@ impl Producer {
         if let Err(error) = self.inner.abort_transaction(timeout) {
             tracing::debug!("the transaction of {} is left to be aborted later: {error}", self.name);
         }
+    }
+
+    /// The records that the broker has refused for their size; the transaction with them is lost.
+    pub fn refused(&self) -> Vec<RefusedRecord> {
+        let refused = self.inner.context().refused.lock();
+        refused.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What has been sent since `begin` or `flush`, in bytes.

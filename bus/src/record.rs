@@ -70,7 +70,7 @@ impl InRecord {
     }
 }
 
-fn read_headers(headers: &impl Headers) -> Vec<(String, Vec<u8>)> {
+pub(crate) fn read_headers(headers: &impl Headers) -> Vec<(String, Vec<u8>)> {
     (0..headers.count())
         .filter_map(|index| read_header(headers, index))
         .collect()

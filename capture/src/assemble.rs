@@ -27,6 +27,7 @@ use crate::postgres::pgoutput::{
 use crate::records::{Entry, MarkEntry, Moved, Records};
 
 mod beside;
+mod oversized;
 mod parts;
 mod rules;
 
@@ -57,6 +58,16 @@ pub enum AssembleError {
         position: Position,
         /// Why.
         misfit: Misfit,
+    },
+    /// A row or message was refused before memory was taken for it.
+    #[error("{} at {position} has {bytes} bytes, more than max_row_bytes", if table.is_empty() { "a logical message" } else { table })]
+    Oversized {
+        /// `schema.table`; empty for a message.
+        table: String,
+        /// Where it stands.
+        position: Position,
+        /// How large it is.
+        bytes: u64,
     },
     /// The log is not in the order that the protocol promises.
     #[error("the log is out of order: {0}")]
@@ -157,6 +168,12 @@ impl Assembler {
         self.last_commit
     }
 
+    /// Takes back the row's records of the last message, because it cannot be written whole. What says that its
+    /// transaction has begun stays.
+    pub fn pass_over(&mut self) {
+        self.records.rows.clear();
+    }
+
     /// Nothing was under way at `lsn`, and everything before it has been handed out.
     pub fn idle(&mut self, lsn: Lsn) {
         if self.transaction.is_none() {
@@ -165,20 +182,21 @@ impl Assembler {
     }
 
     /// Takes the message at `lsn` in; its records are in [`Assembler::records`] until the next call.
-    pub fn push(&mut self, lsn: Lsn, message: Message, now_ns: i64) -> Result<Step, AssembleError> {
+    pub fn push(&mut self, lsn: Lsn, message: &Message, now_ns: i64) -> Result<Step, AssembleError> {
         self.records.clear();
         let at = Moment { lsn, now_ns };
         match message {
-            Message::Begin(begin) => self.begin(&begin, lsn)?,
-            Message::Commit(commit) => return self.commit(lsn, &commit),
-            Message::Origin(origin) => self.running()?.origin = Some((origin.name, origin.commit_lsn.0)),
-            Message::Relation(relation) => return Ok(Step::Shape(relation)),
+            Message::Begin(begin) => self.begin(begin, lsn)?,
+            Message::Commit(commit) => return self.commit(lsn, commit),
+            Message::Origin(origin) => self.running()?.origin = Some((origin.name.clone(), origin.commit_lsn.0)),
+            Message::Relation(relation) => return Ok(Step::Shape(relation.clone())),
             Message::Type(_) => (),
-            Message::Insert(insert) => self.insert(at, &insert)?,
-            Message::Update(update) => self.update(at, &update)?,
-            Message::Delete(delete) => self.delete(at, &delete)?,
-            Message::Truncate(truncate) => self.truncate(at, &truncate)?,
-            Message::Logical(message) => return self.logical(at, &message),
+            Message::Insert(insert) => self.insert(at, insert)?,
+            Message::Update(update) => self.update(at, update)?,
+            Message::Delete(delete) => self.delete(at, delete)?,
+            Message::Truncate(truncate) => self.truncate(at, truncate)?,
+            Message::Logical(message) => return self.logical(at, message),
+            Message::Oversized(oversized) => self.oversized(at, oversized)?,
             Message::StreamStart(_) | Message::StreamStop | Message::StreamCommit(_) | Message::StreamAbort(_) => {
                 return Err(AssembleError::Protocol("a streamed transaction that was not asked for"));
             }
@@ -396,6 +414,10 @@ impl Assembler {
             self.ignored.broken_marks += 1;
             return Ok(());
         };
+        if !self.rules.share.has(&mark.table) {
+            self.ignored.foreign_messages += 1;
+            return Ok(());
+        }
         let found = Found {
             text: text.to_owned(),
             cid: mark.cid.clone(),

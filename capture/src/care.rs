@@ -14,8 +14,8 @@ pub struct CareArgs {
     /// What to do with a row that cannot be written
     #[arg(long, value_enum)]
     pub on_poison: Option<Poison>,
-    /// Stop in front of a message of the log beyond this
-    #[arg(long, value_name = "BYTES", value_parser = care::bytes)]
+    /// A row beyond this cannot be written; no memory is taken for it
+    #[arg(long, value_name = "BYTES", value_parser = care::row_bytes)]
     pub max_row_bytes: Option<u64>,
     /// Read this table again at the start, whole; may be given several times
     #[arg(long, value_name = "SCHEMA.TABLE")]

@@ -13,6 +13,7 @@ use crate::debezium::connector::{self, Beside};
 
 use crate::care::CareArgs;
 use crate::form::{DEBEZIUM_VERSION, Fidelity, Form, Operation};
+use crate::groups::{self, Share};
 use crate::postgres::dsn::Dsn;
 use crate::postgres::quote::TableName;
 pub use crate::postgres::setup::{PublicationMode, Reach};
@@ -48,7 +49,7 @@ pub struct Args {
     /// What every program can be told.
     #[command(flatten)]
     pub process: ProcessArgs,
-    /// Capture only this source of the pipeline file
+    /// Capture only this source of the pipeline file; SYSTEM/GROUP for one of its slots
     #[arg(long, value_name = "NAME")]
     pub source: Option<String>,
     /// Go on with the slot as it is: take over one without progress, or accept the gap that SLOT_AHEAD names
@@ -140,6 +141,10 @@ pub struct SourceConfig {
     pub connector: Option<String>,
     /// Where that connector's offsets are.
     pub offsets: Option<Offsets>,
+    /// Which of the system's tables come through this slot, if it has several.
+    pub share: Share,
+    /// What belongs to no table is for this slot: the first, if there are several.
+    pub leads: bool,
     /// Its driver moves the slot on by itself while nothing changes: `lsn.flush.mode=connector_and_driver`.
     pub driver_flushes: bool,
     /// Debezium's properties that have no effect here, each with the reason.
@@ -170,6 +175,8 @@ impl SourceConfig {
             until_current: false,
             connector: None,
             offsets: None,
+            share: Share::All,
+            leads: true,
             driver_flushes: false,
             meaningless: Vec::new(),
         }
@@ -242,7 +249,14 @@ fn told_by_arguments(source: &mut SourceConfig, args: &Args) {
 
 /// The sources of the pipeline that this process captures.
 pub fn sources(pipeline: &Pipeline, args: &Args) -> Outcome<Vec<SourceConfig>> {
-    let wanted = |system: &&System| args.source.as_ref().is_none_or(|name| name == &system.name);
+    // `system` or `system/group`.
+    let (name, group) = match &args.source {
+        Some(source) => source
+            .split_once('/')
+            .map_or((Some(source.as_str()), false), |(name, _)| (Some(name), true)),
+        None => (None, false),
+    };
+    let wanted = |system: &&System| name.is_none_or(|name| name == system.name);
     let captured = |system: &&System| {
         system.capture == CapturedBy::Syncline && system.postgres.is_some() && is_read(pipeline, system)
     };
@@ -250,10 +264,17 @@ pub fn sources(pipeline: &Pipeline, args: &Args) -> Outcome<Vec<SourceConfig>> {
     if systems.is_empty() {
         return Err(nothing_to_capture(pipeline, args));
     }
-    systems
-        .into_iter()
-        .map(|system| source(pipeline, system, args))
-        .collect()
+    let mut sources = Vec::new();
+    for system in systems {
+        sources.extend(groups::split(source(pipeline, system, args)?, pipeline, &system.name)?);
+    }
+    if group {
+        sources.retain(|source| args.source.as_ref() == Some(&source.name));
+    }
+    if sources.is_empty() {
+        return Err(nothing_to_capture(pipeline, args));
+    }
+    Ok(sources)
 }
 
 fn is_read(pipeline: &Pipeline, system: &System) -> bool {
@@ -314,7 +335,7 @@ fn source(pipeline: &Pipeline, system: &System, args: &Args) -> Outcome<SourceCo
 }
 
 /// `schema.table`; a schema has no point in it, a table may.
-fn table_name(name: &str) -> TableName {
+pub fn table_name(name: &str) -> TableName {
     match name.split_once('.') {
         Some((schema, table)) => TableName::new(schema, table),
         None => TableName::new("public", name),

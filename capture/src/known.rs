@@ -27,6 +27,9 @@ const POLL_MS: u64 = 500;
 /// Between two looks at the catalogue.
 const LOOK_MS: u64 = 3_000;
 
+/// Tables named in a status.
+const STATUS_TABLES_MAX: usize = 20;
+
 /// The code of a table whose rows changed without an event.
 pub const NEEDS_BACKFILL: &str = "NEEDS_BACKFILL";
 
@@ -166,11 +169,30 @@ impl Known {
             "{why}; the other tables go on. When it is mended: restart, or {} --reread {name}",
             self.command
         );
-        if let Some(record) = self.tables.get_mut(name) {
-            record.stopped = Some(why.to_owned());
-            self.changed.insert(name.to_owned());
-        }
+        // A table that is gone from the catalogue has no record; what comes under its name later is another one.
+        let record = self.tables.entry(name.to_owned()).or_insert_with(|| TableRecord {
+            slot: self.slot.clone(),
+            table: name.to_owned(),
+            facts: "{}".to_owned(),
+            needs_backfill: None,
+            stopped: None,
+        });
+        record.stopped = Some(why.to_owned());
+        self.changed.insert(name.to_owned());
         self.report();
+    }
+
+    /// Whether the table's changes are passed over.
+    pub fn is_stopped(&self, name: &str) -> bool {
+        self.tables.get(name).is_some_and(|record| record.stopped.is_some())
+    }
+
+    /// What goes on, in words for `/readyz`.
+    pub fn status(&self) -> String {
+        let waiting = self
+            .waiting()
+            .map(|(table, state, why)| format!("; {table} {state}: {why}"));
+        format!("streaming{}", waiting.take(STATUS_TABLES_MAX).collect::<String>())
     }
 
     /// Tables that wait to be read: those stopped, if it is a new start, and with `backfills` all others that wait.

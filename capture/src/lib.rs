@@ -65,6 +65,9 @@ pub mod records;
 /// Messages of the log to records.
 pub mod assemble;
 
+/// Rows that cannot be written.
+pub mod poison;
+
 /// Heartbeats.
 pub mod pulse;
 
@@ -124,6 +127,15 @@ pub mod debezium;
 
 /// A Debezium connector's offsets, and where ours begin after them.
 pub mod takeover;
+
+/// Groups of tables with a slot each.
+pub mod groups;
+
+/// Tables that another slot captured before.
+pub mod moved;
+
+/// The rows of a batch by table, for the metrics.
+mod tally;
 
 /// Capture's metrics.
 mod metrics;

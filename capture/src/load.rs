@@ -5,18 +5,21 @@
 //! number within it, so that no two rows of a snapshot share a position, in whatever order they come.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use syncline_runtime::{Failure, Outcome, Shutdown, failpoint};
 use syncline_schemas::position::{Lsn, Position};
 use syncline_schemas::progress::{MarkRecord, Progress, SnapshotState};
 
-use crate::assemble::{Assembler, Rules};
+use crate::assemble::{AssembleError, Assembler, Rules};
 use crate::config::SourceConfig;
 use crate::envelope::{Circumstances, Registered};
 use crate::form::Fidelity;
+use crate::known::Known;
 use crate::metrics;
 use crate::notify::{self, Notification};
 use crate::outlet::Outlet;
+use crate::poison::{self, Poison, TABLE_STOPPED};
 use crate::postgres::catalog::TableInfo;
 use crate::postgres::pgoutput::TupleCell;
 use crate::postgres::snapshot::{ChunkBound, ChunkEnd, Snapshot};
@@ -42,6 +45,8 @@ pub struct Pending<'a> {
     pub select: Option<&'a str>,
     /// Its number among the tables of the source.
     pub number: usize,
+    /// Whether all of its rows are read, so that nothing is missing of it afterwards.
+    pub whole: bool,
 }
 
 impl Pending<'_> {
@@ -60,6 +65,8 @@ pub struct Load<'a> {
     pub outlet: &'a mut Outlet,
     /// How far.
     pub progress: &'a mut Progress,
+    /// What is known of the tables.
+    pub known: &'a mut Known,
     /// To be asked while something is waited for.
     pub shutdown: &'a Shutdown,
     /// A table that is captured and never read. Debezium names it with those that are, once one of them is done.
@@ -74,6 +81,7 @@ impl Load<'_> {
             snapshot,
             outlet,
             progress,
+            known,
             shutdown,
             unread,
         } = self;
@@ -82,6 +90,7 @@ impl Load<'_> {
             .enumerate()
             .map(|(index, table)| job(index, table, progress))
             .collect::<Outcome<_>>()?;
+        let stopped = jobs.iter().map(|job| Arc::clone(&job.unwanted)).collect();
         let threads_max = config.snapshots.threads_max;
         // A row that was read belongs to no transaction; Debezium names the one that reads.
         let xid = match config.form.fidelity {
@@ -95,7 +104,9 @@ impl Load<'_> {
             in_turn: threads_max == 1,
             outlet,
             progress,
+            known,
             shutdown,
+            stopped,
             readings: tables.iter().map(|_| None).collect(),
             left: tables.len(),
             rows: 0,
@@ -115,6 +126,7 @@ fn job(index: usize, table: &Pending<'_>, progress: &Progress) -> Outcome<Job> {
         columns: table.columns.clone(),
         select: table.select.map(str::to_owned),
         after,
+        unwanted: Arc::default(),
     })
 }
 
@@ -150,7 +162,10 @@ struct Writing<'a> {
     in_turn: bool,
     outlet: &'a mut Outlet,
     progress: &'a mut Progress,
+    known: &'a mut Known,
     shutdown: &'a Shutdown,
+    /// Of each table, whether it is stopped.
+    stopped: Vec<Arc<AtomicBool>>,
     readings: Vec<Option<Reading>>,
     /// Tables that are not at their end.
     left: usize,
@@ -175,15 +190,14 @@ impl Writing<'_> {
             let Some(chunk) = readers.next(self.shutdown)? else {
                 return Ok(false);
             };
-            let mut reading = match self.readings[chunk.index].take() {
-                Some(reading) => reading,
-                None => self.begin(&tables[chunk.index], chunk.index, shapes)?,
+            let table = &tables[chunk.index];
+            let goes_on = match self.take(table, &chunk, shapes) {
+                Err(failure) if failure.code == TABLE_STOPPED => self.stop(table, &chunk, &failure.message)?,
+                taken => taken?,
             };
-            let Some(end) = self.chunk(&mut reading, &chunk)? else {
+            if !goes_on {
                 return Ok(false);
-            };
-            self.end_of_chunk(&reading, &end, shapes)?;
-            self.readings[chunk.index] = Some(reading);
+            }
             bar.set(self.rows);
             metrics::snapshot(&self.config.name, self.rows, total);
         }
@@ -194,8 +208,47 @@ impl Writing<'_> {
         Ok(true)
     }
 
+    /// Takes a chunk in; false if there is a wish to stop.
+    fn take(&mut self, table: &Pending<'_>, chunk: &Chunk, shapes: &mut Shapes<'_>) -> Outcome<bool> {
+        if self.stopped[chunk.index].load(Ordering::Relaxed) {
+            return Ok(chunk.drain(self.shutdown));
+        }
+        let mut reading = match self.readings[chunk.index].take() {
+            Some(reading) => reading,
+            None => self.begin(table, chunk.index, shapes)?,
+        };
+        let Some(end) = self.chunk(&mut reading, chunk)? else {
+            return Ok(false);
+        };
+        self.end_of_chunk(&reading, &end, shapes)?;
+        self.readings[chunk.index] = Some(reading);
+        Ok(true)
+    }
+
+    /// No more of the table is read, nor will be published. That it counts as read is only because nobody is to go on with
+    /// it: with the next start it is read from its beginning.
+    fn stop(&mut self, table: &Pending<'_>, chunk: &Chunk, why: &str) -> Outcome<bool> {
+        self.left -= 1;
+        self.stopped[chunk.index].store(true, Ordering::Relaxed);
+        self.known.stopped(&table.name(), why);
+        self.progress.set_table(&table.name(), SnapshotState::Done);
+        self.commit()?;
+        Ok(chunk.drain(self.shutdown))
+    }
+
+    fn commit(&mut self) -> Outcome<()> {
+        self.outlet.send_known(self.known)?;
+        self.outlet.commit(self.progress)?;
+        self.known.said();
+        Ok(())
+    }
+
     fn begin(&mut self, table: &Pending<'_>, index: usize, shapes: &mut Shapes<'_>) -> Outcome<Reading> {
-        let registered = shapes.described(table.info, &table.columns)?;
+        let of_the_table = |failure: Failure| match poison::is_of_the_table(&failure) {
+            true => Failure::poison(TABLE_STOPPED, failure),
+            false => failure,
+        };
+        let registered = shapes.described(table.info, &table.columns).map_err(of_the_table)?;
         let name = registered.table.full_name();
         let (_, rows) = resumed(&name, &self.progress.table(&name))?;
         let is_first = if self.in_turn { index == 0 } else { self.rows == 0 };
@@ -206,6 +259,8 @@ impl Writing<'_> {
         notify::tell(self.config, self.outlet, shapes, told)?;
         Ok(Reading {
             number: table.number,
+            whole: table.whole,
+            rows_estimate: table.info.rows_estimate,
             name,
             registered,
             is_first,
@@ -221,7 +276,7 @@ impl Writing<'_> {
         let mut sender = Sender {
             assembler: Assembler::new(Position::default(), Rules::default()),
             outlet: self.outlet,
-            source: &self.config.name,
+            config: self.config,
         };
         let (epoch, lsn, before) = (self.progress.position.epoch, self.lsn, reading.rows);
         let end = loop {
@@ -256,10 +311,21 @@ impl Writing<'_> {
                 .with("total_rows_scanned", reading.rows)
                 .with("status", "SUCCEEDED");
             notify::tell(self.config, self.outlet, shapes, told)?;
+            if reading.whole {
+                self.known.filled(&reading.name);
+            }
         }
         self.progress.set_table(&reading.name, reading.state(end)?);
-        self.outlet.commit(self.progress)?;
-        if *end == ChunkEnd::Last {
+        self.commit()?;
+        let is_last = *end == ChunkEnd::Last;
+        metrics::table_snapshot(
+            &self.config.name,
+            &reading.name,
+            reading.rows,
+            reading.rows_estimate,
+            is_last,
+        );
+        if is_last {
             tracing::info!(
                 table = reading.name,
                 rows = reading.rows,
@@ -277,6 +343,8 @@ fn position(epoch: u64, lsn: Lsn, table: usize, row: u64) -> Position {
 /// One table being read.
 struct Reading {
     number: usize,
+    whole: bool,
+    rows_estimate: Option<u64>,
     name: String,
     registered: Arc<Registered>,
     is_first: bool,
@@ -328,7 +396,7 @@ pub fn loaded(table: &str, position: Position) -> MarkEntry {
 struct Sender<'a> {
     assembler: Assembler,
     outlet: &'a mut Outlet,
-    source: &'a str,
+    config: &'a SourceConfig,
 }
 
 impl Sender<'_> {
@@ -354,12 +422,32 @@ impl Sender<'_> {
             transaction: None,
             now_ns,
         };
-        self.assembler
-            .snapshot_row(&reading.registered, row, at, &circumstances)
-            .map_err(|error| misfit(&error))?;
-        self.outlet.send(self.assembler.records())?;
-        metrics::row(self.source);
+        let written = self
+            .assembler
+            .snapshot_row(&reading.registered, row, at, &circumstances);
         reading.rows += 1;
+        if let Some(why) = self.unwritable(&written, row) {
+            return Poison::of_snapshot(why, at, row, &reading.registered).judge(self.config, self.outlet);
+        }
+        written.map_err(|error| misfit(&error))?;
+        self.outlet.send(self.assembler.records())?;
+        metrics::row(&self.config.name);
         failpoint::check("capture.in_snapshot_chunk")
+    }
+
+    /// Code and reason, if the row cannot be written.
+    fn unwritable(&self, written: &Result<(), AssembleError>, row: &[TupleCell]) -> Option<(&'static str, String)> {
+        let bytes: u64 = row.iter().map(|cell| cell.len() as u64).sum();
+        if self.config.care.row_bytes_max.is_some_and(|max| bytes > max) {
+            return Some((
+                "ROW_TOO_LARGE",
+                format!("a row has {bytes} bytes, more than max_row_bytes"),
+            ));
+        }
+        if let Err(error @ AssembleError::Misfit { .. }) = written {
+            return Some(("UNENCODABLE_ROW", error.to_string()));
+        }
+        let record = self.outlet.too_large(self.assembler.records())?;
+        Some(("RECORD_TOO_LARGE", record.to_string()))
     }
 }

@@ -85,6 +85,62 @@ static SLOT_ALARM: LazyLock<GaugeVec> = LazyLock::new(|| {
     )
 });
 
+const BY_TABLE: [&str; 2] = ["source", "table"];
+
+static TABLE_ROWS: LazyLock<CounterVec> = LazyLock::new(|| {
+    metrics::counter(
+        "syncline_capture_table_rows_total",
+        "Records of a table's rows known to be in Kafka",
+        &BY_TABLE,
+    )
+});
+static TABLE_LAG_BYTES: LazyLock<GaugeVec> = LazyLock::new(|| {
+    metrics::gauge(
+        "syncline_capture_table_lag_bytes",
+        "Log behind the table's last change when that was in Kafka",
+        &BY_TABLE,
+    )
+});
+static TABLE_LAG_SECONDS: LazyLock<GaugeVec> = LazyLock::new(|| {
+    metrics::gauge(
+        "syncline_capture_table_lag_seconds",
+        "Age of the table's last committed change when it was in Kafka",
+        &BY_TABLE,
+    )
+});
+static TABLE_SNAPSHOT: LazyLock<GaugeVec> = LazyLock::new(|| {
+    metrics::gauge(
+        "syncline_capture_table_snapshot_percent",
+        "How much of a table's snapshot is in Kafka, as estimated; 100 when all of it is",
+        &BY_TABLE,
+    )
+});
+
+/// What a batch did for one table.
+pub struct TableLag {
+    /// Records of its rows.
+    pub rows: u64,
+    /// How old its last change was.
+    pub seconds: f64,
+    /// How far behind the end of the log.
+    pub bytes: u64,
+}
+
+/// A batch with rows of the table is in Kafka.
+pub fn table(source: &str, table: &str, lag: TableLag) {
+    let labels = [source, table];
+    TABLE_ROWS.with_label_values(&labels).inc_by(lag.rows as f64);
+    TABLE_LAG_SECONDS.with_label_values(&labels).set(lag.seconds);
+    TABLE_LAG_BYTES.with_label_values(&labels).set(lag.bytes as f64);
+}
+
+/// How much of the table's snapshot is done; `rows` of about so many, which may be far off.
+pub fn table_snapshot(source: &str, table: &str, rows: u64, of_about: Option<u64>, done: bool) {
+    let part = rows as f64 / of_about.unwrap_or(rows).max(rows).max(1) as f64;
+    let percent = if done { 100.0 } else { (part * 100.0).min(99.0) };
+    TABLE_SNAPSHOT.with_label_values(&[source, table]).set(percent);
+}
+
 static TABLE_WAITS: LazyLock<GaugeVec> = LazyLock::new(|| {
     metrics::gauge(
         "syncline_capture_table_waits",
@@ -92,6 +148,21 @@ static TABLE_WAITS: LazyLock<GaugeVec> = LazyLock::new(|| {
         &["source", "table", "state"],
     )
 });
+
+static POISONED: LazyLock<CounterVec> = LazyLock::new(|| {
+    metrics::counter(
+        "syncline_capture_poisoned_total",
+        "Rows that could not be written, by table and code",
+        &["source", "table", "code"],
+    )
+});
+
+/// A row that could not be written. How many there have been of the kind.
+pub fn poisoned(source: &str, table: &str, code: &str) -> u64 {
+    let counter = POISONED.with_label_values(&[source, table, code]);
+    counter.inc();
+    counter.get() as u64
+}
 
 /// What a table waits for.
 pub fn table_waits(source: &str, table: &str, needs_backfill: bool, stopped: bool) {
@@ -112,7 +183,7 @@ pub fn row(source: &str) {
 }
 
 /// Rows were sent.
-pub fn rows(source: &str, count: usize) {
+pub fn rows(source: &str, count: u64) {
     ROWS.with_label_values(&[source]).inc_by(count as f64);
 }
 

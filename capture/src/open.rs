@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use syncline_bus::Registry;
 use syncline_bus::admin::{self, TopicSpec};
 use syncline_runtime::{Failure, Outcome, Shutdown};
+use syncline_schemas::pipeline::care::OnPoison;
 use syncline_schemas::position::{Lsn, Position};
 use syncline_schemas::progress::{Progress, SnapshotState};
 use syncline_schemas::topic;
@@ -16,8 +17,10 @@ use crate::form::Fidelity;
 use crate::incremental::agenda::Agenda;
 use crate::known::Known;
 use crate::load::{Load, Pending, loaded};
+use crate::moved;
 use crate::notify::{self, Notification};
 use crate::outlet::Outlet;
+use crate::poison::Refused;
 use crate::postgres::catalog::TableInfo;
 use crate::postgres::client::ReplicationClient;
 use crate::postgres::control::Control;
@@ -44,6 +47,8 @@ pub struct Carried {
     reread: bool,
     /// Whether this process has streamed: then a standby at the address is a failover under way.
     pub streamed: bool,
+    /// Records that the broker has refused.
+    pub refused: Refused,
     /// Up to where to capture, with `until_current`: the end of the log when the process began.
     pub target: Option<Lsn>,
 }
@@ -55,6 +60,7 @@ impl Carried {
             repair: config.repair,
             reread: false,
             streamed: false,
+            refused: Refused::default(),
             target: None,
         }
     }
@@ -114,7 +120,7 @@ pub fn open<'a>(
         carried.target = Some(control.current_lsn()?);
     }
     ensure_topics(config, &prepared.tables)?;
-    let mut outlet = Outlet::open(config, registry)?;
+    let mut outlet = Outlet::open(config, registry, carried.refused.clone())?;
     match fenced(config, registry, shutdown, carried, control, &prepared, &mut outlet) {
         Ok(Some(ready)) => Ok(Some(Opened {
             stream: ready.stream,
@@ -129,6 +135,7 @@ pub fn open<'a>(
             Ok(None)
         }
         Err(failure) => {
+            let failure = carried.refused.learn(failure, &outlet, config.care.on_poison);
             outlet.abandon();
             Err(failure)
         }
@@ -165,6 +172,9 @@ fn fenced<'a>(
         carried.repair,
         &names,
     )?;
+    let others = progress::of_others(config, registry)?;
+    let asked = config.care.reread.iter().cloned().collect();
+    let epoch_min = moved::epoch_min(config, stored.as_ref(), &others, &names, &asked)?;
     let mut known = Known::read(config, registry)?;
     let again = again(config, &control, prepared, &mut known, carried)?;
     let mut making = Making {
@@ -183,11 +193,14 @@ fn fenced<'a>(
         Start::Anew { epoch, drop_slot } => {
             agenda = agenda.fulfilled();
             making.agenda = agenda.written()?;
-            making.anew(&mut client, epoch, drop_slot)?
+            making.anew(&mut client, epoch.max(epoch_min), drop_slot)?
         }
         Start::Continue(mut progress) => {
-            // As if it were new.
-            progress.tables.retain(|table| !again.contains_key(&table.table));
+            progress.position.epoch = progress.position.epoch.max(epoch_min);
+            // As if it were new. And one that is not captured any more is new when it comes back.
+            progress
+                .tables
+                .retain(|table| names.contains(&table.table) && !again.contains_key(&table.table));
             (making.go_on(progress, stored.as_ref(), reread)?, None)
         }
     };
@@ -212,16 +225,13 @@ fn fenced<'a>(
             snapshot,
             outlet,
             progress: &mut progress,
+            known: &mut known,
             shutdown,
             unread: config.snapshots.signals_in_log().map(ToString::to_string),
         };
         if !load.run(&pending, &mut shapes)? {
             return Ok(None);
         }
-        pending
-            .iter()
-            .filter(|table| agenda.select(&full_name(table.info)).is_none())
-            .for_each(|table| known.filled(&full_name(table.info)));
     }
     // What blocking snapshots had begun with is read by now.
     agenda.blocked_before_the_stream();
@@ -283,7 +293,10 @@ fn full_name(table: &TableInfo) -> String {
 fn prepare(config: &SourceConfig, control: &Control) -> Outcome<Prepared> {
     let mut tables = match &config.tables {
         Some(tables) => tables.clone(),
-        None => selected(config, all_tables(control, config.reach)?)?,
+        None => selected(config, all_tables(control, config.reach)?)?
+            .into_iter()
+            .filter(|table| config.share.has(&format!("{}.{}", table.schema, table.table)))
+            .collect(),
     };
     if let Some(signals) = config.snapshots.signals_in_log()
         && !tables.contains(signals)
@@ -386,6 +399,9 @@ fn ensure_topics(config: &SourceConfig, tables: &[TableInfo]) -> Outcome<()> {
         // The end of a snapshot is said once, and whoever reads the topics years later must hear it.
         for_ever(TopicSpec::new(topic::marks(&config.prefix), config.partitions)),
     ];
+    if config.care.on_poison == OnPoison::DeadLetter {
+        specs.push(TopicSpec::new(topic::capture_dead_letters(&config.prefix), 1));
+    }
     specs.extend(tables.iter().map(|table| {
         TopicSpec::new(
             config.form.topics.table(&config.prefix, &table.schema, &table.table),
@@ -412,6 +428,7 @@ fn pending<'a>(
                 .select(&full_name(info))
                 .or(config.snapshots.select(&full_name(info))),
             number,
+            whole: agenda.select(&full_name(info)).is_none(),
         })
         .collect()
 }
@@ -428,7 +445,11 @@ fn stream(config: &SourceConfig, client: ReplicationClient, progress: &Progress)
     // One less: progress within a transaction stands one byte into its commit record, and that one must come again.
     // At rest it makes no difference, because no record starts there.
     let from = Lsn(progress.position.lsn.0.saturating_sub(1));
-    client.start_stream(&config.slot, &config.publication, from, StreamSettings::default())
+    let settings = StreamSettings {
+        row_bytes_max: config.care.row_bytes_max.and_then(|bytes| usize::try_from(bytes).ok()),
+        ..StreamSettings::default()
+    };
+    client.start_stream(&config.slot, &config.publication, from, settings)
 }
 
 /// What the steps before the tables are read need.

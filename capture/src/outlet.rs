@@ -9,7 +9,10 @@ use std::collections::HashMap;
 use syncline_bus::{OutRecord, Producer, Registry};
 use syncline_runtime::{Failure, Outcome, failpoint, telemetry};
 use syncline_schemas::codec::Wire;
+use syncline_schemas::dead_letter::DeadLetter;
+use syncline_schemas::envelope::POSITION_HEADER;
 use syncline_schemas::pipeline::Delivery;
+use syncline_schemas::pipeline::care::OnPoison;
 use syncline_schemas::progress::{MarkRecord, Progress};
 use syncline_schemas::table_record::TableRecord;
 use syncline_schemas::topic;
@@ -17,7 +20,11 @@ use syncline_schemas::topic;
 use crate::companions::Companion;
 use crate::config::SourceConfig;
 use crate::known::Known;
-use crate::records::{MarkEntry, Note, Records};
+use crate::poison::{Refused, TooLarge};
+use crate::records::{Entry, MarkEntry, Note, Records};
+
+/// What the protocol adds to key, value and the headers that are always the same.
+const RECORD_OVERHEAD_BYTES: usize = 2_048;
 
 /// Writes to Kafka.
 pub struct Outlet {
@@ -31,6 +38,10 @@ pub struct Outlet {
     marks_id: u32,
     tables_topic: String,
     tables_id: u32,
+    /// Topic and schema id of dead letters, if there can be any.
+    letters: Option<(String, u32)>,
+    record_bytes_max: usize,
+    refused: Refused,
     context: Vec<(&'static str, String)>,
     companions: HashMap<Companion, Addressed>,
     /// The batch's span and the headers that carry it on; empty unless traces are exported.
@@ -51,6 +62,20 @@ pub struct Addressed {
     pub value_id: u32,
 }
 
+/// A record that the broker has refused for its size.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{topic} at {position}, {value_bytes} bytes")]
+pub struct Unsendable {
+    /// Its topic.
+    pub topic: String,
+    /// Its key.
+    pub key: Option<Vec<u8>>,
+    /// Length of its value.
+    pub value_bytes: usize,
+    /// Where its change stands in the log.
+    pub position: String,
+}
+
 /// What is in the open batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Load {
@@ -62,13 +87,21 @@ pub struct Load {
 
 impl Outlet {
     /// Opens the way out; whoever wrote for this source before is fenced, and what it left open is aborted.
-    pub fn open(config: &SourceConfig, registry: &Registry) -> Outcome<Self> {
+    /// Records that are known to be `refused` are not sent.
+    pub fn open(config: &SourceConfig, registry: &Registry, refused: Refused) -> Outcome<Self> {
         let progress_topic = topic::progress(&config.prefix);
         let marks_topic = topic::marks(&config.prefix);
         let progress_id = registry.register(&topic::value_subject(&progress_topic), Progress::schema_json())?;
         let marks_id = registry.register(&topic::value_subject(&marks_topic), MarkRecord::schema_json())?;
         let tables_topic = topic::tables(&config.prefix);
         let tables_id = registry.register(&topic::value_subject(&tables_topic), TableRecord::schema_json())?;
+        let letters =
+            (config.care.on_poison == OnPoison::DeadLetter).then(|| topic::capture_dead_letters(&config.prefix));
+        let letters = letters.map(|topic| {
+            let id = registry.register(&topic::value_subject(&topic), DeadLetter::schema_json())?;
+            Ok((topic, id))
+        });
+        let letters = letters.transpose()?;
         failpoint::check("capture.in_init")?;
         let transactions = config.delivery == Delivery::ExactlyOnce;
         let producer = match transactions {
@@ -86,6 +119,11 @@ impl Outlet {
             marks_id,
             tables_topic,
             tables_id,
+            letters,
+            record_bytes_max: usize::try_from(config.bus.record_bytes_max())
+                .unwrap_or(usize::MAX)
+                .saturating_sub(RECORD_OVERHEAD_BYTES),
+            refused,
             context: match config.form.extended_headers {
                 true => context(&config.prefix),
                 false => Vec::new(),
@@ -151,6 +189,64 @@ impl Outlet {
             .notes()
             .iter()
             .try_for_each(|note| self.send_note(records, note))
+    }
+
+    /// The first of the records of rows that Kafka does not take, as far as one can tell beforehand.
+    pub fn too_large(&self, records: &Records) -> Option<TooLarge> {
+        records
+            .rows()
+            .iter()
+            .find_map(|entry| self.is_too_large(records, entry))
+    }
+
+    fn is_too_large(&self, records: &Records, entry: &Entry) -> Option<TooLarge> {
+        let (key, value) = (records.slice(&entry.key), records.slice(&entry.value));
+        let value_bytes = value.map_or(0, <[u8]>::len);
+        let said = entry
+            .mark
+            .iter()
+            .chain(&entry.unsaid)
+            .map(|text| text.len())
+            .sum::<usize>();
+        let bytes = key.map_or(0, <[u8]>::len) + value_bytes;
+        let refused = self.refused.has(&entry.registered.table.topic, key, value_bytes);
+        (refused || bytes + said > self.record_bytes_max).then(|| TooLarge {
+            table: entry.registered.table.full_name(),
+            position: entry.position,
+            bytes,
+            refused,
+        })
+    }
+
+    /// The records that the broker has refused: why this object is at its end.
+    pub fn refused(&self) -> Vec<Unsendable> {
+        let position = |headers: &[(String, Vec<u8>)]| {
+            let found = headers.iter().find(|(name, _)| name == POSITION_HEADER);
+            found.map_or_else(String::new, |(_, text)| String::from_utf8_lossy(text).into_owned())
+        };
+        let refused = self.producer.refused().into_iter();
+        refused
+            .map(|record| Unsendable {
+                position: position(&record.headers),
+                topic: record.topic,
+                key: record.key,
+                value_bytes: record.value_bytes,
+            })
+            .collect()
+    }
+
+    /// Sends a dead letter.
+    pub fn send_letter(&mut self, letter: &DeadLetter) -> Outcome<()> {
+        self.begin()?;
+        let Some((topic, id)) = &self.letters else {
+            return Err(Failure::definite(
+                "DEAD_LETTERS_CLOSED",
+                "dead letters were not asked for",
+            ));
+        };
+        let value = letter.encode(*id);
+        self.bytes += value.len() as u64;
+        self.producer.send(&plain(topic, letter.table.as_bytes(), &value))
     }
 
     /// The first of the companions in `records` that has no address yet: [`Outlet::address`] it, or it cannot be sent.

@@ -1,5 +1,6 @@
 //! Where capture stands, read back from Kafka: the one source of truth at every start.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use syncline_bus::{PartitionReader, Registry};
@@ -18,15 +19,27 @@ const POLL_MS: u64 = 500;
 /// it has fenced the others: only then can what is read not become old.
 pub fn read(config: &SourceConfig, registry: &Registry) -> Outcome<Option<Progress>> {
     failpoint::check("capture.reading_progress")?;
+    all(config, registry).map(|mut all| all.remove(&config.slot))
+}
+
+/// The last progress of every other slot of the system.
+pub fn of_others(config: &SourceConfig, registry: &Registry) -> Outcome<Vec<Progress>> {
+    let mut all = all(config, registry)?;
+    all.remove(&config.slot);
+    Ok(all.into_values().collect())
+}
+
+/// The last progress of each slot.
+fn all(config: &SourceConfig, registry: &Registry) -> Outcome<BTreeMap<String, Progress>> {
     let topic = topic::progress(&config.prefix);
     let mut reader = PartitionReader::open_decided(&config.bus, &topic, 0, 0)?;
     let deadline = Instant::now() + Duration::from_millis(READ_MS_MAX);
-    let mut last = None;
+    let mut last = BTreeMap::new();
     while !reader.at_end() {
         if let Some(record) = reader.next(Duration::from_millis(POLL_MS))?
-            && record.key.as_deref() == Some(config.slot.as_bytes())
+            && let (Some(key), Some(value)) = (record.key, record.value)
         {
-            last = record.value;
+            last.insert(String::from_utf8_lossy(&key).into_owned(), value);
         }
         if Instant::now() > deadline {
             return Err(Failure::transient(
@@ -35,7 +48,10 @@ pub fn read(config: &SourceConfig, registry: &Registry) -> Outcome<Option<Progre
             ));
         }
     }
-    last.map(|value| decode(&topic, &value, registry)).transpose()
+    let decoded = last
+        .into_iter()
+        .map(|(slot, value)| Ok((slot, decode(&topic, &value, registry)?)));
+    decoded.collect()
 }
 
 fn decode(topic: &str, value: &[u8], registry: &Registry) -> Outcome<Progress> {

@@ -37,6 +37,9 @@ use crate::postgres::pgoutput::Message;
 use crate::pulse::{self, Pulse};
 use crate::shapes::Shapes;
 use crate::source::{Incoming, Source};
+use crate::tally::Tally;
+
+mod unwritable;
 
 /// A batch ends at the next end of a transaction beyond one of these.
 const BATCH_ROWS_MAX: u64 = 20_000;
@@ -116,15 +119,15 @@ fn attempt(
     } = opened;
     carried.streamed = true;
     health.set_ready(part, true);
-    health.set_status(part, "streaming");
+    health.set_status(part, known.status());
     tracing::info!(source = config.name, position = %progress.position, "streaming");
-    let mut streaming = Streaming::new(config, stream, outlet, shapes, progress, carried.target);
+    let mut streaming = Streaming::new(config, stream, outlet, shapes, progress, carried.target, (health, part));
     streaming.known = Some(known);
     streaming.errands = Some(errands);
     let outcome = streaming.run(guard.halt());
     let outcome = match guard.verdict() {
         Some(verdict) => streaming.give_up(verdict),
-        None => outcome,
+        None => outcome.map_err(|failure| carried.refused.learn(failure, &streaming.outlet, config.care.on_poison)),
     };
     streaming.outlet.abandon();
     outcome
@@ -142,10 +145,13 @@ struct Streaming<'a, S> {
     known: Option<Known>,
     errands: Option<Errands>,
     target: Option<Lsn>,
+    health: &'a Health,
+    part: &'a str,
     opened_at: Instant,
     written_at: Instant,
     last_commit_us: i64,
     heard_of: Lsn,
+    tally: Tally,
 }
 
 impl<'a, S: Source> Streaming<'a, S> {
@@ -156,9 +162,9 @@ impl<'a, S: Source> Streaming<'a, S> {
         shapes: Shapes<'a>,
         progress: Progress,
         target: Option<Lsn>,
+        (health, part): (&'a Health, &'a str),
     ) -> Self {
-        let rules = Rules::of(&config.form, &config.prefix, shapes.database());
-        let assembler = Assembler::new(progress.position, rules);
+        let assembler = Assembler::new(progress.position, rules(config, shapes.database()));
         let after_snapshot = progress.consistent_point == Some(progress.position.lsn);
         Self {
             assembler: if after_snapshot {
@@ -176,9 +182,12 @@ impl<'a, S: Source> Streaming<'a, S> {
             known: None,
             errands: None,
             target,
+            health,
+            part,
             opened_at: Instant::now(),
             written_at: Instant::now(),
             last_commit_us: 0,
+            tally: Tally::default(),
         }
     }
 
@@ -219,24 +228,27 @@ impl<'a, S: Source> Streaming<'a, S> {
 
     fn take(&mut self, lsn: Lsn, message: Message) -> Outcome<()> {
         self.heard_of = self.heard_of.max(lsn);
-        if let Message::Commit(commit) = &message {
-            self.last_commit_us = commit.commit_us;
+        if let Message::Begin(begin) = &message {
+            self.last_commit_us = begin.commit_us;
         }
         let signal = self.errands.as_mut().and_then(|errands| {
             errands.overhear(&message);
             errands.signal(&message)
         });
         let before = self.assembler.position();
-        let step = self
-            .assembler
-            .push(lsn, message, clock_ns())
-            .map_err(|error| misfit(&error))?;
         let was_open = self.outlet.is_open();
+        let step = match self.assembler.push(lsn, &message, clock_ns()) {
+            Ok(step) => step,
+            Err(error) => self.unwritable(&error, lsn, &message)?,
+        };
+        if let Some(record) = self.outlet.too_large(self.assembler.records()) {
+            self.too_large(&record, lsn, &message)?;
+        }
         while let Some(companion) = self.outlet.unaddressed(self.assembler.records()) {
             self.outlet.address(companion, self.shapes.companion(companion)?);
         }
         self.outlet.send(self.assembler.records())?;
-        metrics::rows(&self.config.name, self.assembler.records().rows().len());
+        self.tally.rows(self.assembler.records(), self.last_commit_us);
         if !was_open && self.outlet.is_open() {
             self.opened_at = Instant::now();
         }
@@ -249,7 +261,7 @@ impl<'a, S: Source> Streaming<'a, S> {
                 if let Some(errands) = &mut self.errands {
                     errands.announced(&relation);
                 }
-                let registered = self.shapes.announced(&relation)?;
+                let registered = self.plan(&relation)?;
                 self.assembler.define(relation.oid, registered);
                 Ok(())
             }
@@ -409,6 +421,7 @@ impl<'a, S: Source> Streaming<'a, S> {
         self.errands.iter_mut().for_each(Errands::said);
         self.written_at = Instant::now();
         metrics::committed(name, bytes);
+        self.tally.publish(name, clock_ns() / 1000, self.heard_of);
         metrics::ignored(name, self.assembler.ignored());
         let age_s = (clock_ns() / 1000 - self.last_commit_us) as f64 / 1e6;
         let position = self.progress.position;
@@ -445,6 +458,10 @@ impl<'a, S: Source> Streaming<'a, S> {
     }
 }
 
+fn rules(config: &SourceConfig, database: &str) -> Rules {
+    Rules::of(&config.form, &config.prefix, database).shared(config.share.clone(), config.leads)
+}
+
 /// Now, nanoseconds since 1970.
 pub fn clock_ns() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -456,6 +473,7 @@ pub fn misfit(error: &AssembleError) -> Failure {
     match error {
         AssembleError::Misfit { .. } => Failure::poison("UNENCODABLE_ROW", error)
             .hint("mend the row or its column's type, or take the table out of the pipeline; nothing after it is read"),
+        AssembleError::Oversized { .. } => Failure::poison("ROW_TOO_LARGE", error),
         AssembleError::Protocol(_) => Failure::transient("SOURCE_PROTOCOL", error),
     }
 }

@@ -26,6 +26,9 @@ pub(crate) mod connect_json;
 /// Our own records.
 mod records;
 
+/// A row that capture could not write.
+mod dead_letter;
+
 /// The agreed record, typed by the entity's own schema.
 mod canonical;
 

@@ -38,6 +38,9 @@ pub mod topic;
 /// What is remembered of a captured table.
 pub mod table_record;
 
+/// A row that capture could not write.
+pub mod dead_letter;
+
 /// Avro out and in: Confluent wire format, one schema for each record above.
 pub mod codec;
 

@@ -18,6 +18,11 @@ pub fn call(base: &str, method: &str, path: &str, content_type: &str, body: Opti
     serde_json::from_str(&content).with_context(|| format!("{method} {path} was answered: {content}"))
 }
 
+/// What `base` answers to a GET, whatever its status.
+pub fn text(base: &str, path: &str) -> anyhow::Result<String> {
+    Ok(answer(base, "GET", path, "text/plain", None)?.1)
+}
+
 /// The same, an error unless the status is a success.
 pub fn done(base: &str, method: &str, path: &str, content_type: &str, body: Option<&str>) -> anyhow::Result<Json> {
     let (status, content) = answer(base, method, path, content_type, body)?;

@@ -121,6 +121,15 @@ impl Topics {
         self.create_new(&NewTopic::new(topic, partitions, TopicReplication::Fixed(1)))
     }
 
+    /// Makes a topic that takes no larger records.
+    pub fn create_limited(&self, topic: &str, record_bytes_max: u64) -> anyhow::Result<()> {
+        let (new, limit) = (
+            NewTopic::new(topic, 1, TopicReplication::Fixed(1)),
+            record_bytes_max.to_string(),
+        );
+        self.create_new(&new.set("max.message.bytes", &limit))
+    }
+
     /// Makes a compacted topic.
     pub fn create_compacted(&self, topic: &str, partitions: i32) -> anyhow::Result<()> {
         let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));

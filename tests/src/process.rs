@@ -92,7 +92,10 @@ impl Stage {
 impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Stage::CaptureOf(part) | Stage::SinkOf(part) => write!(f, "{}-{part}", self.binary()),
+            Stage::CaptureOf(part) | Stage::SinkOf(part) => {
+                // It names log files.
+                write!(f, "{}-{}", self.binary(), part.replace('/', "-"))
+            }
             _ => f.write_str(self.binary()),
         }
     }
@@ -205,6 +208,30 @@ impl Service {
     /// All that it, and those before it with the same log, wrote.
     pub fn log(&self) -> anyhow::Result<String> {
         Ok(String::from_utf8_lossy(&std::fs::read(&self.log)?).into_owned())
+    }
+
+    /// Where it listens, once it has said so: of one started with `--listen 127.0.0.1:0`.
+    pub fn listening(&self) -> anyhow::Result<String> {
+        let address = crate::until_some("the address of the service", 30, || {
+            let log = self.log()?;
+            let after = log.rsplit_once("listening").map(|(_, after)| after.to_owned());
+            let start = after
+                .as_deref()
+                .and_then(|after| Some(&after[after.find("127.0.0.1:")?..]));
+            let is_address = |c: char| c.is_ascii_digit() || c == '.' || c == ':';
+            Ok(start.map(|start| start.chars().take_while(|c| is_address(*c)).collect::<String>()))
+        })?;
+        Ok(format!("http://{address}"))
+    }
+
+    /// The most memory that it has had so far, in megabytes (`VmHWM`).
+    pub fn peak_mb(&self) -> anyhow::Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kb = line
+            .and_then(|line| line.split_whitespace().next())
+            .context("no VmHWM")?;
+        Ok(kb.parse::<u64>()?.div_ceil(1024))
     }
 
     /// Its exit status, if it has ended.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::envelope::SourceBlock;
 use crate::form::{Binaries, Fidelity, Form, Operation};
+use crate::groups::Share;
 use crate::selection::Selection;
 
 /// What becomes a record.
@@ -21,6 +22,8 @@ pub struct Rules {
     pub fidelity: Fidelity,
     /// What becomes of logical messages; nothing if none.
     pub messages: Option<Messages>,
+    /// Of which tables the marks are ours: each slot of a system has all of them.
+    pub share: Share,
 }
 
 /// What becomes of the apps' logical messages.
@@ -44,6 +47,7 @@ impl Default for Rules {
             transactions: false,
             fidelity: Fidelity::Exact,
             messages: None,
+            share: Share::All,
         }
     }
 }
@@ -62,6 +66,15 @@ impl Rules {
                 binaries: form.binaries,
                 source: SourceBlock::new(form, prefix, database, ("", "")),
             }),
+            share: Share::All,
         }
+    }
+
+    /// The same for one of several slots of the system. What belongs to no table is for the first of them.
+    #[must_use]
+    pub fn shared(mut self, share: Share, leads: bool) -> Self {
+        self.share = share;
+        self.messages = self.messages.filter(|_| leads);
+        self
     }
 }

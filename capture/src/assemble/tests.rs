@@ -189,7 +189,7 @@ fn transaction(assembler: &mut Assembler, messages: Vec<Message>) -> Vec<Seen> {
         .chain(std::iter::once(commit(FINAL, END)));
     for (index, message) in messages.enumerate() {
         assembler
-            .push(Lsn(0x900 + index as u64), message, 9_000_000_000)
+            .push(Lsn(0x900 + index as u64), &message, 9_000_000_000)
             .unwrap();
         all.extend(seen(assembler));
     }
@@ -313,10 +313,10 @@ fn a_key_that_only_the_old_tuple_has_is_taken_from_there() {
         (1, Some(Op::Update), Some(Value::from("long key")))
     );
     assert_eq!(all[0].after("id"), set("long key"));
-    assembler.push(Lsn(1), begin(FINAL + 0x100), 0).unwrap();
+    assembler.push(Lsn(1), &begin(FINAL + 0x100), 0).unwrap();
     let absent = update(OldTuple::None, vec![TupleCell::Unchanged, text("2")]);
     assert!(matches!(
-        assembler.push(Lsn(1), absent, 0),
+        assembler.push(Lsn(1), &absent, 0),
         Err(AssembleError::Misfit {
             misfit: Misfit::KeyAbsent { .. },
             ..
@@ -359,8 +359,8 @@ fn a_commit_record_that_starts_where_the_last_commit_ended_is_later() {
     let at_rest = assembler.position();
     let mut again = Assembler::new(at_rest, Rules::default());
     again.define(OID, Some(registered(&COLUMNS, &["id"], ReplicaIdentity::Default)));
-    again.push(Lsn(END), begin(END), 0).unwrap();
-    again.push(Lsn(END), insert(row("2", "1", text("b"))), 0).unwrap();
+    again.push(Lsn(END), &begin(END), 0).unwrap();
+    again.push(Lsn(END), &insert(row("2", "1", text("b"))), 0).unwrap();
     assert_eq!(again.records().rows().len(), 1);
     assert!(again.position() > at_rest);
 }
@@ -384,7 +384,7 @@ fn marks_go_with_their_rows_and_the_rest_to_their_own_topic() {
         commit(FINAL, END),
     ];
     for message in messages {
-        assembler.push(Lsn(1), message, 0).unwrap();
+        assembler.push(Lsn(1), &message, 0).unwrap();
         all.extend(seen(&assembler));
         placed.extend(assembler.records().marks().to_vec());
     }
@@ -450,9 +450,9 @@ fn a_table_without_key_has_records_without_key() {
 #[test]
 fn a_value_that_does_not_fit_names_table_column_and_position_but_not_itself() {
     let mut assembler = assembler(ReplicaIdentity::Default);
-    assembler.push(Lsn(1), begin(FINAL), 0).unwrap();
+    assembler.push(Lsn(1), &begin(FINAL), 0).unwrap();
     let error = assembler
-        .push(Lsn(1), insert(row("secret", "1", text("a"))), 0)
+        .push(Lsn(1), &insert(row("secret", "1", text("a"))), 0)
         .unwrap_err()
         .to_string();
     assert!(
@@ -467,7 +467,7 @@ fn idle_moves_the_position_between_transactions_only() {
     let mut assembler = assembler(ReplicaIdentity::Default);
     assembler.idle(Lsn(0x500));
     assert_eq!(assembler.position(), Position::new(1, Lsn(0x500), 0));
-    assembler.push(Lsn(1), begin(FINAL), 0).unwrap();
+    assembler.push(Lsn(1), &begin(FINAL), 0).unwrap();
     assembler.idle(Lsn(0x9000));
     assert_eq!(assembler.position(), Position::new(1, Lsn(0x500), 0));
 }
@@ -475,8 +475,8 @@ fn idle_moves_the_position_between_transactions_only() {
 #[test]
 fn disorder_is_an_error() {
     let mut assembler = assembler(ReplicaIdentity::Default);
-    assert!(assembler.push(Lsn(1), insert(row("1", "1", text("a"))), 0).is_err());
-    assert!(assembler.push(Lsn(1), commit(FINAL, END), 0).is_err());
-    assembler.push(Lsn(1), begin(FINAL), 0).unwrap();
-    assert!(assembler.push(Lsn(1), begin(FINAL), 0).is_err());
+    assert!(assembler.push(Lsn(1), &insert(row("1", "1", text("a"))), 0).is_err());
+    assert!(assembler.push(Lsn(1), &commit(FINAL, END), 0).is_err());
+    assembler.push(Lsn(1), &begin(FINAL), 0).unwrap();
+    assert!(assembler.push(Lsn(1), &begin(FINAL), 0).is_err());
 }

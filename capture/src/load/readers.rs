@@ -5,6 +5,7 @@
 //! writer takes one chunk at a time to its end, so that a batch holds whole chunks only; the others wait with full queues.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -35,6 +36,8 @@ pub struct Job {
     pub select: Option<String>,
     /// The key after which to begin.
     pub after: Option<ChunkBound>,
+    /// The writer wants no more of it.
+    pub unwanted: Arc<AtomicBool>,
 }
 
 /// Part of a chunk.
@@ -103,6 +106,12 @@ impl Chunk {
     pub fn next(&self, shutdown: &Shutdown) -> Outcome<Option<Piece>> {
         taken(&self.pieces, shutdown)?.transpose()
     }
+
+    /// Passes over what is left of it, so that its reader goes on; false if there is a wish to stop.
+    pub fn drain(&self, shutdown: &Shutdown) -> bool {
+        while let Ok(Some(Ok(Piece::Rows(_)))) = taken(&self.pieces, shutdown) {}
+        !shutdown.requested()
+    }
 }
 
 fn taken<T>(from: &Receiver<T>, shutdown: &Shutdown) -> Outcome<Option<T>> {
@@ -149,6 +158,7 @@ impl Reader {
     fn table(&self, mut job: Job) -> Result<(), Gone> {
         loop {
             match self.chunk(&job)? {
+                Some(ChunkEnd::More(_)) if job.unwanted.load(Ordering::Relaxed) => return Ok(()),
                 Some(ChunkEnd::More(bound)) => job.after = Some(bound),
                 Some(ChunkEnd::Last) => return Ok(()),
                 None => return Err(Gone),

@@ -82,6 +82,8 @@ fn classify(sqlstate: &str, message: &str, hint: Option<&str>, doing: &str) -> F
         "42501" => Failure::definite("SOURCE_PERMISSION", text),
         // An exported snapshot lives as long as the connection that exported it; the next attempt makes another.
         _ if is_lost_snapshot(sqlstate, message) => Failure::transient("SNAPSHOT_GONE", text),
+        _ if is_unsendable(sqlstate, message) => Failure::definite(ROW_UNSENDABLE, text)
+            .hint("a row of the source is longer as text than a server can make a text (1 GB): shorten it, or leave its table out"),
         "3D000" | "28000" | "28P01" => Failure::definite("SOURCE_LOGIN", text),
         _ if is_infrastructure(sqlstate) => Failure::transient("SOURCE_UNAVAILABLE", text),
         _ => Failure::definite("SOURCE_ERROR", text),
@@ -95,6 +97,14 @@ fn classify(sqlstate: &str, message: &str, hint: Option<&str>, doing: &str) -> F
 /// Until PostgreSQL 17 "can no longer get changes", since 18 "can no longer access replication slot".
 fn is_lost_slot(sqlstate: &str, message: &str) -> bool {
     sqlstate == "55000" && message.contains("can no longer") && message.contains("replication slot")
+}
+
+/// The code of a row that the server cannot put into a message.
+pub const ROW_UNSENDABLE: &str = "ROW_UNSENDABLE";
+
+/// No want of memory, which would pass: a message must not have more than a gigabyte.
+fn is_unsendable(sqlstate: &str, message: &str) -> bool {
+    sqlstate == "54000" || sqlstate == "XX000" && message.contains("invalid memory alloc request size")
 }
 
 /// Until PostgreSQL 16 "invalid snapshot identifier", since 17 "snapshot .. does not exist".
@@ -151,6 +161,14 @@ mod tests {
                 "SOURCE_UNAVAILABLE",
             ),
             ("53300", "too many clients", Class::Transient, "SOURCE_UNAVAILABLE"),
+            ("53200", "out of memory", Class::Transient, "SOURCE_UNAVAILABLE"),
+            ("54000", "out of memory", Class::Definite, "ROW_UNSENDABLE"),
+            (
+                "XX000",
+                "invalid memory alloc request size 1090519043",
+                Class::Definite,
+                "ROW_UNSENDABLE",
+            ),
             ("42501", "permission denied", Class::Definite, "SOURCE_PERMISSION"),
             (
                 "42501",

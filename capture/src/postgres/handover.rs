@@ -2,7 +2,8 @@
 //!
 //! The reader is asynchronous and the producing thread blocks (librdkafka does), so each side waits in its own way: the
 //! one on a `Notify`, the other on a condition variable. The bound may be overshot by one batch, which is what one read
-//! held; a reader that finds no room stops reading and leaves the rest to the server.
+//! held; a reader that finds no room stops reading and leaves the rest to the server. What has been taken counts until the
+//! next is asked for: it is still in memory.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -41,6 +42,8 @@ struct State<T> {
     batches: VecDeque<Batch<T>>,
     bytes: usize,
     items: usize,
+    /// Of these, bytes and messages that the producing thread is at work on.
+    taken: (usize, usize),
     end: Option<End>,
 }
 
@@ -57,6 +60,7 @@ impl<T> Handover<T> {
             batches: VecDeque::new(),
             bytes: 0,
             items: 0,
+            taken: (0, 0),
             end: None,
         };
         Self {
@@ -115,11 +119,15 @@ impl<T> Handover<T> {
     pub fn take(&self, wait: Duration) -> Outcome<Option<Batch<T>>> {
         let deadline = Instant::now() + wait;
         let mut state = self.lock();
+        let (bytes, items) = std::mem::take(&mut state.taken);
+        if items > 0 {
+            state.bytes -= bytes;
+            state.items -= items;
+            self.room.notify_one();
+        }
         loop {
             if let Some(batch) = state.batches.pop_front() {
-                state.bytes -= batch.bytes;
-                state.items -= batch.items.len();
-                self.room.notify_one();
+                state.taken = (batch.bytes, batch.items.len());
                 return Ok(Some(batch));
             }
             if let Some(end) = &mut state.end {
@@ -199,6 +207,19 @@ mod tests {
         assert_eq!(handover.take(Duration::ZERO).unwrap().unwrap().items, [1]);
         assert_eq!(handover.take(Duration::ZERO).unwrap_err().code, "SLOT_LOST");
         assert_eq!(handover.take(Duration::ZERO).unwrap_err().code, "SOURCE_CONNECTION");
+    }
+
+    #[test]
+    fn what_is_worked_on_takes_room() {
+        let handover = Handover::new(Bounds {
+            bytes_max: 10,
+            items_max: 10,
+        });
+        handover.push(batch(vec![1]));
+        assert_eq!(handover.take(Duration::ZERO).unwrap().unwrap().items, [1]);
+        assert!(!handover.has_room());
+        assert!(handover.take(Duration::ZERO).unwrap().is_none());
+        assert!(handover.has_room());
     }
 
     #[test]

@@ -10,11 +10,13 @@
 use bytes::{Buf, Bytes};
 use syncline_schemas::position::Lsn;
 
+mod head;
 mod message;
 
 pub use message::{
-    Begin, Column, Commit, Delete, Insert, LogicalMessage, Message, OldTuple, Origin, Relation, ReplicaIdentity,
-    StreamAbort, StreamCommit, StreamStart, Truncate, Tuple, TupleCell, TwoPhase, TypeName, Update,
+    Begin, Column, Commit, Delete, Insert, LogicalMessage, Message, OldTuple, Origin, Oversized, OversizedKind,
+    Relation, ReplicaIdentity, StreamAbort, StreamCommit, StreamStart, Truncate, Tuple, TupleCell, TwoPhase, TypeName,
+    Update,
 };
 
 /// Microseconds between 1970-01-01, where Unix counts from, and 2000-01-01, where PostgreSQL does.
@@ -74,6 +76,19 @@ impl Decoder {
         }
         input.end()?;
         Ok(message)
+    }
+}
+
+impl Decoder {
+    /// The message of which only the `head` was kept, of `bytes` in all.
+    pub fn decode_head(&self, head: Bytes, bytes: u64) -> Decoded<Message> {
+        let mut input = Input(head);
+        let kind = input.u8("the kind")?;
+        if self.in_stream {
+            input.u32("the transaction id")?;
+        }
+        let what = head::read(kind, &mut input)?;
+        Ok(Message::Oversized(Oversized { what, bytes }))
     }
 }
 

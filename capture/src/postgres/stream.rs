@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::postgres::client::{server_failure, server_warning};
+use crate::postgres::error::ROW_UNSENDABLE;
 use crate::postgres::handover::{Batch, Bounds, Handover};
 use crate::postgres::pgoutput::{Decoder, Message, OldTuple, TupleCell};
 use crate::postgres::wire::{Frame, Wire};
@@ -45,6 +46,8 @@ pub struct StreamSettings {
     pub queue_bytes_max: usize,
     /// The most that waits for the producing thread, in messages.
     pub queue_messages_max: usize,
+    /// A change or message beyond this comes as [`Message::Oversized`]; none: all come whole.
+    pub row_bytes_max: Option<usize>,
 }
 
 impl Default for StreamSettings {
@@ -54,6 +57,7 @@ impl Default for StreamSettings {
             read_timeout_ms: 30_000,
             queue_bytes_max: 32 << 20,
             queue_messages_max: 1 << 16,
+            row_bytes_max: None,
         }
     }
 }
@@ -70,11 +74,14 @@ impl Stream {
     /// Puts a connection that has just begun to stream onto a thread of its own.
     pub(super) fn spawn(
         runtime: Runtime,
-        wire: Wire,
+        mut wire: Wire,
         slot: &str,
         from: Lsn,
         settings: StreamSettings,
     ) -> Outcome<Self> {
+        if let Some(bytes_max) = settings.row_bytes_max {
+            wire.keep_data_up_to(bytes_max);
+        }
         let bounds = Bounds {
             bytes_max: settings.queue_bytes_max,
             items_max: settings.queue_messages_max,
@@ -91,6 +98,8 @@ impl Stream {
             received: from,
             reported: from,
             in_transaction: false,
+            commit: from,
+            slot: slot.to_owned(),
             idle: Idle::new(from, Duration::from_millis(settings.status_interval_ms)),
             last_heard: Instant::now(),
             warning: String::new(),
@@ -167,6 +176,9 @@ struct Reader {
     /// What the server was last told is flushed.
     reported: Lsn,
     in_transaction: bool,
+    /// Where the transaction commits that is being read, or was the last.
+    commit: Lsn,
+    slot: String,
     idle: Idle,
     last_heard: Instant,
     /// What the server warned of last.
@@ -263,8 +275,8 @@ impl Reader {
 
     fn frame(&mut self, frame: Frame, taken: &mut Taken) -> Outcome<()> {
         match frame.tag {
-            b'd' => self.copy_data(frame.body, taken),
-            b'E' => Err(server_failure(&frame, "reading the log")),
+            b'd' => self.copy_data(frame.body, frame.left_out_bytes, taken),
+            b'E' => Err(self.log_failure(server_failure(&frame, "reading the log"))),
             b'N' => {
                 self.hear(&frame);
                 Ok(())
@@ -286,22 +298,44 @@ impl Reader {
         }
     }
 
-    fn copy_data(&mut self, mut body: Bytes, taken: &mut Taken) -> Outcome<()> {
+    /// A row that the server cannot send stands in the way of everything behind it, at every attempt.
+    fn log_failure(&self, failure: Failure) -> Failure {
+        if failure.code != ROW_UNSENDABLE {
+            return failure;
+        }
+        let (slot, commit) = (&self.slot, self.commit);
+        let text = format!(
+            "the transaction that commits at {commit} has a row that the server cannot send, and everything behind it \
+             waits: {}",
+            failure.message
+        );
+        let past = Lsn(commit.0 + 1);
+        Failure::definite("POISON_WAL", text).hint(format!(
+            "shorten that row, then go past its transaction: SELECT pg_replication_slot_advance('{slot}', '{past}'); and \
+             start once with --adopt-slot and --reread TABLE for each table that the transaction changed"
+        ))
+    }
+
+    fn copy_data(&mut self, mut body: Bytes, left_out_bytes: usize, taken: &mut Taken) -> Outcome<()> {
         match body.try_get_u8() {
-            Ok(b'w') => self.log_data(body, taken),
+            Ok(b'w') => self.log_data(body, left_out_bytes, taken),
             Ok(b'k') => self.keepalive(body, taken),
             _ => Err(broken("a message of unknown kind in the stream")),
         }
     }
 
     /// XLogData: where it starts, where the log ends, when it was sent, and the message.
-    fn log_data(&mut self, mut body: Bytes, taken: &mut Taken) -> Outcome<()> {
+    fn log_data(&mut self, mut body: Bytes, left_out_bytes: usize, taken: &mut Taken) -> Outcome<()> {
         let (Ok(start), Ok(end), Ok(_sent)) = (body.try_get_u64(), body.try_get_u64(), body.try_get_i64()) else {
             return Err(broken("a message of the log that is cut short"));
         };
         let lsn = Lsn(start);
         let length = body.len();
-        let message = self.decoder.decode(body).map_err(|error| {
+        let decoded = match left_out_bytes {
+            0 => self.decoder.decode(body),
+            left_out => self.decoder.decode_head(body, (length + left_out) as u64),
+        };
+        let message = decoded.map_err(|error| {
             Failure::definite(
                 "LOG_UNREADABLE",
                 format!("the message at {lsn} of the log cannot be read: {error}"),
@@ -309,7 +343,8 @@ impl Reader {
         })?;
         self.received = self.received.max(lsn).max(Lsn(end));
         match &message {
-            Message::Begin(_) | Message::StreamStart(_) => self.in_transaction = true,
+            Message::Begin(begin) => (self.in_transaction, self.commit) = (true, begin.final_lsn),
+            Message::StreamStart(_) => self.in_transaction = true,
             Message::Commit(commit) => {
                 self.in_transaction = false;
                 self.received = self.received.max(commit.end_lsn);

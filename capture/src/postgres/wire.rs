@@ -2,6 +2,9 @@
 //!
 //! A frame's body is a slice of the buffer it was read into; nothing is copied. The length is checked against
 //! `message_bytes_max` before a byte is allocated for it, because a length is only what the other side claims.
+//!
+//! Of a row that is longer than rows may be, the beginning is kept and the rest read and forgotten, piece by piece: the
+//! stream has to come past it without the memory that it would take.
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use syncline_runtime::failure::{Failure, Outcome};
@@ -12,6 +15,9 @@ const READ_BYTES: usize = 256 * 1024;
 /// Below this much room a new buffer is taken.
 const READ_BYTES_MIN: usize = 64 * 1024;
 const HEADER_BYTES: usize = 5;
+/// What is kept of a frame of data that is too long.
+const HEAD_BYTES: usize = 64 * 1024;
+const DATA_TAG: u8 = b'd';
 
 /// A connected socket of any kind.
 pub trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -25,6 +31,8 @@ pub struct Frame {
     pub tag: u8,
     /// Its content.
     pub body: Bytes,
+    /// How much of its end has been left out; nothing, unless it is data that is too long.
+    pub left_out_bytes: usize,
 }
 
 /// A socket with what has been read ahead and not yet been written.
@@ -32,6 +40,10 @@ pub struct Wire {
     socket: Box<dyn Socket>,
     input: BytesMut,
     message_bytes_max: usize,
+    /// Data beyond this is not kept whole.
+    data_bytes_max: usize,
+    /// What is still to come of a frame that is not kept whole.
+    passing_over_bytes: usize,
     /// What [`Wire::flush`] will send.
     pub output: BytesMut,
 }
@@ -43,22 +55,53 @@ impl Wire {
             socket,
             input: BytesMut::new(),
             message_bytes_max,
+            data_bytes_max: usize::MAX,
+            passing_over_bytes: 0,
             output: BytesMut::new(),
         }
     }
 
+    /// From here on only the beginning of data longer than this is kept.
+    pub fn keep_data_up_to(&mut self, bytes_max: usize) {
+        self.data_bytes_max = bytes_max.max(HEAD_BYTES);
+    }
+
     /// A frame that has been read completely, if there is one. Does not read.
     pub fn buffered(&mut self) -> Outcome<Option<Frame>> {
+        self.pass_over();
         let Some(length) = self.frame_bytes()? else {
             return Ok(None);
         };
-        if self.input.len() < length {
+        let kept = self.kept_bytes(length);
+        if self.input.len() < kept {
             return Ok(None);
         }
-        let mut frame = self.input.split_to(length).freeze();
+        let mut frame = self.input.split_to(kept).freeze();
         let tag = frame[0];
         frame.advance(HEADER_BYTES);
-        Ok(Some(Frame { tag, body: frame }))
+        self.passing_over_bytes = length - kept;
+        Ok(Some(Frame {
+            tag,
+            body: frame,
+            left_out_bytes: length - kept,
+        }))
+    }
+
+    /// Forgets what has come of the rest of a frame that is not kept.
+    fn pass_over(&mut self) {
+        let come = self.passing_over_bytes.min(self.input.len());
+        self.input.advance(come);
+        self.passing_over_bytes -= come;
+    }
+
+    /// How much is kept of the first frame, which is so long.
+    fn kept_bytes(&self, length: usize) -> usize {
+        let is_data = self.input.first() == Some(&DATA_TAG);
+        if is_data && length > self.data_bytes_max {
+            HEAD_BYTES
+        } else {
+            length
+        }
     }
 
     /// Reads once. Safe to cancel: what was read is kept.
@@ -96,7 +139,8 @@ impl Wire {
 
     /// Length of the first frame, header included, once the header is there.
     fn frame_bytes(&self) -> Outcome<Option<usize>> {
-        let Some(header) = self.input.get(1..HEADER_BYTES) else {
+        let header = self.input.get(1..HEADER_BYTES);
+        let Some(header) = header.filter(|_| self.passing_over_bytes == 0) else {
             return Ok(None);
         };
         let claimed = header.iter().fold(0, |length, &byte| length << 8 | usize::from(byte));
@@ -106,7 +150,8 @@ impl Wire {
                 "the server sent a message of impossible length",
             ));
         }
-        if claimed > self.message_bytes_max {
+        let is_cut = self.kept_bytes(claimed + 1) <= claimed;
+        if claimed > self.message_bytes_max && !is_cut {
             let message = format!(
                 "the server sent a message of {claimed} bytes; the limit is {}",
                 self.message_bytes_max
@@ -119,7 +164,9 @@ impl Wire {
 
     /// Makes room: for the rest of a frame begun, and at least for a good read.
     fn reserve(&mut self) -> Outcome<()> {
-        let missing = self.frame_bytes()?.unwrap_or(0).saturating_sub(self.input.len());
+        self.pass_over();
+        let wanted = self.frame_bytes()?.map_or(0, |length| self.kept_bytes(length));
+        let missing = wanted.saturating_sub(self.input.len());
         let room = self.input.capacity() - self.input.len();
         if room < missing.max(READ_BYTES_MIN) {
             self.input.reserve(missing.max(READ_BYTES));
@@ -158,14 +205,16 @@ mod tests {
                 frames[0],
                 Frame {
                     tag: b'd',
-                    body: Bytes::from_static(b"abc")
+                    body: Bytes::from_static(b"abc"),
+                    left_out_bytes: 0,
                 }
             );
             assert_eq!(
                 frames[1],
                 Frame {
                     tag: b'c',
-                    body: Bytes::new()
+                    body: Bytes::new(),
+                    left_out_bytes: 0,
                 }
             );
         });
@@ -188,6 +237,25 @@ mod tests {
                 assert!(wire.input.capacity() < 2 * READ_BYTES);
             });
         }
+    }
+
+    #[test]
+    fn of_data_that_is_too_long_the_beginning_is_kept_and_what_follows_is_read() {
+        let long = 3 * READ_BYTES;
+        let claimed = u32::try_from(long + 4).unwrap().to_be_bytes();
+        let bytes = [&[b'd'][..], &claimed, &vec![7; long], &[b'd', 0, 0, 0, 7], b"abc"].concat();
+        run(async {
+            let (near, mut far) = tokio::io::duplex(10_000);
+            let mut wire = Wire::new(Box::new(near), usize::MAX);
+            wire.keep_data_up_to(READ_BYTES);
+            let writer = async { far.write_all(&bytes).await.unwrap() };
+            let reader = async { [wire.read().await.unwrap(), wire.read().await.unwrap()] };
+            let ((), [first, second]) = tokio::join!(writer, reader);
+            assert_eq!(first.body.len() + first.left_out_bytes, long);
+            assert_eq!(first.body.len(), HEAD_BYTES - HEADER_BYTES);
+            assert_eq!((&second.body[..], second.left_out_bytes), (&b"abc"[..], 0));
+            assert!(wire.input.capacity() < 2 * READ_BYTES);
+        });
     }
 
     #[test]

@@ -36,7 +36,7 @@ fn slot(confirmed: u64) -> SlotState {
     }
 }
 
-fn stored(lsn: u64) -> Progress {
+pub(crate) fn stored(lsn: u64) -> Progress {
     let identity = identity(7, 1, 0);
     let server = Server {
         identity: &identity,

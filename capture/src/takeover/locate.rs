@@ -86,7 +86,9 @@ impl Search {
         if is_end || (is_change && lsn > self.event) {
             return Ok(Some(self.answer()));
         }
-        let step = assembler.push(lsn, message, 0).map_err(|error| stage::misfit(&error))?;
+        let step = assembler
+            .push(lsn, &message, 0)
+            .map_err(|error| stage::misfit(&error))?;
         if let Step::Shape(relation) = &step {
             define(assembler, relation)?;
         }

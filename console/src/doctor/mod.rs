@@ -153,7 +153,9 @@ fn sources_of(pipeline: &Pipeline, args: &Args) -> Outcome<Vec<SourceConfig>> {
         Err(failure) if failure.code == ARGUMENTS_INVALID => return Ok(Vec::new()),
         sources => sources?,
     };
-    sources.retain(|source| args.system.as_ref().is_none_or(|name| *name == source.name));
+    // A system with several slots is a source for each: `system/group`.
+    let system_of = |source: &SourceConfig| source.name.split('/').next().map(str::to_owned);
+    sources.retain(|source| args.system.is_none() || args.system == system_of(source));
     Ok(sources)
 }
 

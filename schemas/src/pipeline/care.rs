@@ -62,6 +62,9 @@ pub struct SlotGroup {
     pub tables: Option<Vec<String>>,
 }
 
+/// A smaller `max_row_bytes` could not tell a row from the shape of a table with very many columns.
+pub const ROW_BYTES_MIN: u64 = 256 << 10;
+
 const UNITS: [(&str, u32); 5] = [("B", 0), ("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40)];
 
 /// Reads `20GiB`, `512 MiB`, `1048576`.
@@ -79,6 +82,18 @@ pub fn bytes(text: &str) -> Result<u64, String> {
         .ok_or_else(|| format!("`{text}` is no size: write a whole number and a unit: 512MiB, 20GiB"))
 }
 
+/// Reads a `max_row_bytes`.
+pub fn row_bytes(text: &str) -> Result<u64, String> {
+    let bytes = bytes(text)?;
+    if bytes < ROW_BYTES_MIN {
+        return Err(format!(
+            "{bytes} bytes are too few for a row: say {} KiB or more",
+            ROW_BYTES_MIN >> 10
+        ));
+    }
+    Ok(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,6 +103,8 @@ mod tests {
         assert_eq!(bytes("20GiB"), Ok(20 << 30));
         assert_eq!(bytes(" 512 MiB "), Ok(512 << 20));
         assert_eq!(bytes("7"), Ok(7));
+        assert_eq!(row_bytes("1MiB"), Ok(1 << 20));
+        assert!(row_bytes("100KiB").is_err());
         for wrong in ["", "GiB", "-1", "1.5GiB", "20 GB", "0", "99999999999TiB"] {
             assert!(bytes(wrong).is_err(), "{wrong}");
         }

@@ -68,7 +68,10 @@ impl Look {
         if !self.books {
             return Ok(Vec::new());
         }
-        bounded(&self.runtime, self.owner.parked(&self.session, false, None, PARKED_SHOWN_MAX))
+        bounded(
+            &self.runtime,
+            self.owner.parked(&self.session, false, None, PARKED_SHOWN_MAX),
+        )
     }
 
     /// What was written last for an entity.

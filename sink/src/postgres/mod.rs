@@ -167,8 +167,8 @@ impl Target for PostgresTarget {
 
     fn dead_letters(&mut self, send: &mut dyn FnMut(&[DeadLetter]) -> Outcome<()>) -> Outcome<()> {
         loop {
-            let parked = self
-                .transact(async |session, owner| owner.parked(session, true, None, books::PARKED_ROWS_MAX).await)?;
+            let parked =
+                self.transact(async |session, owner| owner.parked(session, true, None, books::PARKED_ROWS_MAX).await)?;
             let letters: Vec<DeadLetter> = parked
                 .iter()
                 .filter_map(|parked| parked.letter(&self.owner.target))

@@ -54,7 +54,9 @@ fn run(assembler: &mut Assembler, form: &Form, messages: Vec<Message>) -> (Vec<J
         .chain(std::iter::once(commit(FINAL, END)));
     let (mut blocks, mut told) = (Vec::new(), Vec::new());
     for (index, message) in messages.enumerate() {
-        assembler.push(Lsn(900 + index as u64), message, 9_000_000_000).unwrap();
+        assembler
+            .push(Lsn(900 + index as u64), &message, 9_000_000_000)
+            .unwrap();
         let records = assembler.records();
         for entry in records.rows() {
             let value = records.slice(&entry.value);
@@ -178,7 +180,7 @@ fn a_message_outside_any_transaction_is_written_once() {
     let form = telling(Fidelity::Exact);
     let mut assembler = after(Position::new(1, Lsn(100), 0), &form);
     for (lsn, expected) in [(90, 0), (100, 1), (200, 1)] {
-        let step = assembler.push(Lsn(lsn), message(false, "app"), 9_000_000_000).unwrap();
+        let step = assembler.push(Lsn(lsn), &message(false, "app"), 9_000_000_000).unwrap();
         assert_eq!(
             (step, notes(&assembler, &form).len()),
             (Step::AtRest, expected),
@@ -192,7 +194,7 @@ fn a_message_outside_any_transaction_is_written_once() {
     );
     assert_eq!(value["source"]["sequence"], json!(r#"["200","200"]"#));
     let mut again = after(assembler.position(), &form);
-    again.push(Lsn(200), message(false, "app"), 0).unwrap();
+    again.push(Lsn(200), &message(false, "app"), 0).unwrap();
     assert!(again.records().is_empty());
 }
 
@@ -210,13 +212,13 @@ fn the_sequence_names_the_commit_before_also_when_it_lies_within_this_transactio
             .take()
     };
     let change = |id| insert(row(id, "1", text("a")));
-    assembler.push(Lsn(10), begin(30), 0).unwrap();
-    assembler.push(Lsn(11), change("1"), 0).unwrap();
+    assembler.push(Lsn(10), &begin(30), 0).unwrap();
+    assembler.push(Lsn(11), &change("1"), 0).unwrap();
     assert_eq!(sequence(&assembler), json!(r#"[null,"11"]"#));
-    assembler.push(Lsn(35), commit(30, 35), 0).unwrap();
+    assembler.push(Lsn(35), &commit(30, 35), 0).unwrap();
     // Began before that commit, and committed after it.
-    assembler.push(Lsn(20), begin(40), 0).unwrap();
-    assembler.push(Lsn(20), change("2"), 0).unwrap();
+    assembler.push(Lsn(20), &begin(40), 0).unwrap();
+    assembler.push(Lsn(20), &change("2"), 0).unwrap();
     assert_eq!(sequence(&assembler), json!(r#"["35","20"]"#));
 }
 

@@ -141,10 +141,10 @@ fn a_chosen_key_may_be_null_and_may_be_where_there_is_none() {
     );
     let mut assembler = Assembler::new(Position::default(), Rules::default());
     assembler.define(OID, Some(registered));
-    assembler.push(Lsn(1), begin(FINAL), 0).unwrap();
+    assembler.push(Lsn(1), &begin(FINAL), 0).unwrap();
     for (cell, key) in [(text("7"), [2, 14].as_slice()), (TupleCell::Null, &[0])] {
         let new = vec![text("1"), cell, text("x")];
-        assembler.push(Lsn(1), insert(new), 0).unwrap();
+        assembler.push(Lsn(1), &insert(new), 0).unwrap();
         let records = assembler.records();
         assert_eq!(&records.slice(&records.rows()[0].key).unwrap()[5..], key);
     }

@@ -36,6 +36,40 @@ pub enum Message {
     StreamAbort(StreamAbort),
     /// A message of two-phase commit. Never sent unless the slot was made for it; kept so that its arrival is named.
     TwoPhase(TwoPhase),
+    /// A change or message that was refused before memory was taken for it.
+    Oversized(Oversized),
+}
+
+/// The beginning of a message that is larger than it may be. The rest was passed over as it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Oversized {
+    /// What it is.
+    pub what: OversizedKind,
+    /// How large it is.
+    pub bytes: u64,
+}
+
+/// What an [`Oversized`] message is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OversizedKind {
+    /// Debezium's letter for the change, the table, and the cells that came whole: of the old row first, if there is one.
+    Change {
+        /// `c`, `u` or `d`.
+        op: char,
+        /// The table.
+        relation: u32,
+        /// The old row, if the message has one.
+        old: OldTuple,
+        /// The new row, if the message has one.
+        new: Tuple,
+    },
+    /// A logical message.
+    Logical {
+        /// In a transaction.
+        transactional: bool,
+        /// Its prefix.
+        prefix: Bytes,
+    },
 }
 
 /// Begin of a transaction.

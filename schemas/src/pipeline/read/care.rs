@@ -32,7 +32,9 @@ pub(super) fn read(check: &mut Check<'_>, map: &Map<'_>, context: &str) -> Care 
             .get("on_poison")
             .and_then(|node| check.word(node, context, &poison))
             .unwrap_or_default(),
-        row_bytes_max: map.get("max_row_bytes").and_then(|node| size(check, node, context)),
+        row_bytes_max: map
+            .get("max_row_bytes")
+            .and_then(|node| size(check, node, context, care::row_bytes)),
         auto_backfill: map
             .get("auto_backfill")
             .and_then(|node| check.word(node, context, &YES_NO))
@@ -57,13 +59,13 @@ fn budget(check: &mut Check<'_>, node: &Node, context: &str) -> Option<WalBudget
         check.missing(&map, &context, "bytes", "say how much: `wal_budget: { bytes: 20GiB }`");
         return None;
     };
-    let bytes = size(check, bytes, &context)?;
+    let bytes = size(check, bytes, &context, care::bytes)?;
     Some(WalBudget { bytes, at_limit })
 }
 
-fn size(check: &mut Check<'_>, node: &Node, context: &str) -> Option<u64> {
+fn size(check: &mut Check<'_>, node: &Node, context: &str, read: impl Fn(&str) -> Result<u64, String>) -> Option<u64> {
     let text = check.text(node, context)?;
-    match care::bytes(&text) {
+    match read(&text) {
         Ok(bytes) => Some(bytes),
         Err(problem) => {
             check
