@@ -8,6 +8,7 @@ use syncline_runtime::{Class, Outcome, Shutdown};
 use syncline_schemas::progress::Progress;
 
 use crate::config::SourceConfig;
+use crate::known::Known;
 use crate::load::{Load, Pending};
 use crate::outlet::Outlet;
 use crate::postgres::catalog::{self, TableInfo};
@@ -24,6 +25,8 @@ pub struct Blocked<'a> {
     pub outlet: &'a mut Outlet,
     /// How far.
     pub progress: &'a mut Progress,
+    /// What is known of the tables.
+    pub known: &'a mut Known,
     /// To be asked between chunks.
     pub shutdown: &'a Shutdown,
 }
@@ -40,6 +43,7 @@ impl Blocked<'_> {
                 columns: columns.clone(),
                 select: select.as_deref(),
                 number,
+                whole: select.is_none(),
             })
             .collect();
         if pending.is_empty() {
@@ -50,6 +54,7 @@ impl Blocked<'_> {
             snapshot: Snapshot::fresh(&self.config.dsn)?,
             outlet: self.outlet,
             progress: self.progress,
+            known: self.known,
             shutdown: self.shutdown,
             unread: None,
         }

@@ -257,7 +257,7 @@ impl Incremental {
                 Err(Unwritten::Failed(failure)) => return Err(failure),
             }
         }
-        metrics::rows(&hands.config.name, rows.len());
+        metrics::rows(&hands.config.name, rows.len() as u64);
         if let Some(current) = agenda.tables.front_mut() {
             current.rows += read.read_rows;
             current.key.clone_from(&read.key);

@@ -10,17 +10,22 @@ use crate::types::Kind;
 /// The text of a key in headers.
 pub mod connect;
 
-/// The same, if all of the key is known: each of its columns in `row`, or in the old row.
+/// The key as a JSON object, if all of it is known: each of its columns in `row`, or in the old row.
 pub fn whole_json(table: &Table, row: &[TupleCell], old: &[TupleCell]) -> Option<String> {
-    let is_known = |index: &usize| text(row, None, *index).is_some();
     if table.key.is_empty() {
         return None;
     }
-    if table.key.iter().all(is_known) {
-        return Some(connect_json(table, row, None));
-    }
-    let is_known = |index: &usize| text(old, None, *index).is_some();
-    table.key.iter().all(is_known).then(|| connect_json(table, old, None))
+    json(table, row).or_else(|| json(table, old))
+}
+
+fn json(table: &Table, row: &[TupleCell]) -> Option<String> {
+    let member = |index: &usize| {
+        let column = &table.columns[*index];
+        let value = mark_value(&column.kind, text(row, None, *index)?);
+        Some(format!("{}:{value}", Value::text(&*column.name)))
+    };
+    let members: Option<Vec<String>> = table.key.iter().map(member).collect();
+    Some(format!("{{{}}}", members?.join(",")))
 }
 
 /// The values of the columns named, as a mark writes them; `None` if one of them is not in the row.

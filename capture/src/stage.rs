@@ -311,10 +311,14 @@ impl<'a, S: Source> Streaming<'a, S> {
             self.progress.set_table(table, SnapshotState::NotStarted);
         }
         self.commit()?;
+        let Some(known) = self.known.as_mut() else {
+            return Ok(true);
+        };
         let blocking = Blocked {
             config: self.config,
             outlet: &mut self.outlet,
             progress: &mut self.progress,
+            known,
             shutdown: halt,
         };
         if !blocking.read(&tables, &mut self.shapes)? {

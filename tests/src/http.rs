@@ -32,14 +32,6 @@ pub fn done(base: &str, method: &str, path: &str, content_type: &str, body: Opti
     Ok(serde_json::from_str(&content).unwrap_or_default())
 }
 
-/// What is there to read, as text; an error unless the status is a success.
-pub fn text(base: &str, path: &str) -> anyhow::Result<String> {
-    match answer(base, "GET", path, "text/plain", None)? {
-        (200..300, content) => Ok(content),
-        (status, content) => bail!("{path} was answered with {status}: {content}"),
-    }
-}
-
 fn answer(
     base: &str,
     method: &str,

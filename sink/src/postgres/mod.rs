@@ -54,7 +54,7 @@ pub use books::{DEFINITION, Offset, Parked};
 pub use look::Look;
 
 use apply::{Open, Turn};
-use books::{Offset, Owner};
+use books::Owner;
 use connection::Connection;
 use link_table::LinkTable;
 use session::Session;
