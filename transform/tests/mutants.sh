@@ -12,7 +12,7 @@ laws=("$@")
 if [ ${#laws[@]} = 0 ]; then
   mapfile -t laws < <(sed -n 's/^| `\([a-z-]*\)` |.*/\1/p' transform/tests/README.md)
 fi
-binary=$(cargo test -p syncline-transform --features mutants --test merge_laws --no-run --message-format json |
+binary=$(cargo test --workspace --features syncline-transform/mutants --test merge_laws --no-run --message-format json |
   sed -n 's/.*"executable":"\([^"]*merge_laws[^"]*\)".*/\1/p')
 
 lives=0
