@@ -422,6 +422,37 @@ fn blanks_that_a_column_adds_or_cuts_are_no_difference() {
     assert!(!written(&plan.unwrap()).contains_key("name"));
 }
 
+/// What the app was told of and holds in its own way is what is expected there when something else is agreed.
+#[test]
+fn what_was_told_and_not_written_is_remembered_as_the_app_holds_it() {
+    let limits = Limits {
+        padded: BTreeSet::from(["name".to_owned()]),
+        ..Limits::default()
+    };
+    let mut said = word("name", "Ada  ", 9);
+    said.unseen.advance("shop", at(1));
+    let mut record = knowing(moved(), "crm", 9);
+    record.apps = vec![app("crm", 1, vec![said])];
+    record.fields.insert("name".to_owned(), "Ada       ".into());
+    let found = found("Ada  ", "new", 5);
+    let given = |record: &Canonical, applied: Option<&Applied>| {
+        plan(&Given {
+            pipeline: "acme",
+            link: &link(),
+            limits: &limits,
+            record,
+            applied,
+            found: &found,
+        })
+    };
+    let told = given(&record, None).unwrap();
+    assert!(marked(&told).contains(&"name") && !written(&told).contains_key("name"));
+    let mut next = knowing(record, "shop", 99);
+    next.fields.insert("name".to_owned(), "Bob".into());
+    let plan = given(&next, told.applied.as_ref()).unwrap();
+    assert!(written(&plan).contains_key("name"), "{plan:?}");
+}
+
 #[test]
 fn null_gives_way_to_the_apps_default_where_null_cannot_be() {
     let mut record = moved();

@@ -50,6 +50,8 @@ struct Draft {
     values: BTreeMap<String, Value>,
     marked: Vec<MarkedField>,
     stale: Vec<String>,
+    /// What the app holds of fields that it is only told of, where its column has no room for exactly what was agreed.
+    kept: BTreeMap<String, Value>,
 }
 
 /// Rows that are there.
@@ -85,7 +87,13 @@ impl Given<'_> {
             (true, true, true) => (Verdict::Nothing, None),
         };
         let mark = act.map(|act| self.mark(act, Some(key), &draft.marked));
-        let applied = self.remember(Some(self.key_after(key, &draft.values)), &draft.marked, verdict);
+        let mut applied = self.remember(Some(self.key_after(key, &draft.values)), &draft.marked, verdict);
+        let fields = applied.as_mut().map(|applied| &mut applied.fields);
+        for (name, field) in fields.into_iter().flatten() {
+            if let Some(now) = draft.kept.get(name) {
+                field.hash = hash(now);
+            }
+        }
         let write = match verdict {
             Verdict::Updated => Write::Update {
                 row: key.clone(),
@@ -116,11 +124,42 @@ impl Given<'_> {
     }
 
     /// A field that is replaced.
+<<<<<<< ours
     fn set(&self, field: &LinkField, agreed: &Value, row: &Row, draft: &mut Draft) -> Result<(), Refusal> {
         let columns = differing(self.put(field, agreed)?, row);
         if !columns.is_empty() {
             draft.values.extend(columns);
             draft.marked.push(replaced(field, agreed));
+=======
+    fn set(
+        &self,
+        field: &LinkField,
+        agreed: &Value,
+        current: &Fields,
+        row: &Row,
+        draft: &mut Draft,
+    ) -> Result<(), Refusal> {
+        let marked = || MarkedField {
+            name: field.field.clone(),
+            value: Some(agreed.clone()),
+            delivered: None,
+        };
+        match self.weigh(field, agreed, current) {
+            Weight::Same if self.must_tell(&field.field) => {
+                draft.marked.push(marked());
+                let now = current.get(&field.field).cloned().flatten();
+                draft.kept.extend(now.map(|now| (field.field.clone(), now)));
+            }
+            Weight::Same => {}
+            Weight::Stale => draft.stale.push(field.field.clone()),
+            Weight::Write => {
+                let columns = differing(self.put(field, agreed)?, row);
+                if !columns.is_empty() {
+                    draft.values.extend(columns);
+                    draft.marked.push(marked());
+                }
+            }
+>>>>>>> theirs
         }
         Ok(())
     }
