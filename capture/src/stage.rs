@@ -33,6 +33,7 @@ use crate::known::Known;
 use crate::metrics;
 use crate::open::{self, Opened};
 use crate::outlet::Outlet;
+use crate::poison::TABLE_STOPPED;
 use crate::postgres::pgoutput::Message;
 use crate::pulse::{self, Pulse};
 use crate::shapes::Shapes;
@@ -325,12 +326,16 @@ impl<'a, S: Source> Streaming<'a, S> {
             return Ok(false);
         }
         self.errands.iter_mut().for_each(Errands::blocked);
-        if let Some(known) = &mut self.known {
-            let whole = tables.iter().filter(|(_, select)| select.is_none());
-            whole.for_each(|(table, _)| known.filled(table));
-        }
         self.commit()?;
-        Ok(true)
+        let is_stopped = |name: &String| self.known.as_ref().is_some_and(|known| known.is_stopped(name));
+        match tables.iter().find(|(name, _)| is_stopped(name)) {
+            // The plans that are known of it would go on; the next attempt makes none.
+            Some((name, _)) => Err(Failure::transient(
+                TABLE_STOPPED,
+                format!("{name} was stopped while it was read"),
+            )),
+            None => Ok(true),
+        }
     }
 
     /// Sends a heartbeat if one is due.
