@@ -73,7 +73,11 @@ impl Given<'_> {
                 Weight::Same => {}
                 Weight::Stale => draft.stale.push(field.field.clone()),
                 Weight::Write if *weight == Weight::Write => self.set(field, agreed, row, &mut draft)?,
-                Weight::Write | Weight::Tell => draft.marked.push(replaced(field, agreed)),
+                Weight::Write | Weight::Tell => {
+                    draft.marked.push(replaced(field, agreed));
+                    let now = current.get(&field.field).cloned().flatten();
+                    draft.kept.extend(now.map(|now| (field.field.clone(), now)));
+                }
             }
         }
         Ok(self.settle(key, draft))
@@ -124,42 +128,11 @@ impl Given<'_> {
     }
 
     /// A field that is replaced.
-<<<<<<< ours
     fn set(&self, field: &LinkField, agreed: &Value, row: &Row, draft: &mut Draft) -> Result<(), Refusal> {
         let columns = differing(self.put(field, agreed)?, row);
         if !columns.is_empty() {
             draft.values.extend(columns);
             draft.marked.push(replaced(field, agreed));
-=======
-    fn set(
-        &self,
-        field: &LinkField,
-        agreed: &Value,
-        current: &Fields,
-        row: &Row,
-        draft: &mut Draft,
-    ) -> Result<(), Refusal> {
-        let marked = || MarkedField {
-            name: field.field.clone(),
-            value: Some(agreed.clone()),
-            delivered: None,
-        };
-        match self.weigh(field, agreed, current) {
-            Weight::Same if self.must_tell(&field.field) => {
-                draft.marked.push(marked());
-                let now = current.get(&field.field).cloned().flatten();
-                draft.kept.extend(now.map(|now| (field.field.clone(), now)));
-            }
-            Weight::Same => {}
-            Weight::Stale => draft.stale.push(field.field.clone()),
-            Weight::Write => {
-                let columns = differing(self.put(field, agreed)?, row);
-                if !columns.is_empty() {
-                    draft.values.extend(columns);
-                    draft.marked.push(marked());
-                }
-            }
->>>>>>> theirs
         }
         Ok(())
     }
