@@ -253,7 +253,7 @@ fn fit(desk: &mut Desk, entity: &str, decisions: &[&Decision]) -> Outcome<()> {
                 format!("there is no agreed {} {}", entity.name, decision.cid),
             )
         })?;
-        decide::fits(&codec, entity, agreed, &decision.field, &decision.value)?;
+        decide::fits(&codec, &entity, agreed, &decision.field, &decision.value)?;
     }
     Ok(())
 }

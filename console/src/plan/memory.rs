@@ -12,7 +12,7 @@ use syncline_schemas::codec::{Crosswalk, Wire};
 use syncline_schemas::decision::Decision;
 use syncline_schemas::mapped::Mapped;
 use syncline_schemas::mark::Mark;
-use syncline_schemas::pipeline::{CapturedBy, Link};
+use syncline_schemas::pipeline::{CapturedBy, Entity, Link};
 use syncline_schemas::position::{Lsn, Position};
 use syncline_schemas::progress::MarkRecord;
 use syncline_schemas::topic;
@@ -25,6 +25,8 @@ use crate::topics;
 
 /// What was worked out.
 pub struct Memory {
+    /// The entities of the file, by name.
+    entities: BTreeMap<String, Entity>,
     /// By entity and entity id.
     pub states: BTreeMap<String, BTreeMap<String, EntityState>>,
     /// How many changes cannot be mapped, by link and reason.
@@ -40,7 +42,9 @@ pub struct Memory {
 
 /// Reads everything that the file's links read.
 pub fn work_out(desk: &mut Desk, records_max: usize) -> Outcome<Memory> {
+    let entities = desk.pipeline.entities.iter();
     let mut memory = Memory {
+        entities: entities.map(|entity| (entity.name.clone(), entity.clone())).collect(),
         states: BTreeMap::new(),
         refused: BTreeMap::new(),
         records: 0,
@@ -170,8 +174,11 @@ impl Memory {
     }
 
     fn said(&mut self, entity: &str, said: &Mapped) {
+        let Some(described) = self.entities.get(entity) else {
+            return;
+        };
         let states = self.states.entry(entity.to_owned()).or_default();
-        states.entry(said.cid.clone()).or_default().join(said);
+        states.entry(said.cid.clone()).or_default().join(said, described);
     }
 
     fn refuse(&mut self, link: &Link, refusal: Refusal) {

@@ -74,7 +74,7 @@ impl Fixture {
     /// What the rules of `entity` make of the case.
     pub fn outcome(&self, entity: &Entity, authority: &[String]) -> Expected {
         let mut state = EntityState::default();
-        self.said.iter().for_each(|said| state.join(said));
+        self.said.iter().for_each(|said| state.join(said, entity));
         for decided in &self.decisions {
             let position = Position::new(0, Lsn(decided.offset.cast_unsigned()), 0);
             state.decide(&decided.decision, position);
