@@ -319,19 +319,13 @@ impl Assembler {
         };
         let old = old_row(&update.old);
         let other = other_side(&update.old);
-        if self.skips(Operation::Update, position) {
-            // What a key change takes is taken also if it is not wanted.
-            if let Some((old, _)) = old
-                && moves(&registered, position, old, &update.new, other)?.is_some()
-            {
-                self.position = self.next_position()?;
-            }
-            return Ok(());
-        }
         if let Some((old, before)) = old
             && let Some(keys) = moves(&registered, position, old, &update.new, other)?
         {
-            return self.key_change(at, &registered, position, keys, &update.new, other, (old, before));
+            return self.key_change(at, &registered, position, keys, (old, before), (&update.new, other));
+        }
+        if self.skips(Operation::Update, position) {
+            return Ok(());
         }
         let before = match &update.old {
             OldTuple::Full(old) => Image::Row(old, Other::None),
@@ -351,16 +345,16 @@ impl Assembler {
         self.change(at, 'u', &registered, position, mark, sides)
     }
 
-    /// A key change: the row leaves its old key and comes under its new one.
+    /// A key change: the row leaves its old key and comes under its new one. To a setting that leaves out operations it is
+    /// a delete and an insert.
     fn key_change(
         &mut self,
         at: Moment,
         registered: &Arc<Registered>,
         away: Position,
         (old_key, new_key): (Arc<str>, Arc<str>),
-        new: &Tuple,
-        other: Other<'_>,
         (old, before): (&Tuple, Image<'_>),
+        (new, other): (&Tuple, Other<'_>),
     ) -> Result<(), AssembleError> {
         let here = self.next_position()?;
         let mark = match self.mark_of(registered, false, old, None) {
@@ -371,8 +365,13 @@ impl Assembler {
             moved: Some((Moved::Away, new_key.clone())),
             ..Sides::before(old, before)
         };
-        self.change(at, 'd', registered, away, None, sides)?;
-        self.tombstone(registered, away, old, Some((Moved::Away, new_key)))?;
+        if !self.skips(Operation::Delete, away) {
+            self.change(at, 'd', registered, away, None, sides)?;
+            self.tombstone(registered, away, old, Some((Moved::Away, new_key)))?;
+        }
+        if self.skips(Operation::Create, here) {
+            return Ok(());
+        }
         let sides = Sides {
             moved: Some((Moved::Here, old_key)),
             ..Sides::after(new, other)

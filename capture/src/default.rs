@@ -36,18 +36,22 @@ fn carries(kind: &Kind) -> bool {
             | Kind::Vector(_)
             | Kind::SparseVector
             | Kind::Printed
+            | Kind::SystemName
+            | Kind::Named(Name::Ltree | Name::Tsvector)
+            | Kind::ZonedTime
             | Kind::Foreign
             | Kind::Opaque { .. }
             | Kind::LeftOut
     )
 }
 
-/// Avro has no default `NaN` for a double; Debezium writes it all the same and the registry then serves it to nobody.
+/// Debezium reads the default of a numeric as a decimal, which has no NaN. Avro has no default `NaN` for a floating point
+/// number; there Debezium writes it all the same, and the registry then serves it to nobody.
 fn acceptable(kind: &Kind, text: &str, form: &Form) -> bool {
+    let finite = || text.parse::<f64>().is_ok_and(f64::is_finite);
     match kind {
-        Kind::Float32 | Kind::Float64 | Kind::DecimalDouble if form.fidelity == Fidelity::Exact => {
-            text.parse::<f64>().is_ok_and(f64::is_finite)
-        }
+        Kind::DecimalDouble | Kind::DecimalText(_) => finite(),
+        Kind::Float32 | Kind::Float64 if form.fidelity == Fidelity::Exact => finite(),
         _ => true,
     }
 }
@@ -182,5 +186,7 @@ mod tests {
         };
         let nan = super::carried(&Kind::Float64, Some("'NaN'::double precision"), &debezium);
         assert_eq!(nan, Some("NaN".to_owned()));
+        let numeric = super::carried(&Kind::DecimalText(Some(2)), Some("'NaN'::numeric"), &debezium);
+        assert_eq!(numeric, None);
     }
 }

@@ -14,6 +14,8 @@ use crate::metrics;
 pub enum Loss {
     /// A date before our era came out of Debezium's snapshot without the BC.
     BeforeChrist,
+    /// One of the ten days that the Gregorian calendar left out came out of Debezium's snapshot as ten days later.
+    SkippedDay,
     /// An infinite date came out as some day.
     InfiniteDate,
     /// NaN or an infinity of a numeric came out as null.
@@ -46,8 +48,9 @@ pub enum Loss {
 
 impl Loss {
     /// All of them.
-    pub const ALL: [Loss; 15] = [
+    pub const ALL: [Loss; 16] = [
         Loss::BeforeChrist,
+        Loss::SkippedDay,
         Loss::InfiniteDate,
         Loss::NotFinite,
         Loss::NullAsDefault,
@@ -68,6 +71,7 @@ impl Loss {
     pub fn label(self) -> &'static str {
         match self {
             Loss::BeforeChrist => "before_christ",
+            Loss::SkippedDay => "skipped_day",
             Loss::InfiniteDate => "infinite_date",
             Loss::NotFinite => "not_finite",
             Loss::NullAsDefault => "null_as_default",

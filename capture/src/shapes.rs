@@ -13,8 +13,9 @@ use syncline_schemas::topic;
 use crate::companions::Companion;
 use crate::config::{Reach, SourceConfig};
 use crate::envelope::Registered;
+use crate::form::Fidelity;
 use crate::outlet::Addressed;
-use crate::postgres::catalog::{self, TableInfo};
+use crate::postgres::catalog::{self, TableInfo, TypeInfo, TypeKind};
 use crate::postgres::control::Control;
 use crate::postgres::pgoutput::Relation;
 use crate::postgres::quote::TableName;
@@ -30,6 +31,8 @@ pub struct Shapes<'a> {
     ensured: BTreeSet<String>,
     warned: BTreeSet<(String, String)>,
     known: HashMap<u32, Arc<Registered>>,
+    /// The labels of enums as they were at the start, by object id; none before the first table.
+    labels: Option<HashMap<u32, Vec<String>>>,
 }
 
 impl<'a> Shapes<'a> {
@@ -50,6 +53,7 @@ impl<'a> Shapes<'a> {
             ensured: BTreeSet::new(),
             warned: BTreeSet::new(),
             known: HashMap::new(),
+            labels: None,
         }
     }
 
@@ -75,7 +79,11 @@ impl<'a> Shapes<'a> {
             return Ok(None);
         }
         let info = match catalog::tables(&self.control, &[name]) {
-            Ok(found) => found.into_iter().next(),
+            Ok(found) => found
+                .into_iter()
+                .next()
+                .map(|info| self.as_remembered(info))
+                .transpose()?,
             Err(failure) if failure.class == Class::Transient => return Err(failure),
             // The table is gone by now; the log goes on for a while without it.
             Err(_) => None,
@@ -91,9 +99,24 @@ impl<'a> Shapes<'a> {
         by_lists && config.form.selection.has_table(&name.schema, &name.table)
     }
 
+    /// Debezium reads the labels of an enum once and never again.
+    fn as_remembered(&mut self, mut info: TableInfo) -> Outcome<TableInfo> {
+        if self.config.form.fidelity == Fidelity::Debezium {
+            if self.labels.is_none() {
+                self.labels = Some(catalog::labels(&self.control)?);
+            }
+            let labels = self.labels.get_or_insert_default();
+            for column in &mut info.columns {
+                remember(&mut column.type_info, labels);
+            }
+        }
+        Ok(info)
+    }
+
     /// The plan of a table as the catalogue describes it, of the columns named.
     pub fn described(&mut self, info: &TableInfo, columns: &[String]) -> Outcome<Arc<Registered>> {
-        self.registered(&table::relation_of(info, columns), Some(info))
+        let info = self.as_remembered(info.clone())?;
+        self.registered(&table::relation_of(&info, columns), Some(&info))
     }
 
     fn registered(&mut self, relation: &Relation, info: Option<&TableInfo>) -> Outcome<Arc<Registered>> {
@@ -184,6 +207,18 @@ impl<'a> Shapes<'a> {
                 );
             }
         }
+    }
+}
+
+/// Gives the type the labels that it had, or keeps those that it has.
+fn remember(info: &mut TypeInfo, known: &mut HashMap<u32, Vec<String>>) {
+    match &mut info.kind {
+        TypeKind::Enum(labels) => {
+            let first = known.entry(info.oid).or_insert_with(|| labels.clone()).clone();
+            *labels = first;
+        }
+        TypeKind::Array(element) => remember(element, known),
+        _ => (),
     }
 }
 

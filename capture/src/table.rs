@@ -127,10 +127,7 @@ impl Table {
             .collect();
         let style = Style {
             release: Release::of(&form.emulated),
-            reading: Reading {
-                debezium: form.fidelity == Fidelity::Debezium,
-                snapshot: false,
-            },
+            reading: reading(form),
         };
         let shown = columns.iter().filter(|column| !column.hidden);
         Self {
@@ -205,13 +202,23 @@ pub fn relation_of(info: &TableInfo, published: &[String]) -> Relation {
     }
 }
 
+/// How defaults are read.
+fn reading(form: &Form) -> Reading {
+    Reading {
+        debezium: form.fidelity == Fidelity::Debezium,
+        snapshot: false,
+    }
+}
+
 fn plan(column: &pgoutput::Column, info: Option<&TableInfo>, form: &Form, limits: Limits) -> Column {
     let known = info.and_then(|info| info.column(&column.name));
     let kind = kind(column, known, form);
     let expression = known
-        .filter(|known| !known.identity)
+        .filter(|known| !known.identity && has_default(&known.type_info))
         .and_then(|known| known.default.as_deref());
+    // What the schema cannot say must not be believed here: it decides which branch of the union is null.
     let default = default::carried(&kind, expression, form)
+        .filter(|text| avro_schema::default_json(&kind, text, reading(form)).is_some())
         .filter(|text| !(limits.no_object_defaults && text.trim_start().starts_with('{')));
     Column {
         name: column.name.clone(),
@@ -224,6 +231,12 @@ fn plan(column: &pgoutput::Column, info: Option<&TableInfo>, form: &Form, limits
         parameter: None,
         length_max: length_max(column),
     }
+}
+
+/// Types whose defaults Debezium reads, which goes by their names.
+fn has_default(info: &TypeInfo) -> bool {
+    let without = ["char", "name", "oid"];
+    info.domain.is_none() && !without.contains(&info.name.as_str())
 }
 
 /// The characters that `varchar(n)` and `char(n)` hold.

@@ -168,9 +168,12 @@ impl Kind {
     pub fn of(info: &TypeInfo, modifier: i32, form: &Form) -> Self {
         match &info.kind {
             TypeKind::Enum(labels) => Kind::Enum(labels.clone()),
-            // Debezium cannot resolve the elements of such an array.
+            // Debezium does not know the elements of such an array.
             TypeKind::Array(element) if element.domain.is_some() && form.fidelity == Fidelity::Debezium => {
-                Kind::unknown("", form)
+                match Kind::unknown("", form) {
+                    Kind::LeftOut => Kind::LeftOut,
+                    unknown => Kind::List(Box::new(unknown)),
+                }
             }
             TypeKind::Array(element) => Kind::list(element, modifier, form),
             TypeKind::Base | TypeKind::Range => Kind::base(&info.name, modifier, form),

@@ -14,7 +14,7 @@ use crate::kafka::Topics;
 use crate::stack::Stack;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/debezium.sh");
-const STATE_MAX_S: u64 = 90;
+const STATE_MAX_S: u64 = 180;
 
 /// Where a worker keeps the positions of its connectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

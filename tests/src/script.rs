@@ -195,7 +195,7 @@ impl Writer {
         let mut text = format!("{} {}", column.name, self.type_of(column.sort));
         match self.dice.below(8) {
             0 => self.default(column.sort, &mut text),
-            1 => {
+            1 if column.sort.is_kept() => {
                 text.push_str(" NOT NULL");
                 self.default(column.sort, &mut text);
             }
@@ -226,7 +226,8 @@ impl Writer {
 
     fn phase(&mut self, alters: bool) -> Phase {
         let mut phase = Phase::default();
-        for _ in 0..if alters { 1 + self.dice.below(2) } else { 0 } {
+        let changes = if alters { 1 + self.dice.below(2) } else { 0 };
+        for _ in 0..changes {
             phase.alter.extend(self.alter());
         }
         for _ in 0..STEPS_MIN + self.dice.below(STEPS_MORE) {

@@ -36,7 +36,8 @@ const OURS_ALONE: [&str; 2] = ["syncline.position", "syncline.unchanged"];
 /// Of a message outside any transaction: when it was read.
 const OF_THE_MESSAGE: [&str; 3] = ["/source/ts_ms", "/source/ts_us", "/source/ts_ns"];
 
-/// What Debezium counts messages under in a transaction: an object's address.
+/// What messages are counted under in a transaction: in Debezium an object's address, another one for each message, and
+/// its place among the tables hangs on it. (The count of all is compared.)
 const MESSAGES: [&str; 2] = [
     "io.debezium.connector.postgresql.LogicalDecodingMessageMonitor$LogicalDecodingMessageId@",
     "LOGICAL_DECODING_MESSAGE",
@@ -69,20 +70,26 @@ impl fmt::Display for Difference {
             ours,
             ..
         } = self;
+        let same = theirs.chars().zip(ours.chars()).take_while(|(one, other)| one == other);
+        let from = same.count().saturating_sub(SHOWN_BEFORE);
         write!(
             f,
             "{topic}[{index}] {path}\n    theirs: {}\n    ours:   {}",
-            cut(theirs),
-            cut(ours)
+            cut(theirs, from),
+            cut(ours, from)
         )
     }
 }
 
-fn cut(text: &str) -> String {
-    const SHOWN_MAX: usize = 400;
-    match text.char_indices().nth(SHOWN_MAX) {
-        Some((end, _)) => format!("{}... ({} bytes)", &text[..end], text.len()),
-        None => text.to_owned(),
+/// Characters shown before the first that differs, and in all.
+const SHOWN_BEFORE: usize = 120;
+const SHOWN_MAX: usize = 400;
+
+fn cut(text: &str, from: usize) -> String {
+    let shown: String = text.chars().skip(from).take(SHOWN_MAX).collect();
+    match shown.len() == text.len() {
+        true => shown,
+        false => format!("..{shown}.. ({} bytes)", text.len()),
     }
 }
 
@@ -261,15 +268,13 @@ fn settle(value: &mut Json) {
             *found = "<volatile>".into();
         }
     }
-    for counted in value["data_collections"].as_array_mut().into_iter().flatten() {
-        let name = &mut counted["data_collection"];
-        if name
-            .as_str()
-            .is_some_and(|name| MESSAGES.iter().any(|messages| name.starts_with(messages)))
-        {
-            *name = "<messages>".into();
-        }
+    if let Some(counted) = value.get_mut("data_collections").and_then(Json::as_array_mut) {
+        counted.retain(|counted| !is_message(counted["data_collection"].as_str().unwrap_or_default()));
     }
+}
+
+fn is_message(name: &str) -> bool {
+    MESSAGES.iter().any(|messages| name.starts_with(messages))
 }
 
 #[cfg(test)]

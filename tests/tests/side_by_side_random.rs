@@ -9,8 +9,8 @@ use syncline_tests::connect::Worker;
 use syncline_tests::script::{Script, Step};
 use syncline_tests::{Db, Dice, in_world};
 
-/// Seeds that run if nobody says which: some that found something once, and some more.
-const SEEDS: [u64; 8] = [0, 1, 2, 3, 4, 5, 6, 7];
+/// Seeds that run if nobody says which: some, and some that found something once.
+const SEEDS: [u64; 8] = [0, 1, 2, 3, 22, 26, 28, 29];
 
 /// Seeds with the same configuration.
 const BLOCK: u64 = 20;

@@ -14,8 +14,9 @@ use super::written::{self, Property, Written};
 use crate::takeover::Offsets;
 
 /// What Debezium does if nothing is said, where a pipeline file does something else.
-const DEBEZIUMS_OWN: [(&str, &str); 3] = [
+const DEBEZIUMS_OWN: [(&str, &str); 4] = [
     ("publication.autocreate.mode", "all_tables"),
+    ("publish.via.partition.root", "false"),
     ("schema.name.adjustment.mode", "none"),
     ("field.name.adjustment.mode", "none"),
 ];

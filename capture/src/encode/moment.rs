@@ -72,8 +72,19 @@ fn day(reading: Reading, text: &str, infinite: bool, lost: &mut Option<Loss>) ->
             *lost = Some(Loss::BeforeChrist);
             time::date_days(rest, time::SNAPSHOT_DATE_INFINITY)
         }
-        None => time::date_days(text, time::SNAPSHOT_DATE_INFINITY),
+        None => time::date_days(text, time::SNAPSHOT_DATE_INFINITY).map(|count| in_java(count, lost)),
     }
+}
+
+/// 1582-10-05 to 1582-10-14, which are no days to the calendar of Java's older dates.
+const SKIPPED_DAYS: std::ops::RangeInclusive<i32> = -141_437..=-141_428;
+
+fn in_java(count: i32, lost: &mut Option<Loss>) -> i32 {
+    if !SKIPPED_DAYS.contains(&count) {
+        return count;
+    }
+    *lost = Some(Loss::SkippedDay);
+    count + 10
 }
 
 fn time_of_day(clock: Clock, us: i64, out: &mut Vec<u8>, lost: &mut Option<Loss>) -> Result<(), Unfit> {

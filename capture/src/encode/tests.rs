@@ -134,6 +134,7 @@ fn losses_are_repeated_and_said() {
     check(&date, SNAPSHOT, "0044-03-15 BC", &number(-703_383), Loss::BeforeChrist);
     check(&date, SNAPSHOT, "infinity", &number(-622_191_234), Loss::InfiniteDate);
     check(&date, STREAM, "-infinity", &number(-2_147_472_691), Loss::InfiniteDate);
+    check(&date, SNAPSHOT, "1582-10-10", &number(-141_422), Loss::SkippedDay);
     assert_eq!(
         read(&date, STREAM, "0044-03-15 BC"),
         (Written::Value, number(-735_160), None)

@@ -4,6 +4,8 @@
 //! quotes, numbers as Java prints them, bytes in base64; the dates of Kafka Connect stand without quotes, in a pattern that
 //! hangs on their value. Slow, which does not matter: a key seldom changes.
 
+use std::collections::BTreeMap;
+
 use num_bigint::BigInt;
 use serde_json::Value as Json;
 
@@ -16,19 +18,39 @@ const DAY_MS: i64 = 86_400_000;
 
 /// The text of a key of that schema; an empty one if these are no such bytes.
 pub fn text(schema: &str, key: &[u8]) -> String {
+    let schema: Json = serde_json::from_str(schema).unwrap_or_default();
     let mut walk = Walk {
         bytes: key,
+        named: BTreeMap::new(),
         out: String::new(),
     };
-    let schema: Option<Json> = serde_json::from_str(schema).ok();
-    match schema.and_then(|schema| walk.value(&schema)) {
+    collect(&schema, &mut walk.named);
+    match walk.value(&schema) {
         Some(()) => walk.out,
         None => String::new(),
     }
 }
 
+/// Finds the records in a schema: a second one of a name is only named.
+fn collect<'a>(schema: &'a Json, named: &mut BTreeMap<String, &'a Json>) {
+    match schema {
+        Json::Array(branches) => branches.iter().for_each(|branch| collect(branch, named)),
+        Json::Object(object) => {
+            if let (Some(namespace), Some(name)) = (schema["namespace"].as_str(), schema["name"].as_str()) {
+                named.insert(format!("{namespace}.{name}"), schema);
+            }
+            let inner = ["type", "fields", "items", "values"].iter();
+            inner
+                .filter_map(|part| object.get(*part))
+                .for_each(|inner| collect(inner, named));
+        }
+        _ => (),
+    }
+}
+
 struct Walk<'a> {
     bytes: &'a [u8],
+    named: BTreeMap<String, &'a Json>,
     out: String,
 }
 
@@ -119,7 +141,10 @@ impl<'a> Walk<'a> {
                 Alphabet::Base64.write(self.sized()?, &mut text);
                 format!("\"{}\"", String::from_utf8(text).ok()?)
             }
-            _ => return None,
+            name => {
+                let named = *self.named.get(name)?;
+                return self.value(named);
+            }
         };
         self.out.push_str(&text);
         Some(())
@@ -222,9 +247,10 @@ mod tests {
             ("s", "text", -1, "a \"b\" \\"),
             ("b", "bool", -1, "t"),
             ("v", "numeric", -1, "12.5"),
+            ("w", "numeric", -1, "2"),
             ("y", "bytea", -1, "\\x00ff"),
         ];
-        let expected = r#"{"n":1.50,"u":"a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11","tz":"2024-01-01T00:00:00.000000Z","d":19723,"e":"sad","s":"a \"b\" \\","b":true,"v":{"scale":1,"value":"fQ=="},"y":"AP8="}"#;
+        let expected = r#"{"n":1.50,"u":"a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11","tz":"2024-01-01T00:00:00.000000Z","d":19723,"e":"sad","s":"a \"b\" \\","b":true,"v":{"scale":1,"value":"fQ=="},"w":{"scale":0,"value":"Ag=="},"y":"AP8="}"#;
         assert_eq!(key(&columns, &Form::default()), expected);
     }
 

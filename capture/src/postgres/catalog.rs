@@ -2,7 +2,7 @@
 //!
 //! It reads and describes; it judges nothing (see `setup.rs`) and knows no Avro.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use syncline_runtime::failure::{Failure, Outcome};
 use tokio_postgres::Row;
@@ -320,6 +320,13 @@ fn is_casts(rest: &str) -> bool {
             && rest
                 .chars()
                 .all(|character| character.is_alphanumeric() || " _:\"(),.[]".contains(character))
+}
+
+/// The labels of every enum, by its object id.
+pub fn labels(control: &Control) -> Outcome<HashMap<u32, Vec<String>>> {
+    let sql = "SELECT enumtypid, array_agg(enumlabel::text ORDER BY enumsortorder) FROM pg_enum GROUP BY enumtypid";
+    let rows = control.rows(sql, &[], "reading the labels of enums")?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
 fn text(row: &Row, index: usize) -> String {

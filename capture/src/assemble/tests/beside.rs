@@ -225,15 +225,30 @@ fn the_sequence_names_the_commit_before_also_when_it_lies_within_this_transactio
 #[test]
 fn skipped_operations_become_no_record_and_take_their_positions_along() {
     let deleted = || delete(OldTuple::Key(vec![text("3"), TupleCell::Null, TupleCell::Null]));
-    for (skipped, expected) in [
+    let plain = || update(OldTuple::None, row("1", "2", text("a")));
+    // A key change is a delete and an insert.
+    for (skipped, expected, number) in [
         (
             Operation::Create,
-            vec![Some(Op::Delete), None, Some(Op::Create), Some(Op::Delete), None],
+            vec![Some(Op::Update), Some(Op::Delete), None, Some(Op::Delete), None],
+            2,
         ),
-        (Operation::Update, vec![Some(Op::Create), Some(Op::Delete), None]),
+        (
+            Operation::Update,
+            vec![
+                Some(Op::Create),
+                Some(Op::Delete),
+                None,
+                Some(Op::Create),
+                Some(Op::Delete),
+                None,
+            ],
+            1,
+        ),
         (
             Operation::Delete,
-            vec![Some(Op::Create), Some(Op::Delete), None, Some(Op::Create)],
+            vec![Some(Op::Create), Some(Op::Update), Some(Op::Create)],
+            2,
         ),
     ] {
         let form = Form {
@@ -243,7 +258,7 @@ fn skipped_operations_become_no_record_and_take_their_positions_along() {
         let mut assembler = after(Position::default(), &form);
         let all = transaction(
             &mut assembler,
-            vec![insert(row("1", "1", text("a"))), moved(), deleted()],
+            vec![insert(row("1", "1", text("a"))), plain(), moved(), deleted()],
         );
         assert_eq!(
             all.iter().map(Seen::op).collect::<Vec<_>>(),
@@ -251,9 +266,9 @@ fn skipped_operations_become_no_record_and_take_their_positions_along() {
             "without {skipped:?}"
         );
         if skipped != Operation::Delete {
-            assert_eq!(all.last().unwrap().position.ordinal, 3, "without {skipped:?}");
+            assert_eq!(all.last().unwrap().position.ordinal, 4, "without {skipped:?}");
         }
-        assert_eq!(assembler.ignored().skipped, 1);
+        assert_eq!(assembler.ignored().skipped, number);
     }
 }
 

@@ -172,3 +172,44 @@ fn of_a_key_that_the_log_does_not_have_debezium_makes_zeros_and_we_take_the_inde
     let exact = registered_in(&Form::default(), &info);
     assert_eq!(exact.table.key, [1]);
 }
+
+#[test]
+fn an_update_that_changes_no_column_of_the_records_is_left_out_if_asked_for_and_keeps_its_place() {
+    let form = form(&[("column.exclude.list", r".*\.small")]);
+    let info = fixture::info("t", &COLUMNS, &["id"], ReplicaIdentity::Full);
+    let rules = Rules {
+        unchanged_skipped: true,
+        ..Rules::default()
+    };
+    let mut assembler = Assembler::new(Position::default(), rules);
+    assembler.define(OID, Some(registered_in(&form, &info)));
+    let full = |small| OldTuple::Full(row("1", small, text("x")));
+    let messages = vec![
+        update(full("10"), row("1", "11", TupleCell::Unchanged)),
+        update(full("11"), row("1", "11", text("y"))),
+        // What is not known of the old row may have changed.
+        update(OldTuple::None, row("1", "11", text("y"))),
+    ];
+    let all = transaction(&mut assembler, messages);
+    assert_eq!(all.iter().map(Seen::op).collect::<Vec<_>>(), [Some(Op::Update); 2]);
+    assert_eq!(all[0].position.ordinal, 1);
+    assert_eq!(assembler.ignored().unchanged, 1);
+}
+
+#[test]
+fn what_the_type_has_and_the_schema_has_not_is_null_and_said_to_be_none() {
+    let columns = [
+        ("id", "int4", -1, true, None),
+        ("small", "numeric", -1, false, None),
+        ("big", "numeric", (6 << 16 | 2) + 4, false, Some("'NaN'::numeric")),
+    ];
+    let info = fixture::info("t", &columns, &["id"], ReplicaIdentity::Default);
+    let (all, registered) = run(&Form::default(), &info, vec![insert(row("1", "NaN", text("1.5")))]);
+    assert_eq!(
+        all[0].header(syncline_schemas::envelope::UNCHANGED_HEADER),
+        Some(r#"["small"]"#)
+    );
+    // A default that no schema can say is none.
+    assert!(registered.table.columns[2].default.is_none());
+    assert_ne!(all[0].after("big"), Cell::Set(Value::Null));
+}
