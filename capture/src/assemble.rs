@@ -352,7 +352,7 @@ impl Assembler {
         at: Moment,
         registered: &Arc<Registered>,
         away: Position,
-        (old_key, new_key): (Arc<str>, Arc<str>),
+        [old_key, new_key]: [Arc<str>; 2],
         (old, before): (&Tuple, Image<'_>),
         (new, other): (&Tuple, Other<'_>),
     ) -> Result<(), AssembleError> {

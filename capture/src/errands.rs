@@ -97,7 +97,7 @@ impl Errands {
 
     /// Takes a step, between two transactions.
     pub fn step(&mut self, hands: &mut Hands<'_, '_>) -> Outcome<()> {
-        while let Some(letter) = self.inbox.next() {
+        while let Some(letter) = self.inbox.take() {
             for signal in &letter.signals {
                 match signal {
                     Ok(signal) => self.take(signal, hands)?,

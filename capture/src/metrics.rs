@@ -158,6 +158,11 @@ static POISONED: LazyLock<CounterVec> = LazyLock::new(|| {
 });
 
 /// A row that could not be written. How many there have been of the kind.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a count is whole and not negative"
+)]
 pub fn poisoned(source: &str, table: &str, code: &str) -> u64 {
     let counter = POISONED.with_label_values(&[source, table, code]);
     counter.inc();

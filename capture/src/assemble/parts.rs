@@ -140,7 +140,7 @@ pub(super) fn moves(
     old: &Tuple,
     new: &Tuple,
     other: Other<'_>,
-) -> Result<Option<(Arc<str>, Arc<str>)>, AssembleError> {
+) -> Result<Option<[Arc<str>; 2]>, AssembleError> {
     let mut keys = Vec::new();
     let misfit = |misfit| AssembleError::Misfit {
         table: registered.table.full_name(),
@@ -155,7 +155,7 @@ pub(super) fn moves(
     };
     let (before, after) = (&keys[before], &keys[after]);
     let text = |key| connect::text(schema, envelope::datum(key)).into();
-    Ok((before != after).then(|| (text(before), text(after))))
+    Ok((before != after).then(|| [text(before), text(after)]))
 }
 
 /// Whether both sides of an update say the same in a record. What is not known of the old row says nothing.

@@ -8,7 +8,7 @@ const LINKED: &str = r#"
 pipeline: acme
 defaults: { kafka: "k:9092", registry: "http://r", on_conflict: latest }
 entities:
-  customer: { schema: c.avsc@1, match: [ { same: [email] } ] }
+  customer: { schema: c.avsc@1, fields: { email: latest }, match: [ { same: [email] } ] }
 links:
   shop.customers <-> customer: { key: id, email: email }
   shop.contacts <-> customer: { key: id, email: email }
@@ -26,7 +26,7 @@ fn sources(text: &str, more: &[&str]) -> Outcome<Vec<SourceConfig>> {
 
 fn tables(slots: &str) -> Outcome<Vec<SourceConfig>> {
     let text = format!(
-        "pipeline: acme\ndefaults: {{ kafka: k, registry: r }}\nsystems:\n  shop:\n    postgres: postgres://p/shop\n    \
+        "pipeline: acme\ndefaults: {{ kafka: k, registry: \"http://r\" }}\nsystems:\n  shop:\n    postgres: postgres://p/shop\n    \
          tables: [a, b, c]\n    slots: {slots}\n"
     );
     sources(&text, &[])
@@ -83,7 +83,7 @@ fn tables_of_one_entity_are_in_one_group() {
 
 #[test]
 fn one_group_can_be_captured_alone() {
-    let text = "pipeline: acme\ndefaults: { kafka: k, registry: r }\nsystems:\n  shop:\n    postgres: postgres://p/shop\n    \
+    let text = "pipeline: acme\ndefaults: { kafka: k, registry: \"http://r\" }\nsystems:\n  shop:\n    postgres: postgres://p/shop\n    \
                 tables: [a, b]\n    slots: { hot: [a], cold: [b] }\n";
     let only = |name: &str| sources(text, &["--source", name]).map(|sources| sources.len());
     assert_eq!((only("shop").unwrap(), only("shop/cold").unwrap()), (2, 1));

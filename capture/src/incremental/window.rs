@@ -248,11 +248,11 @@ mod tests {
     fn course() -> impl Strategy<Value = Course> {
         (
             prop::collection::vec(change(), 1..40),
-            prop::array::uniform6(0.0_f64..=1.0),
+            prop::array::uniform6(0_usize..=1_000),
         )
             .prop_map(|(history, at)| {
                 let end = history.len();
-                let between = |share: f64, from: usize, to: usize| from + (share * (to - from) as f64) as usize;
+                let between = |share: usize, from: usize, to: usize| from + share * (to - from) / 1_000;
                 let low = between(at[0], 0, end);
                 let taken = between(at[1], low, end);
                 let high = between(at[2], taken, end);

@@ -283,7 +283,7 @@ fn rows(snapshot: &Snapshot, extract: &Extract<'_>, wanted: &Wanted) -> Outcome<
             more = true;
             continue;
         }
-        bytes += some.iter().map(|row| bytes_of(row)).sum::<usize>();
+        bytes += some.iter().map(bytes_of).sum::<usize>();
         rows.extend(some);
         last = chunk.last_key();
     }

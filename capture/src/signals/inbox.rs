@@ -99,7 +99,7 @@ impl Inbox {
     }
 
     /// The next letter, if one is there.
-    pub fn next(&mut self) -> Option<Letter> {
+    pub fn take(&mut self) -> Option<Letter> {
         match self.letters.try_recv() {
             // An empty letter only tells that everything has been looked at.
             Ok(letter) if letter.signals.is_empty() => {

@@ -14,7 +14,11 @@ const WORKER: &str = include_str!("examples/worker.properties");
 const ONLY_SO: [&str; 4] = ["connector.class", "plugin.name", "transforms", "header.converter"];
 
 /// What Debezium does anyway.
-const USUAL: (&str, &str) = ("database.port", "5432");
+const USUAL: [(&str, &str); 3] = [
+    ("database.port", "5432"),
+    ("snapshot.mode", "initial"),
+    ("signal.enabled.channels", "source"),
+];
 
 /// What became of the properties of one configuration.
 #[derive(Default)]
@@ -100,7 +104,7 @@ fn account(text: &str) -> Account {
         let mut without = written.clone();
         without.properties.retain(|other| other.name != property.name);
         let unchanged = run(&without).is_ok_and(|other| shown(&other) == shown(&connector));
-        let usual = (property.name.as_str(), property.value.as_str()) == USUAL
+        let usual = USUAL.contains(&(property.name.as_str(), property.value.as_str()))
             || table::find(&property.name).and_then(|(row, _)| row.default) == Some(property.value.as_str());
         if !unchanged {
             account.effective.insert(property.name.clone());
