@@ -271,7 +271,6 @@ fn deletes_obey_the_same_laws_under_every_policy() {
         DeletePolicy::UpdateWins,
         DeletePolicy::Soft,
         DeletePolicy::Ignore,
-        DeletePolicy::Hold,
     ];
     for seed in 0..scaled(50_000) {
         let mut dice = Dice::new(seed);
