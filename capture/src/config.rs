@@ -266,7 +266,7 @@ pub fn sources(pipeline: &Pipeline, args: &Args) -> Outcome<Vec<SourceConfig>> {
     }
     let mut sources = Vec::new();
     for system in systems {
-        sources.extend(groups::split(source(pipeline, system, args)?, pipeline, &system.name)?);
+        sources.extend(groups::split(source(pipeline, system, args)?, &system.name)?);
     }
     if group {
         sources.retain(|source| args.source.as_ref() == Some(&source.name));

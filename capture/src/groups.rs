@@ -4,15 +4,14 @@
 //! Each slot gets the whole log of its database, so what belongs to no table comes through all of them. Marks of the sink
 //! name their table and belong to the group that has it. Logical messages and heartbeats are for the first group.
 //!
-//! Two slots of one system are nowhere at the same place of the log. What is compared by its position must therefore come
-//! through one slot: the tables that speak for one entity are in one group.
+//! Two slots of one system are nowhere at the same place of the log. What is compared by its position comes through one slot
+//! nevertheless: of one system only one table speaks for an entity.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use syncline_runtime::process::PIPELINE_INVALID;
 use syncline_runtime::{Failure, Outcome};
 use syncline_schemas::pipeline::care::SlotGroup;
-use syncline_schemas::pipeline::{Link, Pipeline};
 
 use crate::config::SourceConfig;
 use crate::form::Heartbeat;
@@ -45,17 +44,15 @@ impl Share {
 }
 
 /// One source for each group of the system; the source itself if it has none.
-pub fn split(source: SourceConfig, pipeline: &Pipeline, system: &str) -> Outcome<Vec<SourceConfig>> {
+pub fn split(source: SourceConfig, system: &str) -> Outcome<Vec<SourceConfig>> {
     let groups = source.care.slots.clone();
     if groups.is_empty() {
         return Ok(vec![source]);
     }
     check(&source, &groups, system)?;
-    let entities = entities(pipeline, system);
     let mut split = Vec::new();
     for (index, group) in groups.iter().enumerate() {
         let share = share(group, &groups);
-        whole(&entities, &share, system, &group.name)?;
         split.push(part(&source, group, share, index == 0)?);
     }
     Ok(split)
@@ -154,33 +151,6 @@ fn check(source: &SourceConfig, groups: &[SlotGroup], system: &str) -> Outcome<(
             Some(empty) => Err(invalid(format!("systems.{system}.slots.{}: no table", empty.name))),
             None => Ok(()),
         },
-    }
-}
-
-/// The tables that speak for each entity.
-fn entities(pipeline: &Pipeline, system: &str) -> BTreeMap<String, BTreeSet<String>> {
-    let mut entities: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    let links = pipeline.links.iter();
-    for link in links.filter(|link| link.system == system && link.reads()) {
-        entities
-            .entry(link.entity.clone())
-            .or_default()
-            .insert(Link::qualified_table(link));
-    }
-    entities
-}
-
-fn whole(entities: &BTreeMap<String, BTreeSet<String>>, share: &Share, system: &str, group: &str) -> Outcome<()> {
-    let cut = entities.iter().find_map(|(entity, tables)| {
-        let (here, elsewhere): (Vec<_>, Vec<_>) = tables.iter().partition(|table| share.has(table));
-        Some((entity, *here.first()?, *elsewhere.first()?))
-    });
-    match cut {
-        None => Ok(()),
-        Some((entity, here, elsewhere)) => Err(invalid(format!(
-            "systems.{system}.slots: {here} and {elsewhere} both speak for {entity}, but only one of them is in {group}"
-        ))
-        .hint("what they say is put in order by its place in the log, so put them into one group")),
     }
 }
 
