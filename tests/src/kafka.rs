@@ -25,6 +25,9 @@ use crate::stack::Stack;
 
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 const READ_MAX: Duration = Duration::from_secs(120);
+/// How long a transaction that has ended may look open. One whose producer is dead stays open for longer.
+const DECIDED_MAX: Duration = Duration::from_secs(2);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// A record as it lies in a topic.
 #[derive(Clone, Debug)]
@@ -262,11 +265,21 @@ impl Topics {
         Ok(records)
     }
 
-    /// The partitions of a topic that hold something, and their ends.
+    /// The partitions of a topic that hold something, and their ends. A commit is answered before its markers are written:
+    /// what is committed may be undecided to readers for a moment, which is waited for.
     fn written(&self, consumer: &BaseConsumer, topic: &str) -> anyhow::Result<Vec<(i32, i64)>> {
         let mut written = Vec::new();
+        let undecided: BaseConsumer = self.config().set("isolation.level", "read_uncommitted").create()?;
         for partition in self.partitions(consumer, topic)? {
-            let (start, end) = consumer.fetch_watermarks(topic, partition, CALL_TIMEOUT)?;
+            let (_, all) = undecided.fetch_watermarks(topic, partition, CALL_TIMEOUT)?;
+            let deadline = Instant::now() + DECIDED_MAX;
+            let (start, end) = loop {
+                let (start, end) = consumer.fetch_watermarks(topic, partition, CALL_TIMEOUT)?;
+                if end >= all || Instant::now() > deadline {
+                    break (start, end);
+                }
+                std::thread::sleep(LOOK_EVERY);
+            };
             if end > start {
                 written.push((partition, end));
             }
