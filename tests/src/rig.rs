@@ -15,6 +15,8 @@ use crate::world::{World, in_world, in_world_with};
 /// Accounts of a rig.
 pub const ACCOUNTS: u64 = 60;
 const COMMITS_PER_SESSION_PER_S: u64 = 30;
+/// How long the first start may take while many rigs are built at once; no promise is about that.
+pub const START_MAX_S: u64 = 120;
 /// Promise P5: progress so soon after all is well again.
 pub const HEAL_MAX_S: u64 = 30;
 /// And time for the backlog.
@@ -112,10 +114,10 @@ impl<'a> Rig<'a> {
     /// Starts capture and waits until it has read the tables and streams.
     pub fn capture(&self) -> anyhow::Result<Service> {
         let service = self.world.start(&Stage::Capture)?;
-        crate::until("capture to stream", HEAL_MAX_S, || {
+        crate::until("capture to stream", START_MAX_S, || {
             Ok(service.log()?.contains(STREAMING))
         })?;
-        self.caught_up(HEAL_MAX_S)?;
+        self.caught_up(START_MAX_S)?;
         Ok(service)
     }
 
