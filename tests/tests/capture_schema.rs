@@ -66,7 +66,11 @@ fn f37_ddl_during_the_snapshot() {
     in_rig("f37s", |rig| {
         let made = "CREATE TABLE later (id int PRIMARY KEY, a text, b text); INSERT INTO later VALUES (1, 'one', 'x')";
         rig.db()?.exec(made)?;
-        set(rig.world, "tables: [public.accounts, public.later]")?;
+        // One table after the other, so that the second is not read yet while the first is held.
+        set(
+            rig.world,
+            "tables: [public.accounts, public.later], debezium: { snapshot.max.threads: 1 }",
+        )?;
         let trap = rig
             .postgres
             .trap(When::Message(Side::Server, Kind::Postgres(b'd')), Fault::Hold);
@@ -95,7 +99,11 @@ fn f37_a_rewrite_during_the_snapshot_needs_a_backfill() {
     in_rig("f37r", |rig| {
         let made = "CREATE TABLE later (id int PRIMARY KEY, a text); INSERT INTO later VALUES (1, 'one')";
         rig.db()?.exec(made)?;
-        set(rig.world, "tables: [public.accounts, public.later]")?;
+        // One table after the other, so that the second is not read yet while the first is held.
+        set(
+            rig.world,
+            "tables: [public.accounts, public.later], debezium: { snapshot.max.threads: 1 }",
+        )?;
         let trap = rig
             .postgres
             .trap(When::Message(Side::Server, Kind::Postgres(b'd')), Fault::Hold);
