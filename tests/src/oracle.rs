@@ -178,7 +178,11 @@ impl Teller {
 
 /// Waits until the slot is confirmed up to what is committed now, which is after Kafka has it.
 pub fn caught_up(db: &Db, slot: &str, within_s: u64) -> anyhow::Result<()> {
-    let end = db.lsn()?;
+    confirmed_up_to(db, slot, db.lsn()?, within_s)
+}
+
+/// Waits until the slot is confirmed up to that LSN.
+pub fn confirmed_up_to(db: &Db, slot: &str, end: u64, within_s: u64) -> anyhow::Result<()> {
     crate::until(&format!("{slot} to be confirmed up to {}", Lsn(end)), within_s, || {
         Ok(confirmed(db, slot)?.is_some_and(|lsn| lsn >= end))
     })
