@@ -1,7 +1,7 @@
 //! The rows that are there when capture begins: tables in chunks, each chunk one commit with its progress. They are read on
 //! several connections and written by one thread ([`readers`]).
 //!
-//! After a crash the chunks that are committed are not read again. A row's ordinal is the number of its table and its
+//! After a crash the chunks that are committed are not read again; if there is none yet, all begins anew with a new slot. A row's ordinal is the number of its table and its
 //! number within it, so that no two rows of a snapshot share a position, in whatever order they come.
 
 use std::sync::Arc;
@@ -316,6 +316,7 @@ impl Writing<'_> {
             }
         }
         self.progress.set_table(&reading.name, reading.state(end)?);
+        self.progress.position = self.progress.begun();
         self.commit()?;
         let is_last = *end == ChunkEnd::Last;
         metrics::table_snapshot(

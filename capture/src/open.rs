@@ -7,7 +7,7 @@ use syncline_bus::Registry;
 use syncline_bus::admin::{self, TopicSpec};
 use syncline_runtime::{Failure, Outcome, Shutdown};
 use syncline_schemas::pipeline::care::OnPoison;
-use syncline_schemas::position::{Lsn, Position};
+use syncline_schemas::position::Lsn;
 use syncline_schemas::progress::{Progress, SnapshotState};
 use syncline_schemas::topic;
 
@@ -236,8 +236,9 @@ fn fenced<'a>(
     // What blocking snapshots had begun with is read by now.
     agenda.blocked_before_the_stream();
     let written = agenda.written()?;
-    if known.is_unsaid() || outlet.is_open() || written != progress.agenda {
-        progress.agenda = written;
+    let begun = progress.begun();
+    if known.is_unsaid() || outlet.is_open() || written != progress.agenda || begun != progress.position {
+        (progress.agenda, progress.position) = (written, begun);
         outlet.send_known(&known)?;
         outlet.commit(&progress)?;
         known.said();
@@ -465,7 +466,9 @@ struct Making<'a, 'b> {
 }
 
 impl Making<'_, '_> {
-    /// Makes the slot. That it is being made is written first: a crash in between leaves a slot that is known as ours.
+    /// Makes the slot. That it is being made is written first: a crash in between leaves a slot that is known as ours, and
+    /// until the first rows are in Kafka nothing is lost by making it again. Going on with it would be worse: the tables
+    /// would be read in a newer snapshot, and the stream would say changes again that are in it.
     fn anew(
         &mut self,
         client: &mut ReplicationClient,
@@ -492,11 +495,9 @@ impl Making<'_, '_> {
             })?;
         let snapshot = Snapshot::exported(&self.config.dsn, &created.snapshot, created.consistent_point)?;
         progress.consistent_point = Some(created.consistent_point);
-        progress.position = Position::new(epoch, created.consistent_point, 0);
         self.tables
             .iter()
             .for_each(|table| progress.set_table(table, SnapshotState::NotStarted));
-        self.outlet.commit(&progress)?;
         tracing::info!(slot = self.config.slot, consistent_point = %created.consistent_point, "slot made");
         Ok((progress, Some(snapshot)))
     }
@@ -505,18 +506,16 @@ impl Making<'_, '_> {
     fn without_slot(&mut self, mut progress: Progress) -> Outcome<(Progress, Option<Snapshot>)> {
         let snapshot = Snapshot::fresh(&self.config.dsn)?;
         progress.consistent_point = Some(snapshot.lsn());
-        progress.position.lsn = snapshot.lsn();
         self.tables
             .iter()
             .for_each(|table| progress.set_table(table, SnapshotState::NotStarted));
-        self.outlet.commit(&progress)?;
         Ok((progress, Some(snapshot)))
     }
 
     /// Tables that are not to be read count as read, for whoever waits for them too: nothing more will come.
     fn pass_over(&mut self, progress: &mut Progress, agenda: &Agenda) -> Outcome<()> {
         let snapshots = &self.config.snapshots;
-        let position = progress.position;
+        let position = progress.begun();
         let is_read = |table: &str| snapshots.reads(table) || agenda.has_begun(table);
         for table in self.tables.iter().filter(|table| !is_read(table)) {
             if progress.table(table) != SnapshotState::Done {

@@ -78,7 +78,7 @@ pub fn decide(
         (None, Some(slot)) if repair.adopt_slot || mode == Mode::NoData => adopt(config, server, slot, tables),
         (None, Some(slot)) if mode == Mode::WhenNeeded => adopt(config, server, slot, &[]),
         (None, Some(slot)) => Err(unknown(config, slot)),
-        (Some(stored), slot) if is_preparing(stored) => Ok(Start::Anew {
+        (Some(stored), slot) if !stored.has_begun() => Ok(Start::Anew {
             epoch: stored.position.epoch,
             drop_slot: slot.is_some(),
         }),
@@ -110,7 +110,7 @@ fn anew(stored: &Progress, slot: Option<&SlotState>) -> Start {
 /// No slot is made, because nobody would read it and it would fill the disk.
 fn initial_only(config: &SourceConfig, stored: Option<&Progress>, server: Server<'_>) -> Outcome<Start> {
     match stored {
-        Some(stored) if !is_preparing(stored) => {
+        Some(stored) if stored.has_begun() => {
             if stored.system_identifier != server.identity.system_identifier.to_string() {
                 return Err(another_system(config, stored, server.identity));
             }
@@ -123,7 +123,8 @@ fn initial_only(config: &SourceConfig, stored: Option<&Progress>, server: Server
     }
 }
 
-/// A progress record that says only that the slot is being made. A slot found beside it is the one that was.
+/// A progress record that says only that the slot is being made, or is made and nothing is read. A slot found beside it is
+/// that one.
 pub fn preparing(config: &SourceConfig, epoch: u64, server: Server<'_>) -> Progress {
     Progress {
         position: Position::new(epoch, Lsn(0), 0),
@@ -136,10 +137,6 @@ pub fn preparing(config: &SourceConfig, epoch: u64, server: Server<'_>) -> Progr
         given_up: None,
         agenda: None,
     }
-}
-
-fn is_preparing(stored: &Progress) -> bool {
-    stored.consistent_point.is_none() && stored.position.lsn == Lsn(0)
 }
 
 fn adopt(config: &SourceConfig, server: Server<'_>, slot: &SlotState, tables: &[String]) -> Outcome<Start> {

@@ -106,11 +106,10 @@ pub fn progress(
 /// Our own progress is at least as far as the offsets: they are from before our time.
 fn is_ours_newer(stored: Option<&Progress>, standing: &Standing) -> bool {
     let Some(stored) = stored else { return false };
-    let begun = stored.consistent_point.is_some() || stored.position.lsn > Lsn(0);
     let rests = matches!(standing, Standing::AtRest(_) | Standing::Reading);
     let whole = standing.whole().unwrap_or_default();
     // Of equal places the one within the next transaction is further.
-    begun && (whole < stored.position.lsn || rests && whole == stored.position.lsn)
+    stored.has_begun() && (whole < stored.position.lsn || rests && whole == stored.position.lsn)
 }
 
 /// From where to begin, once the slot has been looked at.

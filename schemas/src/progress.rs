@@ -19,7 +19,8 @@ pub struct Progress {
     pub slot: String,
     /// Hash of the tables and columns published.
     pub publication_hash: String,
-    /// Where the slot's snapshot stands in the log; none when there was none.
+    /// Where the slot's snapshot stands in the log; none when there was none. While the position is still before it, no
+    /// row of that snapshot is in Kafka.
     pub consistent_point: Option<Lsn>,
     /// How far the snapshot of each table has come.
     pub tables: Vec<TableProgress>,
@@ -56,6 +57,19 @@ pub enum SnapshotState {
 }
 
 impl Progress {
+    /// Whether something is in Kafka, so that there is a place to go on from.
+    pub fn has_begun(&self) -> bool {
+        self.position.lsn > Lsn(0)
+    }
+
+    /// The place to go on from, once the first row of the snapshot, or all that there is to read, is in Kafka.
+    pub fn begun(&self) -> Position {
+        match self.consistent_point {
+            Some(point) if !self.has_begun() => Position::new(self.position.epoch, point, 0),
+            _ => self.position,
+        }
+    }
+
     /// How far the snapshot of `table` has come.
     pub fn table(&self, table: &str) -> SnapshotState {
         self.tables

@@ -103,6 +103,14 @@ fn the_table_of_the_module_holds() {
         Start::Continue(stored(100))
     );
     let mut begun = stored(0);
+    assert_eq!(
+        start(Some(&begun), Some(&slot(50)), none).unwrap(),
+        Start::Anew {
+            epoch: 3,
+            drop_slot: true
+        },
+        "the slot is made, but nothing is read"
+    );
     begun.consistent_point = None;
     assert_eq!(
         start(Some(&begun), None, none).unwrap(),

@@ -155,7 +155,7 @@ fn a_python_consumer_reads_the_rows_that_the_table_has() {
 
 /// The statements of a part of the script, without those about a table that capture refuses.
 fn part(name: &str) -> Vec<&'static str> {
-    const SCRIPT: &str = include_str!("../fixtures/side_by_side.sql");
+    const SCRIPT: &str = include_str!("../../fixtures/side_by_side.sql");
     let lines = SCRIPT
         .lines()
         .skip_while(|line| !line.starts_with(&format!("-- @{name}:")));

@@ -5,7 +5,7 @@ use std::process::Command;
 use serde_json::Value as Json;
 use syncline_tests::{World, acme, in_world, process};
 
-use crate::{console, json, list, text};
+use super::{console, json, list, text};
 
 /// `syncline plan` with this text as the file; the plan for one entity.
 fn plan(world: &World, pipeline: &str, entity: &str, code: i32) -> anyhow::Result<Json> {

@@ -2,7 +2,7 @@
 
 use syncline_tests::{World, acme, in_world};
 
-use crate::{console, json, list, text};
+use super::{console, json, list, text};
 
 #[test]
 fn a_row_that_is_not_as_agreed_is_named_with_its_fields() {

@@ -194,3 +194,29 @@ fn f01_a_kill_in_the_middle_of_a_snapshot() {
         },
     );
 }
+
+/// F01 before the first rows are in Kafka: the slot is made again, so that what was written meanwhile is said once, by the
+/// snapshot, and not by the log too.
+#[test]
+fn f01_a_kill_before_the_first_rows_of_a_snapshot() {
+    in_world(
+        "f01b",
+        &[("shop", CAPTURED)],
+        &[("pipeline.yaml", CAPTURE_ONLY)],
+        |world| {
+            let insert = |rows: &str| {
+                let sql = format!("INSERT INTO accounts SELECT i, 'a' FROM generate_series({rows}) i");
+                world.db("shop").exec(&sql)
+            };
+            insert("1, 100")?;
+            killed(world, "capture.in_snapshot_chunk=kill@1")?;
+            insert("101, 110")?;
+            killed(world, "capture.mid_produce=kill@50")?;
+            insert("111, 120")?;
+            world.until_current(&Stage::Capture)?;
+            let expected: Vec<_> = (1..=120).map(|id| ("r".to_owned(), id, 0)).collect();
+            assert_eq!(captured(world)?, expected);
+            Ok(())
+        },
+    );
+}

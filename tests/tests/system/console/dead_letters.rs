@@ -3,7 +3,7 @@
 use serde_json::Value as Json;
 use syncline_tests::{Stage, World, acme, in_world};
 
-use crate::{console, json, list, text};
+use super::{console, json, list, text};
 
 const ACTOR: [&str; 4] = ["--by", "ada", "--why", "the cause is mended"];
 

@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use serde_json::Value as Json;
 use syncline_tests::{Stage, World, acme, in_world};
 
-use crate::{console, json, list, text};
+use super::{console, json, list, text};
 
 const PEOPLE: usize = 4_000;
 

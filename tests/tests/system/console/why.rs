@@ -3,7 +3,7 @@
 use serde_json::Value as Json;
 use syncline_tests::{World, acme, in_world};
 
-use crate::{console, json, list, text};
+use super::{console, json, list, text};
 
 fn ada_is_edited_by_three(world: &World) -> anyhow::Result<()> {
     world

@@ -4,9 +4,9 @@ use syncline_tests::debezium::{Fixture, Written};
 use syncline_tests::{Stage, World, in_world};
 
 const K_FULL: Fixture = Fixture {
-    key: include_str!("../fixtures/debezium/k_full-key.avsc"),
-    value: include_str!("../fixtures/debezium/k_full-value.avsc"),
-    records: include_str!("../fixtures/debezium/k_full.jsonl"),
+    key: include_str!("../../fixtures/debezium/k_full-key.avsc"),
+    value: include_str!("../../fixtures/debezium/k_full-value.avsc"),
+    records: include_str!("../../fixtures/debezium/k_full.jsonl"),
 };
 
 const SCHEMA: &str = r#"{"type": "record", "name": "Thing", "fields": [

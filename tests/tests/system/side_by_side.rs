@@ -8,7 +8,7 @@ use syncline_tests::beside::{Beside, OURS};
 use syncline_tests::connect::Worker;
 use syncline_tests::{Db, OwnServer, World, in_world};
 
-const SCRIPT: &str = include_str!("../fixtures/side_by_side.sql");
+const SCRIPT: &str = include_str!("../../fixtures/side_by_side.sql");
 const RECORDS_MIN: usize = 180;
 
 /// As people have it who have read the documentation to its end.
