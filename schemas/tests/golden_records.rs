@@ -236,10 +236,13 @@ fn states_and_crosswalk() {
         format: 1,
         state: "{}".to_owned(),
     }]);
-    check([None, Some(at(1))].map(|left_at| Crosswalk {
-        cid: "c1".to_owned(),
-        left_at,
-    }));
+    check(
+        [(None, None), (Some(at(1)), None), (None, Some(at(2)))].map(|(left_at, since)| Crosswalk {
+            cid: "c1".to_owned(),
+            left_at,
+            since,
+        }),
+    );
 }
 
 #[test]
@@ -247,10 +250,11 @@ fn a_record_of_another_version_is_read_by_its_own_schema() {
     let older =
         r#"{"type":"record","name":"Crosswalk","namespace":"syncline","fields":[{"name":"cid","type":"string"}]}"#;
     let newer = r#"{"type":"record","name":"Crosswalk","namespace":"syncline","fields":[
-        {"name":"since","type":"long"},{"name":"cid","type":"string"},{"name":"left_at","type":["null","string"]}]}"#;
+        {"name":"score","type":"long"},{"name":"cid","type":"string"},{"name":"left_at","type":["null","string"]}]}"#;
     let expected = Ok(Crosswalk {
         cid: "c".to_owned(),
         left_at: None,
+        since: None,
     });
     assert_eq!(
         Crosswalk::decode(&ParsedSchema::parse(older).unwrap(), &[2, b'c']),

@@ -8,16 +8,25 @@ use sha2::{Digest, Sha256};
 use syncline_schemas::lens::Fields;
 use syncline_schemas::mapped::RowKey;
 use syncline_schemas::pipeline::{Entity, Link};
+use syncline_schemas::position::Position;
 use syncline_schemas::value::Value;
+use unicode_normalization::UnicodeNormalization as _;
 
 /// Hex digits of an entity id.
 const CID_LENGTH: usize = 32;
 
-/// The id that a row of `link` has if nobody knows it yet.
-pub fn cid(entity: &Entity, link: &Link, row: &RowKey, fields: &Fields) -> String {
+/// Soft hyphen, zero-width space, (non-)joiners, word joiner, byte order mark.
+const INVISIBLE: [char; 6] = ['\u{ad}', '\u{200b}', '\u{200c}', '\u{200d}', '\u{2060}', '\u{feff}'];
+
+/// The id that a row of `link` has if nobody knows it yet. Where another row had its key and `left` it, it is not that row.
+pub fn cid(entity: &Entity, link: &Link, row: &RowKey, left: Option<Position>, fields: &Fields) -> String {
     match entity.match_on.iter().find_map(|names| normalised(names, fields)) {
         Some(values) => hash(&entity.name, "match", &values),
-        None => hash(&entity.name, "row", &[link.name(), row.0.clone()]),
+        None => {
+            let mut parts = vec![link.name(), row.0.clone()];
+            parts.extend(left.map(|left| left.to_string()));
+            hash(&entity.name, "row", &parts)
+        }
     }
 }
 
@@ -38,9 +47,13 @@ fn normalised(names: &[String], fields: &Fields) -> Option<Vec<String>> {
     (!parts.is_empty()).then_some(parts)
 }
 
-/// Without blanks around, with single blanks inside, in lower case.
+/// Without blanks around, with single blanks inside, in lower case, in Unicode's form NFKC (UAX #15) and without what has no
+/// width: keyboards and exports differ in these, people do not see them.
 fn normalised_text(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase()
+    let visible: String = text.nfkc().filter(|c| !INVISIBLE.contains(c)).collect();
+    let lower = visible.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
+    // Lower case may come apart: that of a capital I with a dot is two characters.
+    lower.nfkc().collect()
 }
 
 /// Every part with its length, so that no two lists run into the same bytes.

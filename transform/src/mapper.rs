@@ -339,6 +339,7 @@ impl Mapper {
             let said = Crosswalk {
                 cid: String::new(),
                 left_at: None,
+                since: None,
             };
             route.put_crosswalk(route.loaded_key(), &said, partition, work);
         }

@@ -156,6 +156,7 @@ impl Memory {
             let live = |entry: &Crosswalk| Crosswalk {
                 cid: entry.cid.clone(),
                 left_at: None,
+                since: entry.since,
             };
             self.told.get(&key).cloned().or_else(|| self.live.get(&key).map(live))
         };

@@ -31,6 +31,8 @@ pub struct Crosswalk {
     pub cid: String,
     /// Where the row that had this key went on under another; events of the key after that are of another row.
     pub left_at: Option<Position>,
+    /// Where another row took the key that had been left; events of the key before that are of the row that left.
+    pub since: Option<Position>,
 }
 
 /// The fields of a record that was read, by name.
@@ -515,11 +517,13 @@ fn read_state(state: &Fields<'_>) -> Result<State, CodecError> {
 fn write_crosswalk(crosswalk: &Crosswalk, out: &mut Out<'_>) {
     out.text(&crosswalk.cid);
     out.optional_shown(crosswalk.left_at);
+    out.optional_shown(crosswalk.since);
 }
 
 fn read_crosswalk(crosswalk: &Fields<'_>) -> Result<Crosswalk, CodecError> {
     Ok(Crosswalk {
         cid: crosswalk.text("cid")?.to_owned(),
         left_at: crosswalk.optional_parsed("left_at")?,
+        since: crosswalk.optional_parsed("since")?,
     })
 }

@@ -3,8 +3,8 @@
 //!
 //! Which entity a row belongs to is asked in this order: the mark of our own insert (the sink knows whom it made the row
 //! for), the crosswalk, the crosswalk under the row's old key, and last the row's own values ([`crate::identity`]).
-//! A key that a row has left stays in the crosswalk with the position at which it was left: a repeated older event is
-//! recognised, and a new row that takes the key later does not inherit the entity.
+//! A key that a row has left stays in the crosswalk with the position at which it was left, and when another row takes it,
+//! with the position of that: a repeated older event is recognised, and the new row does not inherit the entity.
 
 use std::fmt;
 
@@ -91,12 +91,17 @@ impl Known {
             .map(|entry| entry.cid.as_str())
     }
 
-    /// Whether the row went on under another key after this: then this was mapped before, and is read again.
+    /// Whether the row went on under another key after this, or another row has taken one of its keys since: then this was
+    /// mapped before, and is read again.
     fn is_past(&self, position: Position) -> bool {
-        self.row
-            .as_ref()
-            .and_then(|entry| entry.left_at)
-            .is_some_and(|left| position <= left)
+        let left = self.row.as_ref().and_then(|entry| entry.left_at);
+        let taken = [&self.row, &self.was].map(|entry| entry.as_ref().and_then(|entry| entry.since));
+        left.is_some_and(|left| position <= left) || taken.into_iter().flatten().any(|since| position < since)
+    }
+
+    /// Where the row that had the key left it, if nobody has taken it since.
+    fn left_at(&self) -> Option<Position> {
+        self.row.as_ref().and_then(|entry| entry.left_at)
     }
 }
 
@@ -195,9 +200,9 @@ fn present(
     let moving = moving.map(|entry| entry.cid.as_str());
     let cid = match inserted.or(moving).or(sticky).or(moved.map(|entry| entry.cid.as_str())) {
         Some(cid) => cid.to_owned(),
-        None => identity::cid(entity, link, &address.row, &fields),
+        None => identity::cid(entity, link, &address.row, known.left_at(), &fields),
     };
-    let crosswalk = crosswalk_changes(link, &address, &cid, sticky, input.position);
+    let crosswalk = crosswalk_changes(link, &address, &cid, known, input.position);
     let before = input.event.before.as_ref().filter(|_| input.event.op == Op::Update);
     // A before-image that cannot be mapped is no more than an unknown one: it explains the change, it does not make it.
     let before = before
@@ -238,20 +243,25 @@ fn crosswalk_changes(
     link: &Link,
     address: &Address,
     cid: &str,
-    sticky: Option<&str>,
+    known: &Known,
     position: Position,
 ) -> Vec<(String, Crosswalk)> {
-    let entry = |row, left_at| {
+    let entry = |row, left_at, since| {
         (
             crosswalk_key(link, row),
             Crosswalk {
                 cid: cid.to_owned(),
                 left_at,
+                since,
             },
         )
     };
-    let left = address.was.as_ref().map(|was| entry(was, Some(position)));
-    let new = (sticky != Some(cid)).then(|| entry(&address.row, None));
+    let left = address.was.as_ref().map(|was| entry(was, Some(position), None));
+    let since = match known.left_at() {
+        Some(_) => Some(position),
+        None => known.row.as_ref().and_then(|entry| entry.since),
+    };
+    let new = (known.cid() != Some(cid)).then(|| entry(&address.row, None, since));
     left.into_iter().chain(new).collect()
 }
 
