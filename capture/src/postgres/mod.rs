@@ -34,6 +34,9 @@ pub mod pgoutput;
 /// The queue between reader and producing thread.
 pub mod handover;
 
+/// When a reader lets the log gather.
+mod moderation;
+
 /// The log as it is written.
 pub mod stream;
 

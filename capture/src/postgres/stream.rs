@@ -24,6 +24,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use crate::postgres::client::{server_failure, server_warning};
 use crate::postgres::error::ROW_UNSENDABLE;
 use crate::postgres::handover::{Batch, Bounds, Handover};
+use crate::postgres::moderation;
 use crate::postgres::pgoutput::{Decoder, Message, OldTuple, TupleCell};
 use crate::postgres::wire::{Frame, Wire};
 use crate::source::{Incoming, Source};
@@ -192,7 +193,7 @@ enum Turn {
     Confirmed,
     Tick,
     Room,
-    Read,
+    Read { bytes: usize },
 }
 
 /// What one read has brought.
@@ -210,6 +211,7 @@ impl Reader {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut blocked = false;
         loop {
+            let waits_since = Instant::now();
             let turn = tokio::select! {
                 biased;
                 // 1. We are to stop.
@@ -221,14 +223,21 @@ impl Reader {
                 // 4. The producing thread has caught up.
                 () = self.handover.room(), if blocked => Turn::Room,
                 // 5. There is something to read.
-                read = self.wire.fill(), if !blocked => { read?; Turn::Read },
+                read = self.wire.fill(), if !blocked => Turn::Read { bytes: read? },
             };
             match turn {
                 Turn::Stop => return self.say_goodbye().await,
                 Turn::Confirmed => self.report(false).await?,
                 Turn::Tick => self.tick(blocked).await?,
                 Turn::Room => self.last_heard = Instant::now(),
-                Turn::Read => self.take_in().await?,
+                Turn::Read { bytes } => {
+                    let waited = waits_since.elapsed();
+                    self.take_in().await?;
+                    // The thread is this reader's own, and the runtime's timer knows only milliseconds.
+                    if let Some(nap) = moderation::nap(bytes, waited) {
+                        thread::sleep(nap);
+                    }
+                }
             }
             blocked = !self.handover.has_room();
         }
