@@ -23,6 +23,7 @@ mod frame;
 mod groups;
 mod operations;
 mod poison;
+mod registry_away;
 mod replay;
 mod replica;
 mod rules;
