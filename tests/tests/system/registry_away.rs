@@ -11,12 +11,12 @@ use syncline_tests::{Gate, Service, Stage, World, http, in_world, until};
 const BEATS: &str = "CREATE TABLE beats (id int PRIMARY KEY)";
 const ACCOUNTS: u64 = 40;
 const COMMITS_PER_SESSION_PER_S: u64 = 20;
-/// Where a kill could lose or double what a table was behind with.
+/// Where a kill could lose or double what a table was behind with. (The first commit is made before the stream.)
 const KILLS: [&str; 5] = [
-    "capture.mid_produce=kill@9",
-    "capture.after_progress=kill@3",
+    "capture.mid_produce=kill@5",
+    "capture.after_progress=kill@2",
     "capture.before_commit=kill@2",
-    "capture.after_commit=kill@3",
+    "capture.after_commit=kill@2",
     "capture.after_confirm=kill@1",
 ];
 
