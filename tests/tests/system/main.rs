@@ -3,6 +3,7 @@
 //! machine.
 
 mod brokers;
+mod capture_divided;
 mod capture_faults;
 mod capture_held;
 mod capture_memory;
