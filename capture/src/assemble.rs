@@ -371,7 +371,8 @@ impl Assembler {
         // What does not fit was told when it was new, or will be.
         let is_new = self.is_new(&registered.name, position);
         if moved.is_err() && !is_new {
-            return Ok(self.repeated(position));
+            self.repeated(position);
+            return Ok(());
         }
         if let Some((keys, old, before)) = moved? {
             return self.key_change(at, &registered, position, keys, (old, before), (&update.new, other));
@@ -391,7 +392,10 @@ impl Assembler {
                     self.ignored.unchanged += 1;
                     return Ok(());
                 }
-                Err(_) if !is_new => return Ok(self.repeated(position)),
+                Err(_) if !is_new => {
+                    self.repeated(position);
+                    return Ok(());
+                }
                 Err(error) => return Err(error),
             }
         }
