@@ -52,14 +52,14 @@ impl Registry {
         }
     }
 
+    /// The id of a schema under a subject, if it has been asked for before.
+    pub fn known(&self, subject: &str, avro_json: &str) -> Option<u32> {
+        lock(&self.known).ids.get(subject)?.get(avro_json).copied()
+    }
+
     /// The id of a schema under a subject; registered, if it is new.
     pub fn register(&self, subject: &str, avro_json: &str) -> Outcome<u32> {
-        let known = lock(&self.known)
-            .ids
-            .get(subject)
-            .and_then(|ids| ids.get(avro_json))
-            .copied();
-        if let Some(id) = known {
+        if let Some(id) = self.known(subject, avro_json) {
             return Ok(id);
         }
         let id = self.ask(&format!("register the schema of {subject}"), async |settings| {

@@ -9,13 +9,14 @@
 //! What is not greater than the stored position has been written before; it is read (its marks and relations count)
 //! and not written again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use syncline_schemas::mark::{Mark, PlacedMark};
 use syncline_schemas::position::{Lsn, Position};
-use syncline_schemas::progress::MarkRecord;
+use syncline_schemas::progress::{MarkRecord, Progress};
 
+use crate::behind::Behind;
 use crate::companions::Counts;
 use crate::envelope::{Circumstances, Image, Misfit, Other, Registered};
 use crate::form::Operation;
@@ -96,6 +97,8 @@ pub struct Ignored {
 pub struct Assembler {
     epoch: u64,
     stored: Position,
+    /// Tables for which another position takes its place.
+    behind: Behind,
     rules: Rules,
     tables: HashMap<u32, Option<Arc<Registered>>>,
     transaction: Option<Transaction>,
@@ -114,6 +117,7 @@ impl Assembler {
         Self {
             epoch: stored.epoch,
             stored,
+            behind: Behind::default(),
             rules,
             tables: HashMap::new(),
             transaction: None,
@@ -127,6 +131,15 @@ impl Assembler {
         }
     }
 
+    /// An assembler that goes on from there.
+    pub fn going_on(progress: &Progress, rules: Rules) -> Self {
+        Self {
+            stored: progress.reached(),
+            behind: Behind::of(progress.ahead.as_ref()),
+            ..Self::new(progress.position, rules)
+        }
+    }
+
     /// The stored position is that of the snapshot: no commit has been read before it.
     pub fn after_snapshot(mut self) -> Self {
         self.last_commit = None;
@@ -136,6 +149,36 @@ impl Assembler {
     /// Up to where everything has been handed out: what to write as progress.
     pub fn position(&self) -> Position {
         self.position.max(self.stored)
+    }
+
+    /// The tables that are not so far, each with its own position.
+    pub fn behind(&self) -> BTreeMap<String, Position> {
+        self.behind.places(self.position, self.stored)
+    }
+
+    /// Whether there are any.
+    pub fn has_behind(&self) -> bool {
+        self.behind.is_any(self.position, self.stored)
+    }
+
+    /// Whether the table is one of them.
+    pub fn is_behind(&self, table: &str) -> bool {
+        self.behind.has(table, self.position, self.stored)
+    }
+
+    /// From here on no change of the table is written.
+    pub fn wait(&mut self, table: &str) {
+        self.behind.wait(table, self.position, self.stored);
+    }
+
+    /// Nothing more of the table is wanted.
+    pub fn forget(&mut self, table: &str) {
+        self.behind.forget(table);
+    }
+
+    /// Whether a change of the table at that position is one to be written.
+    fn is_new(&self, table: &str, position: Position) -> bool {
+        position > self.behind.floor(table, self.stored)
     }
 
     /// Whether a transaction is being read.
@@ -319,9 +362,19 @@ impl Assembler {
         };
         let old = old_row(&update.old);
         let other = other_side(&update.old);
-        if let Some((old, before)) = old
-            && let Some(keys) = moves(&registered, position, old, &update.new, other)?
-        {
+        let moved = match old {
+            Some((old, before)) => {
+                moves(&registered, position, old, &update.new, other).map(|keys| keys.map(|keys| (keys, old, before)))
+            }
+            None => Ok(None),
+        };
+        // What does not fit was told when it was new, or will be.
+        let is_new = self.is_new(&registered.name, position);
+        if moved.is_err() && !is_new {
+            self.repeated(position);
+            return Ok(());
+        }
+        if let Some((keys, old, before)) = moved? {
             return self.key_change(at, &registered, position, keys, (old, before), (&update.new, other));
         }
         if self.skips(Operation::Update, position) {
@@ -331,11 +384,20 @@ impl Assembler {
             OldTuple::Full(old) => Image::Row(old, Other::None),
             OldTuple::None | OldTuple::Key(_) => Image::None,
         };
-        if self.rules.unchanged_skipped && is_unchanged(&registered, position, before, Image::Row(&update.new, other))?
-        {
-            self.position = position;
-            self.ignored.unchanged += 1;
-            return Ok(());
+        if self.rules.unchanged_skipped {
+            match is_unchanged(&registered, position, before, Image::Row(&update.new, other)) {
+                Ok(false) => (),
+                Ok(true) => {
+                    self.position = position;
+                    self.ignored.unchanged += 1;
+                    return Ok(());
+                }
+                Err(_) if !is_new => {
+                    self.repeated(position);
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            }
         }
         let mark = self.mark_of(&registered, false, &update.new, other.cells());
         let sides = Sides {
@@ -343,6 +405,12 @@ impl Assembler {
             ..Sides::after(&update.new, other)
         };
         self.change(at, 'u', &registered, position, mark, sides)
+    }
+
+    /// Takes note of a change that was written before, or waits.
+    fn repeated(&mut self, position: Position) {
+        self.position = position;
+        self.ignored.repeated_rows += 1;
     }
 
     /// A key change: the row leaves its old key and comes under its new one. To a setting that leaves out operations it is
@@ -471,7 +539,7 @@ impl Assembler {
     ) -> Result<(), AssembleError> {
         self.position = position;
         let block = self.event(&registered.name, position, at.lsn)?;
-        if position <= self.stored {
+        if !self.is_new(&registered.name, position) {
             self.ignored.repeated_rows += 1;
             return Ok(());
         }
@@ -508,7 +576,7 @@ impl Assembler {
         row: &[TupleCell],
         moved: Option<(Moved, Arc<str>)>,
     ) -> Result<(), AssembleError> {
-        if position <= self.stored || !self.rules.tombstones {
+        if !self.rules.tombstones || !self.is_new(&registered.name, position) {
             return Ok(());
         }
         self.entry(registered, position, |writer| Ok((writer.key(row, Other::None)?, None)))?;

@@ -28,7 +28,7 @@ pub fn fork(history: &str, timeline: u32) -> Option<Lsn> {
 
 /// Why the new timeline cannot be gone on with, apart from the slot.
 pub fn refusal(config: &SourceConfig, stored: &Progress, now: &SystemIdentity, fork: Option<Lsn>) -> Option<Failure> {
-    let kept = stored.position.lsn;
+    let kept = stored.reached().lsn;
     let text = match fork {
         Some(fork) if fork >= kept => return None,
         Some(fork) => format!(
@@ -49,7 +49,9 @@ pub fn shortened(config: &SourceConfig, stored: &Progress, now: &SystemIdentity)
     let text = format!(
         "the log of {} ends at {}, but Kafka has its changes up to {}: an older copy of the server was restored, and \
          those between are not in it",
-        config.name, now.lsn, stored.position.lsn
+        config.name,
+        now.lsn,
+        stored.reached().lsn
     );
     diverged(config, text)
 }

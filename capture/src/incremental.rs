@@ -117,6 +117,12 @@ impl Incremental {
 
     /// Takes the next step, between two transactions. Whether the agenda has changed.
     pub fn step(&mut self, agenda: &mut Agenda, hands: &mut Hands<'_, '_>) -> Outcome<bool> {
+        // Its rows would overtake changes that are not written yet.
+        let front = agenda.tables.front();
+        if front.is_some_and(|reading| hands.assembler.is_behind(&reading.table)) {
+            self.chunk = None;
+            return Ok(false);
+        }
         if self
             .chunk
             .as_ref()

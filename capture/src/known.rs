@@ -33,6 +33,9 @@ const STATUS_TABLES_MAX: usize = 20;
 /// The code of a table whose rows changed without an event.
 pub const NEEDS_BACKFILL: &str = "NEEDS_BACKFILL";
 
+/// The code of a table whose new schema the registry has not answered for.
+const REGISTRY_AWAITED: &str = "REGISTRY_AWAITED";
+
 /// What is known of the tables of one source.
 pub struct Known {
     source: String,
@@ -41,6 +44,8 @@ pub struct Known {
     command: String,
     tables: BTreeMap<String, TableRecord>,
     changed: BTreeSet<String>,
+    /// Tables that wait for the registry. They go on by themselves, so this is kept nowhere.
+    unregistered: BTreeSet<String>,
     looked_at: Instant,
 }
 
@@ -54,6 +59,7 @@ impl Known {
             command: config.command.clone(),
             tables: BTreeMap::new(),
             changed: BTreeSet::new(),
+            unregistered: BTreeSet::new(),
             looked_at: Instant::now(),
         }
     }
@@ -182,6 +188,20 @@ impl Known {
         self.report();
     }
 
+    /// The table's changes stay in the source's log until the registry answers.
+    pub fn waits(&mut self, name: &str) {
+        if self.unregistered.insert(name.to_owned()) {
+            tracing::warn!(
+                code = REGISTRY_AWAITED,
+                source = self.source,
+                table = name,
+                "the registry does not answer for its new schema: the table waits, the others go on, and the slot holds back the \
+                 source's log from here on"
+            );
+            metrics::table_awaits_registry(&self.source, name, true);
+        }
+    }
+
     /// Whether the table's changes are passed over.
     pub fn is_stopped(&self, name: &str) -> bool {
         self.tables.get(name).is_some_and(|record| record.stopped.is_some())
@@ -192,7 +212,12 @@ impl Known {
         let waiting = self
             .waiting()
             .map(|(table, state, why)| format!("; {table} {state}: {why}"));
-        format!("streaming{}", waiting.take(STATUS_TABLES_MAX).collect::<String>())
+        let unregistered = self
+            .unregistered
+            .iter()
+            .map(|table| format!("; {table} waits: {REGISTRY_AWAITED}"));
+        let all = unregistered.chain(waiting).take(STATUS_TABLES_MAX);
+        format!("streaming{}", all.collect::<String>())
     }
 
     /// Tables that wait to be read: those stopped, if it is a new start, and with `backfills` all others that wait.
@@ -241,6 +266,8 @@ impl Known {
         for record in self.tables.values() {
             let (backfill, stopped) = (record.needs_backfill.is_some(), record.stopped.is_some());
             metrics::table_waits(&self.source, &record.table, backfill, stopped);
+            let awaits = self.unregistered.contains(&record.table);
+            metrics::table_awaits_registry(&self.source, &record.table, awaits);
         }
     }
 }

@@ -80,8 +80,14 @@ pub mod progress;
 /// Where to begin, from what Kafka and the server say.
 pub mod start;
 
+/// The registry, asked beside the stream.
+pub mod asking;
+
 /// From a table's shape to its plan with schema ids.
 pub mod shapes;
+
+/// Tables that wait while the others go on.
+pub mod behind;
 
 /// The rows that are there when capture begins.
 pub mod load;

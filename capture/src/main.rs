@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
 use syncline_bus::Registry;
@@ -31,7 +32,7 @@ fn run(args: &Args) -> Outcome<()> {
     }
     let part = |source: config::SourceConfig| -> Part {
         let (shutdown, health) = (process.shutdown.clone(), process.health.clone());
-        let registry = Registry::new(source.registry.clone());
+        let registry = Arc::new(Registry::new(source.registry.clone()));
         let name = format!("capture-{}", source.name);
         (
             name,

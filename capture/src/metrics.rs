@@ -144,7 +144,7 @@ pub fn table_snapshot(source: &str, table: &str, rows: u64, of_about: Option<u64
 static TABLE_WAITS: LazyLock<GaugeVec> = LazyLock::new(|| {
     metrics::gauge(
         "syncline_capture_table_waits",
-        "1 for a table that waits for a person, by state: needs_backfill, stopped",
+        "1 for a table that waits, by state: needs_backfill, stopped (for a person), registry (goes on by itself)",
         &["source", "table", "state"],
     )
 });
@@ -175,6 +175,12 @@ pub fn table_waits(source: &str, table: &str, needs_backfill: bool, stopped: boo
         let value = f64::from(u8::from(waits));
         TABLE_WAITS.with_label_values(&[source, table, state]).set(value);
     }
+}
+
+/// Whether a table waits for the registry.
+pub fn table_awaits_registry(source: &str, table: &str, awaits: bool) {
+    let value = f64::from(u8::from(awaits));
+    TABLE_WAITS.with_label_values(&[source, table, "registry"]).set(value);
 }
 
 /// Whether the slot holds back too much.

@@ -1,6 +1,7 @@
 //! The steps before the stream, in their order; each attempt takes all of them. See `stage` for why this order.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use syncline_bus::Registry;
@@ -94,7 +95,7 @@ struct Ready<'a> {
 /// Takes the steps; none if a wish to stop came between.
 pub fn open<'a>(
     config: &'a SourceConfig,
-    registry: &'a Registry,
+    registry: &'a Arc<Registry>,
     shutdown: &Shutdown,
     carried: &mut Carried,
 ) -> Outcome<Option<Opened<'a>>> {
@@ -145,7 +146,7 @@ pub fn open<'a>(
 /// The steps that only the one writer may take.
 fn fenced<'a>(
     config: &'a SourceConfig,
-    registry: &'a Registry,
+    registry: &'a Arc<Registry>,
     shutdown: &Shutdown,
     carried: &mut Carried,
     control: Control,
@@ -196,7 +197,7 @@ fn fenced<'a>(
             making.anew(&mut client, epoch.max(epoch_min), drop_slot)?
         }
         Start::Continue(mut progress) => {
-            progress.position.epoch = progress.position.epoch.max(epoch_min);
+            progress.raise_epoch(epoch_min);
             // As if it were new. And one that is not captured any more is new when it comes back.
             progress
                 .tables

@@ -95,6 +95,10 @@ impl Outlet {
         let marks_id = registry.register(&topic::value_subject(&marks_topic), MarkRecord::schema_json())?;
         let tables_topic = topic::tables(&config.prefix);
         let tables_id = registry.register(&topic::value_subject(&tables_topic), TableRecord::schema_json())?;
+        // A later attempt reads these topics, perhaps while the registry is away.
+        for id in [progress_id, tables_id] {
+            registry.schema(id)?;
+        }
         let letters =
             (config.care.on_poison == OnPoison::DeadLetter).then(|| topic::capture_dead_letters(&config.prefix));
         let letters = letters.map(|topic| {

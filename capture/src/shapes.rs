@@ -1,6 +1,7 @@
 //! The shapes of tables: from what the log or the catalogue says of a table to a plan with schema ids.
 //!
-//! The one place where capture waits for the catalogue and the registry, once per shape and never per row.
+//! The one place where capture waits for the catalogue and the registry, once per shape and never per row. While it streams
+//! it does not wait for the registry long: the table does, alone ([`crate::behind`]).
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use syncline_bus::admin::{self, TopicSpec};
 use syncline_runtime::{Class, Failure, Outcome};
 use syncline_schemas::topic;
 
+use crate::asking::{Asking, Schema};
 use crate::companions::Companion;
 use crate::config::{Reach, SourceConfig};
 use crate::envelope::Registered;
@@ -21,10 +23,35 @@ use crate::postgres::pgoutput::Relation;
 use crate::postgres::quote::TableName;
 use crate::table::{self, Limits, Table};
 
+/// What a table is, as the log announces it.
+pub enum Announced {
+    /// Not wanted.
+    Unwanted,
+    /// Its plan.
+    Plan(Arc<Registered>),
+    /// Its plan without ids: the registry has not answered yet. No record may be written by it.
+    Waits(Arc<Registered>),
+}
+
+impl Announced {
+    /// The plan, whether it has ids or not.
+    pub fn plan(self) -> Option<Arc<Registered>> {
+        match self {
+            Announced::Unwanted => None,
+            Announced::Plan(plan) | Announced::Waits(plan) => Some(plan),
+        }
+    }
+}
+
+/// Key and value.
+type Ids = (Option<u32>, u32);
+
 /// Makes plans and keeps what was said about each.
 pub struct Shapes<'a> {
     config: &'a SourceConfig,
-    registry: &'a Registry,
+    registry: &'a Arc<Registry>,
+    /// What the log announced and the registry has not answered.
+    asking: Asking,
     control: Control,
     database: String,
     wanted: BTreeSet<TableName>,
@@ -39,7 +66,7 @@ impl<'a> Shapes<'a> {
     /// For the tables `wanted`; rows of others are passed over.
     pub fn new(
         config: &'a SourceConfig,
-        registry: &'a Registry,
+        registry: &'a Arc<Registry>,
         control: Control,
         database: &str,
         wanted: impl IntoIterator<Item = TableName>,
@@ -47,6 +74,7 @@ impl<'a> Shapes<'a> {
         Self {
             config,
             registry,
+            asking: Asking::default(),
             control,
             database: database.to_owned(),
             wanted: wanted.into_iter().collect(),
@@ -72,11 +100,16 @@ impl<'a> Shapes<'a> {
         self.wanted.iter().cloned().collect()
     }
 
-    /// The plan of a table as the log announces it; none if it is not wanted.
-    pub fn announced(&mut self, relation: &Relation) -> Outcome<Option<Arc<Registered>>> {
+    /// The questions to the registry.
+    pub fn asking(&self) -> &Asking {
+        &self.asking
+    }
+
+    /// The plan of a table as the log announces it.
+    pub fn announced(&mut self, relation: &Relation) -> Outcome<Announced> {
         let name = TableName::new(&relation.schema, &relation.table);
         if !self.wanted.contains(&name) && !self.is_new(&name) {
-            return Ok(None);
+            return Ok(Announced::Unwanted);
         }
         let info = match catalog::tables(&self.control, &[name]) {
             Ok(found) => found
@@ -88,7 +121,7 @@ impl<'a> Shapes<'a> {
             // The table is gone by now; the log goes on for a while without it.
             Err(_) => None,
         };
-        self.registered(relation, info.as_ref()).map(Some)
+        self.registered(relation, info.as_ref(), Self::ids_soon)
     }
 
     /// Whether a table that was not there at the start is wanted, as Debezium wants it: where the publication says which
@@ -116,10 +149,19 @@ impl<'a> Shapes<'a> {
     /// The plan of a table as the catalogue describes it, of the columns named.
     pub fn described(&mut self, info: &TableInfo, columns: &[String]) -> Outcome<Arc<Registered>> {
         let info = self.as_remembered(info.clone())?;
-        self.registered(&table::relation_of(&info, columns), Some(&info))
+        let ids = |shapes: &mut Self, table: &Table| shapes.ids(table).map(Some);
+        let announced = self.registered(&table::relation_of(&info, columns), Some(&info), ids)?;
+        announced
+            .plan()
+            .ok_or_else(|| Failure::definite("TABLE_UNWANTED", "a table without a plan"))
     }
 
-    fn registered(&mut self, relation: &Relation, info: Option<&TableInfo>) -> Outcome<Arc<Registered>> {
+    fn registered(
+        &mut self,
+        relation: &Relation,
+        info: Option<&TableInfo>,
+        ids_of: impl Fn(&mut Self, &Table) -> Outcome<Option<Ids>>,
+    ) -> Outcome<Announced> {
         let config = self.config;
         let topic = config
             .form
@@ -129,9 +171,9 @@ impl<'a> Shapes<'a> {
         let mut table = Table::new(relation, info, topic.clone(), &self.config.form, Limits::default());
         check_names(&table)?;
         if self.known.get(&relation.oid).is_some_and(|known| known.table == table) {
-            return Ok(self.known[&relation.oid].clone());
+            return Ok(Announced::Plan(self.known[&relation.oid].clone()));
         }
-        let ids = match self.ids(&table) {
+        let ids = match ids_of(self, &table) {
             // Apicurio takes a schema with `"default":"{}"` for one of another kind and refuses it.
             Err(failure) if failure.class == Class::Definite && has_object_default(&table) => {
                 tracing::warn!(
@@ -147,16 +189,28 @@ impl<'a> Shapes<'a> {
                         no_object_defaults: true,
                     },
                 );
-                self.ids(&table)?
+                ids_of(self, &table)?
             }
             ids => ids?,
         };
-        self.warn(&table);
         let config = self.config;
-        let registered = Registered::new(table, ids, &config.form, &config.prefix, &self.database);
-        let registered = Arc::new(registered);
+        let plan = |table, ids| {
+            Arc::new(Registered::new(
+                table,
+                ids,
+                &config.form,
+                &config.prefix,
+                &self.database,
+            ))
+        };
+        let Some(ids) = ids else {
+            let none = (table.key_schema.as_ref().map(|_| 0), 0);
+            return Ok(Announced::Waits(plan(table, none)));
+        };
+        let registered = plan(table, ids);
+        self.warn(&registered.table);
         self.known.insert(relation.oid, registered.clone());
-        Ok(registered)
+        Ok(Announced::Plan(registered))
     }
 
     /// A topic beside those of tables, made when its first record comes.
@@ -177,16 +231,25 @@ impl<'a> Shapes<'a> {
         })
     }
 
-    fn ids(&self, table: &Table) -> Outcome<(Option<u32>, u32)> {
-        let register = |subject: String, schema: &str| self.registry.register(&subject, schema);
-        let key = table
-            .key_schema
-            .as_deref()
-            .map(|schema| register(topic::key_subject(&table.topic), schema));
-        Ok((
-            key.transpose()?,
-            register(topic::value_subject(&table.topic), &table.value_schema)?,
-        ))
+    fn ids(&self, table: &Table) -> Outcome<Ids> {
+        let register = |(subject, schema): (String, &str)| self.registry.register(&subject, schema);
+        let (key, value) = schemas(table);
+        Ok((key.map(register).transpose()?, register(value)?))
+    }
+
+    /// The same; none if the registry does not answer soon.
+    fn ids_soon(&mut self, table: &Table) -> Outcome<Option<Ids>> {
+        let (key, value) = schemas(table);
+        let unknown = |(subject, schema): &(String, &str)| self.registry.known(subject, schema).is_none();
+        let asked = key.into_iter().chain([value]).filter(unknown);
+        let asked: Vec<Schema> = asked.map(|(subject, schema)| (subject, schema.to_owned())).collect();
+        if !asked.is_empty() {
+            match self.asking.ask(self.registry, asked)? {
+                None => return Ok(None),
+                Some(answered) => answered?,
+            }
+        }
+        self.ids(table).map(Some)
     }
 
     fn ensure(&mut self, topic: &str) -> Outcome<()> {
@@ -208,6 +271,15 @@ impl<'a> Shapes<'a> {
             }
         }
     }
+}
+
+/// Subject and text of the schemas of key and value.
+fn schemas(table: &Table) -> (Option<(String, &str)>, (String, &str)) {
+    let key = table.key_schema.as_deref();
+    (
+        key.map(|schema| (topic::key_subject(&table.topic), schema)),
+        (topic::value_subject(&table.topic), &table.value_schema),
+    )
 }
 
 /// Gives the type the labels that it had, or keeps those that it has.

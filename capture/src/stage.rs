@@ -16,6 +16,7 @@
 //! transaction beyond the larger bounds is cut, with the position of the cut as progress and nothing confirmed.
 
 use std::cell::RefCell;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use syncline_bus::{Fences, Registry};
@@ -63,7 +64,7 @@ const RETRY: RetryPolicy = RetryPolicy {
 };
 
 /// Captures one source until it is asked to stop or, with `until_current`, until what was there is in Kafka.
-pub fn run(config: &SourceConfig, registry: &Registry, shutdown: &Shutdown, health: &Health) -> Outcome<()> {
+pub fn run(config: &SourceConfig, registry: &Arc<Registry>, shutdown: &Shutdown, health: &Health) -> Outcome<()> {
     let part = format!("capture {}", config.name);
     let state = RefCell::new((open::Carried::new(config), Fences::default()));
     health.set_ready(&part, false);
@@ -97,7 +98,7 @@ fn repairable(config: &SourceConfig, failure: Failure) -> Failure {
 
 fn attempt(
     config: &SourceConfig,
-    registry: &Registry,
+    registry: &Arc<Registry>,
     guard: &Guard,
     health: &Health,
     part: &str,
@@ -165,7 +166,7 @@ impl<'a, S: Source> Streaming<'a, S> {
         target: Option<Lsn>,
         (health, part): (&'a Health, &'a str),
     ) -> Self {
-        let assembler = Assembler::new(progress.position, rules(config, shapes.database()));
+        let assembler = Assembler::going_on(&progress, rules(config, shapes.database()));
         let after_snapshot = progress.consistent_point == Some(progress.position.lsn);
         Self {
             assembler: if after_snapshot {
@@ -298,9 +299,11 @@ impl<'a, S: Source> Streaming<'a, S> {
         Ok(())
     }
 
-    /// Whether tables are to be read for which the stream has to wait.
+    /// Whether tables are to be read for which the stream has to wait. Not while one is behind: it may be one of them.
     fn must_wait(&self) -> bool {
-        !self.assembler.in_transaction() && self.errands.as_ref().is_some_and(Errands::is_blocking)
+        !self.assembler.in_transaction()
+            && !self.assembler.has_behind()
+            && self.errands.as_ref().is_some_and(Errands::is_blocking)
     }
 
     /// Reads them; false if a wish to stop came between. The log is still received, and the server told so.
@@ -384,7 +387,8 @@ impl<'a, S: Source> Streaming<'a, S> {
         if self.outlet.is_open() {
             return self.commit();
         }
-        let moved = self.assembler.position() > self.progress.position;
+        self.look_at_registry()?;
+        let moved = self.assembler.position() > self.progress.reached() || self.is_catching_up();
         let due = self.written_at.elapsed() > Duration::from_millis(IDLE_PROGRESS_MS);
         let awaited = self
             .target
@@ -399,9 +403,28 @@ impl<'a, S: Source> Streaming<'a, S> {
         }
     }
 
+    /// Whether a table that was behind has come nearer, or up, since that was written.
+    fn is_catching_up(&self) -> bool {
+        let behind = self.progress.ahead.as_ref().map(|ahead| &ahead.behind);
+        behind.is_some_and(|behind| *behind != self.assembler.behind())
+    }
+
+    /// The registry may have answered: the tables that wait for it go on, by another attempt.
+    fn look_at_registry(&self) -> Outcome<()> {
+        match self.shapes.asking().is_answered() {
+            true => Err(Failure::transient(
+                "TABLES_GO_ON",
+                "the registry has answered: the tables that waited for it go on where they were",
+            )),
+            false => Ok(()),
+        }
+    }
+
     /// DDL may have changed rows without an event, or put another table under a name.
     fn look_at_tables(&mut self) -> Outcome<()> {
-        let Some(known) = self.known.as_mut().filter(|known| known.is_due()) else {
+        // What would have to be read again would have to wait for the registry, and all others with it.
+        let is_away = self.shapes.asking().is_asking();
+        let Some(known) = self.known.as_mut().filter(|known| !is_away && known.is_due()) else {
             return Ok(());
         };
         let mut again = known.look(self.shapes.control(), &self.shapes.wanted())?;
@@ -418,7 +441,7 @@ impl<'a, S: Source> Streaming<'a, S> {
     /// Makes the batch durable, then lets the server forget.
     fn commit(&mut self) -> Outcome<()> {
         let (name, bytes) = (&self.config.name, self.outlet.load().bytes);
-        self.progress.position = self.assembler.position();
+        self.progress.reach(self.assembler.position(), self.assembler.behind());
         if let Some(errands) = &self.errands {
             self.progress.agenda = errands.written()?;
         }
@@ -440,8 +463,9 @@ impl<'a, S: Source> Streaming<'a, S> {
             if bytes > 0 { age_s } else { 0.0 },
         );
         if !self.assembler.in_transaction() {
-            self.source.confirm(position.lsn);
+            self.source.confirm(self.progress.confirmable());
             failpoint::check("capture.after_confirm")?;
+            self.look_at_registry()?;
             self.look_at_tables()?;
         }
         Ok(())

@@ -136,6 +136,7 @@ pub fn preparing(config: &SourceConfig, epoch: u64, server: Server<'_>) -> Progr
         tables: Vec::new(),
         given_up: None,
         agenda: None,
+        ahead: None,
     }
 }
 
@@ -186,7 +187,7 @@ fn go_on(
     if failed_over && let Some(refusal) = failover::refusal(config, stored, identity, server.fork) {
         return Err(refusal);
     }
-    if identity.lsn < stored.position.lsn {
+    if identity.lsn < stored.reached().lsn {
         return Err(failover::shortened(config, stored, identity));
     }
     if confirmed > stored.position.lsn {

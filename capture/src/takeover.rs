@@ -12,6 +12,8 @@
 
 use std::path::PathBuf;
 
+use std::sync::Arc;
+
 use syncline_bus::Registry;
 use syncline_runtime::{Failure, Outcome};
 use syncline_schemas::position::{Lsn, Position};
@@ -60,7 +62,7 @@ pub enum Offsets {
 /// The progress that a connector's offsets mean, if they say more than `stored`; none if there is nothing to take over.
 pub fn progress(
     config: &SourceConfig,
-    registry: &Registry,
+    registry: &Arc<Registry>,
     stored: Option<&Progress>,
     server: Server<'_>,
     tables: &[TableInfo],
@@ -151,7 +153,7 @@ pub fn judge(config: &SourceConfig, standing: &Standing, server: Server<'_>) -> 
 /// Reads the transaction that Debezium was writing up to where it was.
 fn placed(
     config: &SourceConfig,
-    registry: &Registry,
+    registry: &Arc<Registry>,
     server: Server<'_>,
     tables: &[TableInfo],
     at_rest: Position,
@@ -167,7 +169,7 @@ fn placed(
     let assembler = Assembler::new(at_rest, rules);
     locate::locate(&mut stream, assembler, at_rest, event, &mut |assembler, relation| {
         let registered = shapes.announced(relation)?;
-        assembler.define(relation.oid, registered);
+        assembler.define(relation.oid, registered.plan());
         Ok(())
     })
 }

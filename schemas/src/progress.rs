@@ -3,13 +3,17 @@
 //! Only a record that was read back from Kafka (read_committed) says where to continue; the slot is told later and may be
 //! behind. A slot that is *ahead* of this record has skipped changes, and only this record can tell.
 
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
 use crate::mark::PlacedMark;
 use crate::position::{Lsn, Position};
 
 /// Up to where a slot has been captured: the record on `<source>.syncline.progress`, keyed by slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// The last position that is in Kafka.
+    /// Up to where everything is in Kafka: the place to go on from.
     pub position: Position,
     /// Which database cluster this is.
     pub system_identifier: String,
@@ -28,6 +32,17 @@ pub struct Progress {
     pub given_up: Option<String>,
     /// What signals have asked for and is not done yet, as JSON that only capture reads.
     pub agenda: Option<String>,
+    /// What is in Kafka beyond the position, while some tables wait.
+    pub ahead: Option<Ahead>,
+}
+
+/// Tables that wait are behind the others, each at its own place; the least of these is the position of [`Progress`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ahead {
+    /// Up to where all other tables, and whatever is of no table, are in Kafka.
+    pub position: Position,
+    /// Of each table that waits (`schema.table`): up to where it is.
+    pub behind: BTreeMap<String, Position>,
 }
 
 /// How far the snapshot of one table has come.
@@ -70,6 +85,41 @@ impl Progress {
         }
     }
 
+    /// The furthest position that is in Kafka, of whatever table.
+    pub fn reached(&self) -> Position {
+        self.ahead
+            .as_ref()
+            .map_or(self.position, |ahead| self.position.max(ahead.position))
+    }
+
+    /// Notes that all is in Kafka up to `reached`, but for the tables `behind`.
+    pub fn reach(&mut self, reached: Position, behind: BTreeMap<String, Position>) {
+        self.position = behind.values().copied().min().unwrap_or(reached);
+        self.ahead = (!behind.is_empty()).then_some(Ahead {
+            position: reached,
+            behind,
+        });
+    }
+
+    /// Raises the epoch of all positions to at least this one.
+    pub fn raise_epoch(&mut self, epoch: u64) {
+        let raise = |position: &mut Position| position.epoch = position.epoch.max(epoch);
+        raise(&mut self.position);
+        if let Some(ahead) = &mut self.ahead {
+            raise(&mut ahead.position);
+            ahead.behind.values_mut().for_each(raise);
+        }
+    }
+
+    /// What the server may forget: its log before that byte. While a table waits that is before the commit in which it
+    /// stands, because that one is read again.
+    pub fn confirmable(&self) -> Lsn {
+        match self.ahead {
+            Some(_) => Lsn(self.position.lsn.0.saturating_sub(1)),
+            None => self.position.lsn,
+        }
+    }
+
     /// How far the snapshot of `table` has come.
     pub fn table(&self, table: &str) -> SnapshotState {
         self.tables
@@ -109,9 +159,8 @@ pub enum MarkRecord {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_table_that_was_never_mentioned_has_not_started() {
-        let mut progress = Progress {
+    fn progress() -> Progress {
+        Progress {
             position: Position::default(),
             system_identifier: String::new(),
             timeline: 1,
@@ -121,13 +170,41 @@ mod tests {
             tables: Vec::new(),
             given_up: None,
             agenda: None,
-        };
+            ahead: None,
+        }
+    }
+
+    #[test]
+    fn a_table_that_was_never_mentioned_has_not_started() {
+        let mut progress = progress();
         assert_eq!(progress.table("public.a"), SnapshotState::NotStarted);
         progress.set_table("public.a", SnapshotState::Done);
         progress.set_table("public.a", SnapshotState::Done);
         assert_eq!(
             (progress.table("public.a"), progress.tables.len()),
             (SnapshotState::Done, 1)
+        );
+    }
+
+    #[test]
+    fn the_table_furthest_behind_is_where_to_go_on() {
+        let at = |lsn| Position::new(1, Lsn(lsn), 0);
+        let mut progress = progress();
+        progress.reach(
+            at(900),
+            BTreeMap::from([("public.a".to_owned(), at(500)), ("public.b".to_owned(), at(300))]),
+        );
+        assert_eq!(
+            (progress.position, progress.reached(), progress.confirmable()),
+            (at(300), at(900), Lsn(299))
+        );
+        progress.raise_epoch(2);
+        let epochs = [progress.position, progress.reached()].map(|position| position.epoch);
+        assert_eq!(epochs, [2, 2]);
+        progress.reach(at(950), BTreeMap::new());
+        assert_eq!(
+            (progress.position, progress.confirmable(), progress.ahead),
+            (at(950), Lsn(950), None)
         );
     }
 }

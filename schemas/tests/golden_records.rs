@@ -16,7 +16,7 @@ use syncline_schemas::decision::Decision;
 use syncline_schemas::mapped::{FieldValue, Mapped, MappedRecord, RowKey, RowOp};
 use syncline_schemas::mark::{Act, Mark, MarkedField, PlacedMark};
 use syncline_schemas::position::{Lsn, Position, Vector};
-use syncline_schemas::progress::{MarkRecord, Progress, SnapshotState, TableProgress};
+use syncline_schemas::progress::{Ahead, MarkRecord, Progress, SnapshotState, TableProgress};
 use syncline_schemas::table_record::TableRecord;
 use syncline_schemas::value::Value;
 
@@ -216,6 +216,10 @@ fn what_capture_writes_beside_the_rows() {
         tables: tables.to_vec(),
         given_up: consistent_point.map(|_| "dropped at its limit".to_owned()),
         agenda: consistent_point.map(|_| "{\"paused\":true}".to_owned()),
+        ahead: consistent_point.map(|_| Ahead {
+            position: at(9),
+            behind: [("public.t".to_owned(), at(1))].into(),
+        }),
     }));
 }
 

@@ -27,7 +27,7 @@ impl Assembler {
             return Ok(());
         };
         self.position = self.position.max(position);
-        if position <= self.stored {
+        if !self.is_new(&table, position) {
             self.ignored.repeated_rows += 1;
             return Ok(());
         }

@@ -16,6 +16,7 @@ use crate::postgres::catalog::TableInfo;
 use crate::postgres::pgoutput::ReplicaIdentity;
 use crate::table::fixture::{self, Spec};
 
+mod behind;
 mod beside;
 mod selected;
 

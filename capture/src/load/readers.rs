@@ -1,21 +1,22 @@
-//! The reading side of a snapshot: connections that share it, each with a table at a time, and bounded queues to the one who
-//! writes.
+//! The reading side of a snapshot: connections that share it, each with a table, or a part of one, at a time, and bounded queues to
+//! the one who writes.
 //!
-//! A reader announces a chunk when its first rows are there, and goes on to the next as soon as the last are handed over. The
-//! writer takes one chunk at a time to its end, so that a batch holds whole chunks only; the others wait with full queues.
+//! A reader goes on to the next chunk as soon as the last is handed over, and waits where the writer has not taken what it has read.
+//! The writer takes of whom it wants ([`super::writing`] says of whom that is); what others have read waits.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use syncline_runtime::{Failure, Outcome, Shutdown};
 
+use super::division::Part;
 use crate::postgres::catalog::TableInfo;
 use crate::postgres::dsn::Dsn;
-use crate::postgres::snapshot::{ChunkBound, ChunkEnd, Extract, Snapshot, SnapshotRow};
+use crate::postgres::snapshot::{ChunkEnd, Extract, Snapshot, SnapshotRow};
 
 /// Rows of a chunk: what is read again after a crash, and the size of a transaction.
 const CHUNK_ROWS_MAX: u64 = 20_000;
@@ -24,7 +25,7 @@ const PIECES_MAX: usize = 2;
 /// How often a waiting writer looks whether it is to stop.
 const STOP_POLL_MS: u64 = 100;
 
-/// A table to be read.
+/// A table to be read, or a part of one.
 pub struct Job {
     /// Its place among the tables of the run.
     pub index: usize,
@@ -34,8 +35,10 @@ pub struct Job {
     pub columns: Vec<String>,
     /// What to read instead of it.
     pub select: Option<String>,
-    /// The key after which to begin.
-    pub after: Option<ChunkBound>,
+    /// The number of the part.
+    pub part: usize,
+    /// Where it begins and ends.
+    pub bounds: Part,
     /// The writer wants no more of it.
     pub unwanted: Arc<AtomicBool>,
 }
@@ -48,16 +51,25 @@ pub enum Piece {
     End(ChunkEnd),
 }
 
-/// A chunk on its way.
-pub struct Chunk {
+/// A piece on its way.
+pub struct Arrival {
+    /// Who has read it.
+    pub reader: usize,
     /// The place of its table among those of the run.
     pub index: usize,
-    pieces: Receiver<Outcome<Piece>>,
+    /// The number of its part of the table.
+    pub part: usize,
+    /// The piece.
+    pub piece: Outcome<Piece>,
 }
 
 /// All readers of a run. Dropping it ends them, each with the query that it is at.
 pub struct Readers {
-    chunks: Receiver<Chunk>,
+    arrivals: Receiver<Arrival>,
+    /// Of each reader, where it hears that a piece of it has been taken.
+    rooms: Vec<Sender<()>>,
+    /// Has arrived and was not wanted yet; of each reader as many as there is room for.
+    early: VecDeque<Arrival>,
 }
 
 type Jobs = Arc<Mutex<VecDeque<Job>>>;
@@ -80,37 +92,48 @@ impl Readers {
         // Last, because a snapshot can be shared only while it is there.
         snapshots.push(snapshot);
         let jobs: Jobs = Arc::new(Mutex::new(jobs.into()));
-        let (announce, chunks) = sync_channel(threads);
-        for snapshot in snapshots {
+        let (send, arrivals) = channel();
+        let mut rooms = Vec::with_capacity(threads);
+        for (number, snapshot) in snapshots.into_iter().enumerate() {
+            let (room, taken) = channel();
+            // It holds one piece while it waits for room.
+            (0..PIECES_MAX).for_each(|_| _ = room.send(()));
+            rooms.push(room);
             let reader = Reader {
+                number,
                 snapshot,
                 jobs: Arc::clone(&jobs),
-                announce: announce.clone(),
+                room: taken,
+                send: send.clone(),
             };
             thread::Builder::new()
                 .name("snapshot".to_owned())
                 .spawn(move || reader.run())
                 .map_err(|error| Failure::transient("NO_THREAD", "starting a thread of the snapshot").source(error))?;
         }
-        Ok(Self { chunks })
+        Ok(Self {
+            arrivals,
+            rooms,
+            early: VecDeque::new(),
+        })
     }
 
-    /// The next chunk of which there are rows; none if there is a wish to stop.
-    pub fn next(&self, shutdown: &Shutdown) -> Outcome<Option<Chunk>> {
-        taken(&self.chunks, shutdown)
-    }
-}
-
-impl Chunk {
-    /// More of it; none if there is a wish to stop.
-    pub fn next(&self, shutdown: &Shutdown) -> Outcome<Option<Piece>> {
-        taken(&self.pieces, shutdown)?.transpose()
-    }
-
-    /// Passes over what is left of it, so that its reader goes on; false if there is a wish to stop.
-    pub fn drain(&self, shutdown: &Shutdown) -> bool {
-        while let Ok(Some(Ok(Piece::Rows(_)))) = taken(&self.pieces, shutdown) {}
-        !shutdown.requested()
+    /// The next piece of a reader that is wanted, in the order in which it has read; none if there is a wish to stop.
+    pub fn next(&mut self, is_wanted: impl Fn(usize) -> bool, shutdown: &Shutdown) -> Outcome<Option<Arrival>> {
+        let place = self.early.iter().position(|early| is_wanted(early.reader));
+        let mut arrived = place.and_then(|place| self.early.remove(place));
+        while arrived.is_none() {
+            match taken(&self.arrivals, shutdown)? {
+                None => return Ok(None),
+                Some(arrival) if is_wanted(arrival.reader) => arrived = Some(arrival),
+                Some(arrival) => self.early.push_back(arrival),
+            }
+        }
+        if let Some(room) = arrived.as_ref().and_then(|arrival| self.rooms.get(arrival.reader)) {
+            // One that is at its end needs none.
+            let _ = room.send(());
+        }
+        Ok(arrived)
     }
 }
 
@@ -134,9 +157,11 @@ fn taken<T>(from: &Receiver<T>, shutdown: &Shutdown) -> Outcome<Option<T>> {
 
 /// One connection.
 struct Reader {
+    number: usize,
     snapshot: Snapshot,
     jobs: Jobs,
-    announce: SyncSender<Chunk>,
+    room: Receiver<()>,
+    send: Sender<Arrival>,
 }
 
 /// The writer is gone: nobody wants more.
@@ -156,32 +181,27 @@ impl Reader {
     }
 
     fn table(&self, mut job: Job) -> Result<(), Gone> {
-        loop {
+        while !job.unwanted.load(Ordering::Relaxed) {
             match self.chunk(&job)? {
-                Some(ChunkEnd::More(_)) if job.unwanted.load(Ordering::Relaxed) => return Ok(()),
-                Some(ChunkEnd::More(bound)) => job.after = Some(bound),
+                Some(ChunkEnd::More(bound)) => job.bounds.after = Some(bound),
                 Some(ChunkEnd::Last) => return Ok(()),
                 None => return Err(Gone),
             }
         }
+        Ok(())
     }
 
     /// Hands a chunk over; none after a failure, which has been handed over too.
     fn chunk(&self, job: &Job) -> Result<Option<ChunkEnd>, Gone> {
-        let (pieces, received) = sync_channel(PIECES_MAX);
-        let mut announced = Some(received);
         let mut hand_over = |piece: Outcome<Piece>| -> Result<(), Gone> {
-            pieces.send(piece).map_err(|_| Gone)?;
-            match announced.take() {
-                Some(received) => {
-                    let chunk = Chunk {
-                        index: job.index,
-                        pieces: received,
-                    };
-                    self.announce.send(chunk).map_err(|_| Gone)
-                }
-                None => Ok(()),
-            }
+            self.room.recv().map_err(|_| Gone)?;
+            let arrival = Arrival {
+                reader: self.number,
+                index: job.index,
+                part: job.part,
+                piece,
+            };
+            self.send.send(arrival).map_err(|_| Gone)
         };
         match self.read(job, &mut hand_over)? {
             Ok(end) => {
@@ -203,9 +223,13 @@ impl Reader {
         let columns: Vec<&str> = job.columns.iter().map(String::as_str).collect();
         let extract = Extract {
             select: job.select.as_deref(),
+            up_to: job.bounds.up_to.as_ref(),
             ..Extract::all(&job.info, &columns)
         };
-        let mut chunk = match self.snapshot.extract(&extract, job.after.as_ref(), CHUNK_ROWS_MAX) {
+        let mut chunk = match self
+            .snapshot
+            .extract(&extract, job.bounds.after.as_ref(), CHUNK_ROWS_MAX)
+        {
             Ok(chunk) => chunk,
             Err(failure) => return Ok(Err(failure)),
         };

@@ -4,6 +4,8 @@
 //! two snapshots is in the stream too. A table without key is cut by its pages (`ctid`), which say where a row *lies*:
 //! that holds for as long as the table has the same file, so the file is part of the bound, and another file means
 //! from the beginning. Partitions and what a `select` of one's own gives have no pages: they are one chunk.
+//!
+//! A table may be read in parts at the same time. Their borders are keys as a sample of its pages has them, or pages.
 
 use serde::{Deserialize, Serialize};
 use syncline_runtime::failure::{Failure, Outcome};
@@ -39,9 +41,11 @@ pub struct Extract<'a> {
 
 /// A table's file: its number and how many pages it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct File {
-    pub(super) number: u32,
-    pub(super) pages: u64,
+pub struct File {
+    /// Another one when the table has been written anew.
+    pub number: u32,
+    /// How many there are.
+    pub pages: u64,
 }
 
 /// The pages of one chunk: from, and up to without.
@@ -49,25 +53,54 @@ pub(super) struct File {
 pub(super) struct Pages {
     from: u64,
     to: u64,
+    /// The last is before this one.
+    end: u64,
     file: File,
 }
 
+impl ChunkBound {
+    /// A page of the file.
+    fn page(file: File, page: u64) -> Self {
+        Self(vec![BY_PAGE.to_owned(), file.number.to_string(), page.to_string()])
+    }
+
+    /// The number of the file, if it is a page.
+    pub fn file(&self) -> Option<&str> {
+        match &self.0[..] {
+            [by, number, _] if by == BY_PAGE => Some(number),
+            _ => None,
+        }
+    }
+
+    fn page_of(&self, file: File) -> Option<u64> {
+        let is_of_it = self.file() == Some(&file.number.to_string());
+        self.0.last().filter(|_| is_of_it)?.parse().ok()
+    }
+}
+
+/// Borders that divide the pages of a file into so many parts.
+pub(super) fn page_borders(file: File, parts: u64) -> Vec<ChunkBound> {
+    let step = file.pages.div_ceil(parts.max(1)).max(1);
+    let borders = (1..parts).map(|part| part * step).take_while(|page| *page < file.pages);
+    borders.map(|page| ChunkBound::page(file, page)).collect()
+}
+
 impl Pages {
-    /// The chunk that follows `after`; the first if there is none, or if the table has been written anew since.
-    pub(super) fn after(after: Option<&ChunkBound>, file: File) -> Self {
-        let parts = after.map_or(&[][..], |bound| &bound.0);
-        let from = match parts {
-            [by, number, page] if by == BY_PAGE && *number == file.number.to_string() => page.parse().unwrap_or(0),
-            _ => 0,
+    /// The chunk that follows `after`, and ends at `up_to` at the latest; the first if there is none. None if a bound is of a
+    /// file that the table has no longer.
+    pub(super) fn after(after: Option<&ChunkBound>, up_to: Option<&ChunkBound>, file: File) -> Option<Self> {
+        let from = after.map_or(Some(0), |bound| bound.page_of(file))?;
+        let end = up_to.map_or(Some(file.pages), |bound| bound.page_of(file))?;
+        let to = match up_to {
+            Some(_) => (from + PAGES_MAX).min(end),
+            None => from + PAGES_MAX,
         };
-        let to = from + PAGES_MAX;
-        Self { from, to, file }
+        Some(Self { from, to, end, file })
     }
 
     /// Where the next chunk begins; none if this was the last.
     pub(super) fn next(self) -> Option<ChunkBound> {
-        let parts = vec![BY_PAGE.to_owned(), self.file.number.to_string(), self.to.to_string()];
-        (self.to < self.file.pages).then_some(ChunkBound(parts))
+        (self.to < self.end).then(|| ChunkBound::page(self.file, self.to))
     }
 }
 
@@ -148,6 +181,24 @@ impl<'a> Extract<'a> {
         ))
     }
 
+    /// The keys that divide a sample of the table's pages into so many parts, in their order, and the greatest of all.
+    pub(super) fn sampled(&self, percent: f64, parts: u64) -> Outcome<String> {
+        let part = |form: &dyn Fn((usize, &&str)) -> Outcome<String>| {
+            let all = self.key.iter().enumerate().map(form);
+            all.collect::<Outcome<Vec<_>>>().map(|all| all.join(", "))
+        };
+        let quoted = |(_, name): (usize, &&str)| Ident::new(name).map(|name| name.to_string());
+        Ok(format!(
+            "SELECT DISTINCT ON (tile) {} FROM (SELECT {}, ntile({parts}) OVER (ORDER BY {}) AS tile \
+             FROM {} TABLESAMPLE SYSTEM ({percent}) REPEATABLE (0)) AS sample ORDER BY tile, {}",
+            part(&|(place, _)| Ok(format!("k{place}::text")))?,
+            part(&|(place, name)| Ok(format!("{} AS k{place}", quoted((place, name))?)))?,
+            part(&quoted)?,
+            self.relation()?,
+            part(&|(place, _)| Ok(format!("k{place} DESC")))?,
+        ))
+    }
+
     /// A table's rows, not those of tables that inherit from it: these are captured, if at all, under their own name.
     fn relation(&self) -> Outcome<String> {
         if let Some(select) = self.select {
@@ -221,16 +272,52 @@ mod tests {
         let table = table(&[]);
         let extract = Extract::all(&table, &["a"]);
         let file = File { number: 7, pages: 700 };
-        let first = Pages::after(None, file);
+        let first = Pages::after(None, None, file).unwrap();
         assert_eq!(
             extract.statement(None, Some(first), 100).unwrap(),
             r#"COPY (SELECT "a" FROM ONLY "public"."Odd ""Table""" WHERE ctid >= '(0,0)' AND ctid < '(512,0)') TO STDOUT"#
         );
         let bound = first.next().unwrap();
-        let second = Pages::after(Some(&bound), file);
+        let second = Pages::after(Some(&bound), None, file).unwrap();
         assert_eq!((second.from, second.to, second.next()), (512, 1024, None));
         let rewritten = File { number: 8, pages: 700 };
-        assert_eq!(Pages::after(Some(&bound), rewritten).from, 0);
+        assert_eq!(
+            (Pages::after(Some(&bound), None, rewritten), bound.file()),
+            (None, Some("7"))
+        );
+    }
+
+    #[test]
+    fn the_parts_of_a_file_are_all_of_its_pages_once() {
+        for (pages, parts) in [(0, 4), (1, 4), (5, 4), (700, 4), (5000, 3), (5000, 1), (9, 0)] {
+            let file = File { number: 7, pages };
+            let mut borders = page_borders(file, parts).into_iter().map(Some).collect::<Vec<_>>();
+            borders.push(None);
+            let (mut after, mut read) = (None, 0);
+            for up_to in borders {
+                let mut next = after.clone();
+                loop {
+                    let chunk = Pages::after(next.as_ref(), up_to.as_ref(), file).unwrap();
+                    assert_eq!(chunk.from, read);
+                    read = chunk.to;
+                    next = chunk.next();
+                    if next.is_none() {
+                        break;
+                    }
+                }
+                after = up_to;
+            }
+            assert!(read >= pages, "{pages} pages in {parts} parts");
+        }
+    }
+
+    #[test]
+    fn borders_are_the_last_keys_of_the_parts_of_a_sample() {
+        let table = table(&["b", "a"]);
+        assert_eq!(
+            Extract::all(&table, &["a"]).sampled(0.5, 4).unwrap(),
+            r#"SELECT DISTINCT ON (tile) k0::text, k1::text FROM (SELECT "b" AS k0, "a" AS k1, ntile(4) OVER (ORDER BY "b", "a") AS tile FROM ONLY "public"."Odd ""Table""" TABLESAMPLE SYSTEM (0.5) REPEATABLE (0)) AS sample ORDER BY tile, k0 DESC, k1 DESC"#
+        );
     }
 
     #[test]

@@ -22,11 +22,11 @@ use crate::postgres::catalog::TableInfo;
 use crate::postgres::control::{Control, CopyOut, read_lsn};
 use crate::postgres::copy_text::{CopyError, CopyText};
 use crate::postgres::dsn::Dsn;
-use crate::postgres::extract::{File, Pages};
+use crate::postgres::extract::{Pages, page_borders};
 use crate::postgres::pgoutput::TupleCell;
 use crate::postgres::quote::{Literal, TableName};
 
-pub use crate::postgres::extract::{ChunkBound, Extract};
+pub use crate::postgres::extract::{ChunkBound, Extract, File};
 
 /// The most that [`Chunk::next_rows`] gives at once.
 const ROWS_MAX: usize = 1_000;
@@ -128,7 +128,15 @@ impl Snapshot {
         let table = extract.table;
         let doing = format!("reading {}.{}", table.schema, table.table);
         let pages = match extract.has_pages() && self.control.server_version() >= SCANS_PAGES {
-            true => Some(Pages::after(after, self.file(table, &doing)?)),
+            true => {
+                let found = Pages::after(after, extract.up_to, self.file(table)?);
+                Some(found.ok_or_else(|| {
+                    Failure::transient(
+                        "TABLE_CHANGED",
+                        format!("{doing}: it was written anew while it was read"),
+                    )
+                })?)
+            }
             false => None,
         };
         let statement = extract.statement(after, pages, rows_max)?;
@@ -153,10 +161,31 @@ impl Snapshot {
         })
     }
 
-    fn file(&self, table: &TableInfo, doing: &str) -> Outcome<File> {
+    /// Borders that divide the table into at most so many parts of about the same size; none if it cannot be divided.
+    pub fn borders(&self, table: &TableInfo, file: File, parts: u64) -> Outcome<Vec<ChunkBound>> {
+        let extract = Extract::all(table, &[]);
+        if self.control.server_version() < SCANS_PAGES || table.partitioned {
+            return Ok(Vec::new());
+        }
+        if extract.has_pages() {
+            return Ok(page_borders(file, parts));
+        }
+        let percent = (100.0 * SAMPLE_PAGES / file.pages.max(1) as f64).min(100.0);
+        let doing = format!("looking for borders in {}.{}", table.schema, table.table);
+        let rows = self.control.rows(&extract.sampled(percent, parts)?, &[], &doing)?;
+        let texts = |row: &tokio_postgres::Row| ChunkBound((0..row.len()).map(|index| row.get(index)).collect());
+        let mut borders: Vec<ChunkBound> = rows.iter().map(texts).collect();
+        // What is beyond the greatest of the sample belongs to the last part.
+        borders.pop();
+        Ok(borders)
+    }
+
+    /// The table's file; a partitioned table has none, which is no page of any.
+    pub fn file(&self, table: &TableInfo) -> Outcome<File> {
+        let doing = format!("looking for the pages of {}.{}", table.schema, table.table);
         let sql =
             "SELECT pg_relation_filenode($1::oid), pg_relation_size($1::oid) / current_setting('block_size')::int8";
-        let row = self.control.one(sql, &[&table.oid], doing)?;
+        let row = self.control.one(sql, &[&table.oid], &doing)?;
         Ok(File {
             number: row.get::<_, Option<u32>>(0).unwrap_or(0),
             pages: row.get::<_, i64>(1).cast_unsigned(),
@@ -173,6 +202,8 @@ pub(super) fn log_end(control: &Control) -> Outcome<Lsn> {
 
 /// How long a lock may be waited for.
 const LOCK_MS_MAX: u64 = 2_000;
+/// Pages that a sample has on average: some ten thousand keys at most.
+const SAMPLE_PAGES: f64 = 200.0;
 /// From this version on a range of pages is read without reading the whole table.
 const SCANS_PAGES: u32 = 140_000;
 const BEGIN: &str = "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY";

@@ -10,6 +10,7 @@ use crate::assemble::{AssembleError, Step};
 use crate::envelope::Registered;
 use crate::poison::{self, Poison, TABLE_STOPPED, TooLarge};
 use crate::postgres::pgoutput::{Message, OversizedKind, Relation};
+use crate::shapes::Announced;
 use crate::source::Source;
 
 impl<S: Source> Streaming<'_, S> {
@@ -41,7 +42,7 @@ impl<S: Source> Streaming<'_, S> {
     }
 
     /// The plan of a table as the log announces it. A table that is stopped has none, and one whose schema the registry
-    /// refuses is stopped here: the others are no worse for it.
+    /// refuses is stopped here; one whose schema it does not answer for waits. The others are no worse for it.
     pub(super) fn plan(&mut self, relation: &Relation) -> Outcome<Option<Arc<Registered>>> {
         let name = format!("{}.{}", relation.schema, relation.table);
         if self.known.as_ref().is_some_and(|known| known.is_stopped(&name)) {
@@ -52,13 +53,27 @@ impl<S: Source> Streaming<'_, S> {
                 self.stop_table(relation.oid, &name, &failure.to_string());
                 Ok(None)
             }
-            plan => plan,
+            Ok(Announced::Waits(plan)) => {
+                self.let_wait(&name);
+                Ok(Some(plan))
+            }
+            announced => announced.map(Announced::plan),
+        }
+    }
+
+    /// Nothing of the table is published until it goes on from here.
+    fn let_wait(&mut self, name: &str) {
+        self.assembler.wait(name);
+        if let Some(known) = &mut self.known {
+            known.waits(name);
+            self.health.set_status(self.part, known.status());
         }
     }
 
     /// Nothing more of the table is published. That becomes known together with the position from which on.
     fn stop_table(&mut self, oid: u32, name: &str, why: &str) {
         self.assembler.define(oid, None);
+        self.assembler.forget(name);
         if let Some(known) = &mut self.known {
             known.stopped(name, why);
             self.health.set_status(self.part, known.status());

@@ -131,6 +131,7 @@ mod tests {
             tables: Vec::new(),
             given_up: None,
             agenda: None,
+            ahead: None,
         };
         progress.set_table("public.t", state);
         progress

@@ -445,6 +445,11 @@ fn write_progress(progress: &Progress, out: &mut Out<'_>) {
     });
     out.optional_text(progress.given_up.as_deref());
     out.optional_text(progress.agenda.as_deref());
+    let ahead = progress
+        .ahead
+        .as_ref()
+        .and_then(|ahead| serde_json::to_string(ahead).ok());
+    out.optional_text(ahead.as_deref());
 }
 
 fn read_progress(progress: &Fields<'_>) -> Result<Progress, CodecError> {
@@ -459,6 +464,9 @@ fn read_progress(progress: &Fields<'_>) -> Result<Progress, CodecError> {
         // Records from before these fields were there have none.
         given_up: later(progress, "given_up"),
         agenda: later(progress, "agenda"),
+        ahead: later(progress, "ahead")
+            .map(|text| serde_json::from_str(&text).map_err(|_| CodecError::field("ahead", "names no positions")))
+            .transpose()?,
     })
 }
 

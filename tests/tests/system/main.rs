@@ -3,6 +3,7 @@
 //! machine.
 
 mod brokers;
+mod capture_divided;
 mod capture_faults;
 mod capture_held;
 mod capture_memory;
@@ -23,6 +24,7 @@ mod frame;
 mod groups;
 mod operations;
 mod poison;
+mod registry_away;
 mod replay;
 mod replica;
 mod rules;
