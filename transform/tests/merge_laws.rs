@@ -3,7 +3,7 @@
 mod merge_examples;
 mod model;
 
-use model::{Dice, Row, World, check, entity, group, rule, terms};
+use model::{Dice, Row, World, check, entity, field, group, rule, terms};
 use syncline_schemas::conflict::WHOLE;
 use syncline_schemas::pipeline::{Beyond, DeletePolicy, Entity, Strategy, Uncertain};
 use syncline_schemas::value::{Number, Value};
@@ -54,6 +54,8 @@ fn every_strategy(on_delete: DeletePolicy) -> Entity {
             rule("mine.app == 'crm' ? accept() : mine < canon ? hold('less') : mine == 4 ? set(3) : refuse()"),
         ),
         ("score", Strategy::Latest),
+        ("rate", Strategy::Latest),
+        ("fee", Strategy::Order(vec!["crm".to_owned()])),
     ];
     let mut entity = entity(&fields, on_delete);
     terms(&mut entity, "notes").otherwise = Some(Strategy::Hold);
@@ -65,7 +67,9 @@ fn every_strategy(on_delete: DeletePolicy) -> Entity {
     terms(&mut entity, "shelf").bounds.min = Some(Number::zero());
     terms(&mut entity, "shelf").bounds.below_min = Beyond::Clamp;
     terms(&mut entity, "bin").absolute_from = Some("counted".to_owned());
-    entity.fields.last_mut().unwrap().check = Some(check("value", "value < 4"));
+    field(&mut entity, "score").check = Some(check("value", "value < 4"));
+    field(&mut entity, "rate").guard = Some(check("guard", "abs(new - old) > 1"));
+    field(&mut entity, "fee").guard = Some(check("guard", "(new - old) / old > 0.5"));
     entity.checks = vec![check("deals", "score != 3 || deal != 3")];
     entity.groups = vec![
         group("address", &["street", "city"], Strategy::Latest),
@@ -82,7 +86,7 @@ fn random_value(dice: &mut Dice, field: &str) -> Value {
                 .filter(|_| dice.below(2) == 0)
                 .map(|tag| Value::text(format!("t{tag}"))),
         ),
-        "price" | "cost" | "stock" | "shelf" | "bin" | "counted" | "deal" | "score" => Value::from(number),
+        "price" | "cost" | "stock" | "shelf" | "bin" | "counted" | "deal" | "score" | "rate" | "fee" => Value::from(number),
         "notes" => {
             let letters: Vec<&str> = (0..3).map(|_| ["a", "b", "c"][dice.below(3)]).collect();
             Value::text(letters.join("\n-\n"))
@@ -177,7 +181,7 @@ fn decide(world: &mut World, dice: &mut Dice, deletes: bool) {
     if deletes && dice.below(3) == 0 {
         return world.decide(WHOLE, Value::Bool(dice.below(2) == 0));
     }
-    let fields = ["email", "limit", "notes", "address", "person"];
+    let fields = ["email", "limit", "notes", "address", "person", "rate", "fee"];
     let name = fields[dice.below(fields.len())];
     let entity = &world.entity;
     if entity.field(name).is_none() && !entity.groups.iter().any(|group| group.name == name) {
@@ -448,4 +452,56 @@ fn an_address_never_mixes_two_sources() {
         assert_order_free(&world, &mut dice, seed);
         assert!(whole.contains(&world.canonical.as_ref().unwrap().fields), "seed {seed}");
     }
+}
+
+/// One app edits; where it stands is told from its edits alone: what jumps stays with it, and the last edit that did not,
+/// or what a person said since, is what the others have.
+#[test]
+fn a_jump_goes_to_nobody_until_a_person_has_decided() {
+    let number = |value: usize| i64::try_from(value).unwrap();
+    let (mut held, mut decided) = (0, 0);
+    for seed in 0..scaled(10_000) {
+        let mut dice = Dice::new(seed);
+        let mut entity = entity(&[("rate", Strategy::Latest)], DeletePolicy::Ignore);
+        field(&mut entity, "rate").guard = Some(check("guard", "abs(new - old) > 20"));
+        let mut world = World::new(&APPS, entity, &[0, HOUR_US, -HOUR_US]);
+        let start: Row = [("rate".to_owned(), Value::from(100))].into();
+        (0..3).for_each(|app| world.insert(app, start.clone()));
+        assert!(world.settle());
+        let (mut passed, mut last, mut waits) = (100, 100, false);
+        for _ in 0..3 + dice.below(10) {
+            match dice.below(5) {
+                0..=2 => {
+                    last += number(dice.below(61)) - 30;
+                    waits = (last - passed).abs() > 20;
+                    passed = if waits { passed } else { last };
+                    world.edit(0, "rate", Value::from(last));
+                }
+                3 => {
+                    let app = dice.below(3);
+                    world.read(app, 1 + dice.below(3));
+                    world.deliver(app);
+                }
+                _ => {
+                    assert!(world.settle(), "seed {seed}");
+                    (passed, waits) = (if dice.below(2) == 0 { last } else { passed }, false);
+                    last = passed;
+                    world.decide("rate", Value::from(passed));
+                    assert!(world.settle(), "seed {seed}");
+                    decided += 1;
+                }
+            }
+        }
+        assert!(world.settle(), "seed {seed} never comes to rest");
+        let canonical = world.canonical.as_ref().unwrap();
+        assert_eq!(canonical.fields["rate"], Value::from(passed), "seed {seed}");
+        assert_eq!(!canonical.held.is_empty(), waits, "seed {seed}");
+        for app in 1..3 {
+            let row = world.apps[app].row.as_ref().unwrap();
+            assert_eq!(row["rate"], Value::from(passed), "seed {seed}: {}", world.apps[app].name);
+        }
+        held += usize::from(waits);
+        assert_order_free(&world, &mut dice, seed);
+    }
+    assert!(held > 0 && decided > 0, "{held} of them held, {decided} decided");
 }

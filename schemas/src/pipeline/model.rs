@@ -138,6 +138,8 @@ pub struct Field {
     pub terms: Terms,
     /// What its agreed value has to meet.
     pub check: Option<Check>,
+    /// Which edits are jumps, that wait for a person: a condition on `old` and `new`.
+    pub guard: Option<Check>,
     /// Where the file says so.
     pub rule: RuleRef,
 }

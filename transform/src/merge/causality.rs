@@ -92,6 +92,7 @@ mod tests {
             seen: Vector::new(),
             initial: false,
             past: Vec::new(),
+            steps: Vec::new(),
             put_back: 0,
             set_back: false,
         }

@@ -105,6 +105,7 @@ fn closed(conflict: &Conflict, now: &Resolved) -> Option<Conflict> {
         note: match conflict.strategy.as_str() {
             "add" => "the sum is within its bounds".to_owned(),
             "check" => "it is met".to_owned(),
+            "guard" => "an answer or a later word had seen it, others came to say the same, or it was taken back".to_owned(),
             _ => "a later word had seen all candidates, or the apps came to say the same".to_owned(),
         },
         ..conflict.clone()

@@ -19,6 +19,9 @@ mod counter;
 /// Conditions on what was decided.
 mod check;
 
+/// Edits that wait for a person.
+mod guard;
+
 /// What deletions come to.
 mod fate;
 
@@ -283,9 +286,14 @@ impl<'a> View<'a> {
                 (_, Some(Verdict::Made(Some(made)))) => made.clone(),
                 (_, Some(Verdict::Made(None)) | None) => agreed(),
             };
-            let held = matches!(verdict, Some(Verdict::Held(..)));
-            let conflict = verdict.map(|verdict| self.conflict(unit, &standing, &verdict, &value));
-            (value, held, conflict)
+            match self.jump(unit, &asked, &standing, verdict.as_ref()) {
+                Some(jump) => (jump.value, true, Some(jump.conflict)),
+                None => {
+                    let held = matches!(verdict, Some(Verdict::Held(..)));
+                    let conflict = verdict.map(|verdict| self.conflict(unit, &standing, &verdict, &value));
+                    (value, held, conflict)
+                }
+            }
         };
         Decided {
             value,

@@ -18,7 +18,7 @@ mod file;
 
 pub use app::App;
 use app::Applied;
-pub use file::{check, entity, group, rule, terms};
+pub use file::{check, entity, field, group, rule, terms};
 
 pub type Row = BTreeMap<String, Value>;
 

@@ -39,8 +39,9 @@ const FIELD: Keys = Keys {
         "above_max",
         "absolute_from",
         "check",
+        "guard",
     ],
-    later: &["pii", "for", "guard", "group", "expires", "then", "approvers"],
+    later: &["pii", "for", "group", "expires", "then", "approvers"],
 };
 
 /// Strategies that are a word.
