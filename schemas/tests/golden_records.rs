@@ -18,6 +18,7 @@ use syncline_schemas::mark::{Act, Mark, MarkedField, PlacedMark};
 use syncline_schemas::position::{Lsn, Position, Vector};
 use syncline_schemas::progress::{MarkRecord, Progress, SnapshotState, TableProgress};
 use syncline_schemas::table_record::TableRecord;
+use syncline_schemas::tick::Tick;
 use syncline_schemas::value::Value;
 
 fn at(lsn: u64) -> Position {
@@ -152,8 +153,10 @@ fn conflicts_and_decisions() {
         winner: Some("crm".to_owned()),
         vector: vector(),
         note: "…".to_owned(),
+        expires_us: (status == Status::Open).then_some(7),
     };
     check([Status::Open, Status::Settled, Status::Closed].map(conflict));
+    check([Tick { at_us: i64::MAX }]);
     check([Decision {
         cid: "c1".to_owned(),
         field: "limit".to_owned(),

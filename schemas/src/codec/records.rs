@@ -13,6 +13,7 @@ use crate::mark::{Mark, PlacedMark};
 use crate::position::{Position, Vector};
 use crate::progress::{MarkRecord, Progress, SnapshotState, TableProgress};
 use crate::table_record::TableRecord;
+use crate::tick::Tick;
 use crate::value::Value;
 
 /// An entry of merge's changelog: the state of one entity. The text is merge's own and means nothing elsewhere.
@@ -192,6 +193,7 @@ macro_rules! wire {
 wire!(MappedRecord, "mapped.avsc", write_mapped, read_mapped);
 wire!(Conflict, "conflict.avsc", write_conflict, read_conflict);
 wire!(Decision, "decision.avsc", write_decision, read_decision);
+wire!(Tick, "tick.avsc", write_tick, read_tick);
 wire!(Action, "action.avsc", write_action, read_action);
 wire!(MarkRecord, "mark.avsc", write_mark, read_mark);
 wire!(Progress, "progress.avsc", write_progress, read_progress);
@@ -277,6 +279,16 @@ fn read_field_value(node: &Node<'_>) -> Result<FieldValue, CodecError> {
     })
 }
 
+fn write_tick(tick: &Tick, out: &mut Out<'_>) {
+    out.long(tick.at_us);
+}
+
+fn read_tick(tick: &Fields<'_>) -> Result<Tick, CodecError> {
+    Ok(Tick {
+        at_us: tick.long("at_us")?,
+    })
+}
+
 fn write_conflict(conflict: &Conflict, out: &mut Out<'_>) {
     out.text(&conflict.id);
     out.text(&conflict.cid);
@@ -294,6 +306,7 @@ fn write_conflict(conflict: &Conflict, out: &mut Out<'_>) {
     out.optional_text(conflict.winner.as_deref());
     out.vector(&conflict.vector);
     out.text(&conflict.note);
+    out.optional_long(conflict.expires_us);
 }
 
 fn write_candidate(candidate: &Candidate, out: &mut Out<'_>) {
@@ -326,6 +339,7 @@ fn read_conflict(conflict: &Fields<'_>) -> Result<Conflict, CodecError> {
         winner: conflict.optional_text("winner")?.map(str::to_owned),
         vector: conflict.vector("vector")?,
         note: conflict.text("note")?.to_owned(),
+        expires_us: conflict.optional_long("expires_us")?,
     })
 }
 

@@ -320,6 +320,13 @@ impl Entity {
         !self.checks.is_empty() || self.fields.iter().any(|field| field.check.is_some())
     }
 
+    /// Whether a held field of it may expire, so that it has to be told the time.
+    pub fn has_deadlines(&self) -> bool {
+        let groups = self.groups.iter().map(|group| &group.terms);
+        let fields = self.fields.iter().map(|field| &field.terms);
+        fields.chain(groups).any(|terms| terms.expires.is_some())
+    }
+
     /// The group that a field wins with.
     pub fn group_of(&self, field: &str) -> Option<&Group> {
         self.groups

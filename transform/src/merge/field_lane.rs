@@ -122,7 +122,11 @@ impl FieldLane {
             return Vec::new();
         };
         let goes_on = |last: &&Word| last.value == *held && watch.told.is_none_or(|told| told <= last.position);
-        let before = self.word.as_ref().filter(goes_on).filter(|_| !breaks("guards-remember"));
+        let before = self
+            .word
+            .as_ref()
+            .filter(goes_on)
+            .filter(|_| !breaks("guards-remember"));
         let mut steps = before.map(|last| last.steps.clone()).unwrap_or_default();
         steps.push(Step {
             at: watch.held_at,

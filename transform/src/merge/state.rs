@@ -30,6 +30,9 @@ pub struct EntityState {
     pub(super) lanes: BTreeMap<String, BTreeMap<RowKey, Lane>>,
     /// People's words, by field.
     pub(super) decisions: BTreeMap<String, Word>,
+    /// What time it is, as far as it was told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) time_us: Option<i64>,
     /// The last stock-take of each counter that has any.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) taken: BTreeMap<String, StockTake>,
@@ -117,6 +120,11 @@ impl EntityState {
             };
             self.decisions.insert(decision.field.clone(), word);
         }
+    }
+
+    /// Takes in what time it is: the greatest that was ever told.
+    pub fn tick(&mut self, at_us: i64) {
+        self.time_us = self.time_us.max(Some(at_us));
     }
 
     /// Whether nothing was ever said.

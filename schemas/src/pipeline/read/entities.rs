@@ -299,7 +299,11 @@ impl EntityReader<'_, '_, '_> {
             Some(&strategy),
             terms.otherwise.as_ref(),
             terms.uncertain.as_ref().map(|one| &one.then),
+            terms.expires.as_ref().map(|one| &one.then),
         ];
+        if let (Some(expires), Some(kind)) = (&terms.expires, kind) {
+            self.fits(&expires.then, kind, span, &context);
+        }
         for strategy in named.into_iter().flatten() {
             self.note_systems(strategy, &key.name, span, &context);
         }

@@ -116,8 +116,10 @@ pub(super) fn read(
         return None;
     }
     let span = head.rule.as_ref().map_or(head.span, |rule| rule.span);
-    if !first.strategy.decides_by_source() {
-        let title = format!("`{}` cannot decide about a group", first.strategy);
+    let then = first.terms.expires.as_ref().map(|expires| &expires.then);
+    let deciding = [Some(&first.strategy), then].into_iter().flatten();
+    if let Some(strategy) = deciding.into_iter().find(|strategy| !strategy.decides_by_source()) {
+        let title = format!("`{strategy}` cannot decide about a group");
         check
             .report("H205", span, &context, title)
             .why("it compares single values; a group has several")

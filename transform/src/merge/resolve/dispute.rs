@@ -45,6 +45,7 @@ impl View<'_> {
                 apps.join(", "),
                 self.entity.name
             ),
+            expires_us: None,
         })
     }
 
@@ -88,6 +89,7 @@ impl View<'_> {
             winner,
             vector: self.vector.clone(),
             note,
+            expires_us: None,
         }
     }
 

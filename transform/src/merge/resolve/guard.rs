@@ -16,7 +16,7 @@ use syncline_schemas::pipeline::Check;
 use syncline_schemas::value::Value;
 
 use super::unit::Unit;
-use super::{View, differ};
+use super::{View, differ, value_of};
 use crate::merge::causality::Said;
 use crate::merge::mutant::breaks;
 use crate::merge::rule::{Asked, Verdict, decide};
@@ -49,10 +49,7 @@ impl View<'_> {
         let value = match calm.first() {
             None => old.clone(),
             Some(first) if !differ(&calm) => first.word.value.clone(),
-            Some(first) => match decide(asked, &calm, self.authority) {
-                Verdict::Wins(index) | Verdict::Held(index, _) => calm[index].word.value.clone(),
-                Verdict::Made(made) => made.unwrap_or_else(|| first.word.value.clone()),
-            },
+            Some(_) => value_of(&calm, &decide(asked, &calm, self.authority)),
         };
         let why = format!("`{}` of {}", guard.condition, standing[index].source);
         let conflict = self.conflict(unit, standing, &Verdict::Held(index, Some(why)), &value);
@@ -76,7 +73,11 @@ fn sent_out(standing: &[Said<'_>], verdict: Option<&Verdict>) -> Vec<usize> {
         Some(Verdict::Made(_)) => all,
         Some(Verdict::Wins(winner)) => {
             let won = &standing[*winner].word.value;
-            alone(all.into_iter().filter(|&index| standing[index].word.value == *won).collect())
+            alone(
+                all.into_iter()
+                    .filter(|&index| standing[index].word.value == *won)
+                    .collect(),
+            )
         }
         None => alone(all),
     }
@@ -112,10 +113,6 @@ fn old_of(guard: &Check, said: &Said<'_>, answer: Option<&Word>) -> Option<Value
 
 /// A guard that cannot be worked out lets nothing pass: from 0 everything is a jump of more than 20 %.
 fn is_jump(guard: &Check, old: &Value, new: &Value) -> bool {
-    let cells: BTreeMap<&str, Cell> = [
-        ("old", Cell::Set(old.clone())),
-        ("new", Cell::Set(new.clone())),
-    ]
-    .into();
+    let cells: BTreeMap<&str, Cell> = [("old", Cell::Set(old.clone())), ("new", Cell::Set(new.clone()))].into();
     old != new && is_so(&guard.condition, &|name| cells.get(name)).unwrap_or(true)
 }
