@@ -98,6 +98,7 @@ fn said() -> Mapped {
         ],
         before: vec![field("email", Value::Null)],
         mark: None,
+        ahead: false,
     }
 }
 
@@ -107,6 +108,7 @@ fn mapped_records() {
         was: Some(RowKey("{}".to_owned())),
         op: RowOp::Seen,
         mark: Some(mark()),
+        ahead: true,
         ..said()
     };
     let bare = Mapped {

@@ -108,6 +108,11 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// False when the writer did not know it.
+    pub(crate) fn flag(&self, name: &str) -> Result<bool, CodecError> {
+        self.get(name).map_or(Ok(false), |_| self.boolean(name))
+    }
+
     /// Empty when it is not there.
     pub(crate) fn list<T>(
         &self,
@@ -235,6 +240,7 @@ fn write_said(said: &Mapped, out: &mut Out<'_>) {
     out.fields(&said.fields);
     out.fields(&said.before);
     out.optional_shown(said.mark.as_ref().map(Mark::to_text));
+    out.boolean(said.ahead);
 }
 
 fn read_mapped(fields: &Fields<'_>) -> Result<MappedRecord, CodecError> {
@@ -268,6 +274,7 @@ fn read_said(said: &Fields<'_>) -> Result<Mapped, CodecError> {
         fields: said.list("fields", read_field_value)?,
         before: said.list("before", read_field_value)?,
         mark: mark.map_err(|_| CodecError::field("mark", "cannot be read"))?,
+        ahead: said.flag("ahead")?,
     })
 }
 

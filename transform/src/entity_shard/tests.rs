@@ -171,6 +171,7 @@ fn said(cid: &str, source: &str, lsn: u64, email: &str) -> MappedRecord {
         }],
         before: Vec::new(),
         mark: None,
+        ahead: false,
     })
 }
 

@@ -95,6 +95,7 @@ mod tests {
             steps: Vec::new(),
             put_back: 0,
             set_back: false,
+            ahead: false,
         }
     }
 

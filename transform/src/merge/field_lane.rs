@@ -197,6 +197,7 @@ impl FieldLane {
             past: self.trail.clone(),
             steps,
             set_back,
+            ahead: said.ahead,
             put_back: put_back.map_or(0, |last| last.put_back + 1),
         });
     }

@@ -117,6 +117,7 @@ impl EntityState {
                 steps: Vec::new(),
                 put_back: 0,
                 set_back: false,
+                ahead: false,
             };
             self.decisions.insert(decision.field.clone(), word);
         }

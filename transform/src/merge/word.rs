@@ -33,6 +33,9 @@ pub struct Word {
     /// Whether its app's clock was set back before it: its stamp is that of the word before.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub set_back: bool,
+    /// Whether its app's clock was ahead by more than is allowed: its stamp is cut.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ahead: bool,
 }
 
 fn is_zero(number: &u32) -> bool {

@@ -134,6 +134,7 @@ impl World {
             },
             before: Vec::new(),
             mark,
+            ahead: false,
         });
     }
 

@@ -211,6 +211,7 @@ fn compose(lane: &Lane, fields: &[String]) -> Option<(Word, Option<Value>)> {
         steps: Vec::new(),
         put_back: words.iter().copied().filter(last).map(|word| word.put_back).max()?,
         set_back: words.iter().any(|word| last(word) && word.set_back),
+        ahead: words.iter().any(|word| last(word) && word.ahead),
     };
     let first: Option<Vec<Value>> = fields.iter().map(first).collect();
     Some((word, first.map(Value::List)))
