@@ -298,7 +298,10 @@ fn deletes_obey_the_same_laws_under_every_policy() {
     ];
     for seed in 0..scaled(50_000) {
         let mut dice = Dice::new(seed);
-        let policy = policies[dice.below(policies.len())];
+        let mut policy = policies[dice.below(policies.len())];
+        if std::env::var_os("TRY_HOLD").is_some() {
+            policy = DeletePolicy::Hold;
+        }
         let entity = part(&mut dice, every_strategy(policy));
         let mut world = random_world(&mut dice, entity);
         (0..5 + dice.below(40)).for_each(|_| step(&mut world, &mut dice, true));
@@ -489,12 +492,14 @@ fn a_jump_goes_to_nobody_until_a_person_has_decided() {
         (0..3).for_each(|app| world.insert(app, start.clone()));
         assert!(world.settle());
         let (mut passed, mut last, mut waits) = (100, 100, false);
+        let mut ever = vec![Value::from(passed)];
         for _ in 0..3 + dice.below(10) {
             match dice.below(5) {
                 0..=2 => {
                     last += number(dice.below(61)) - 30;
                     waits = (last - passed).abs() > 20;
                     passed = if waits { passed } else { last };
+                    ever.push(Value::from(passed));
                     world.edit(0, "rate", Value::from(last));
                 }
                 3 => {
@@ -506,6 +511,7 @@ fn a_jump_goes_to_nobody_until_a_person_has_decided() {
                     assert!(world.settle(), "seed {seed}");
                     (passed, waits) = (if dice.below(2) == 0 { last } else { passed }, false);
                     last = passed;
+                    ever.push(Value::from(passed));
                     world.decide("rate", Value::from(passed));
                     assert!(world.settle(), "seed {seed}");
                     decided += 1;
@@ -516,14 +522,11 @@ fn a_jump_goes_to_nobody_until_a_person_has_decided() {
         let canonical = world.canonical.as_ref().unwrap();
         assert_eq!(canonical.fields["rate"], Value::from(passed), "seed {seed}");
         assert_eq!(!canonical.held.is_empty(), waits, "seed {seed}");
-        for app in 1..3 {
-            let row = world.apps[app].row.as_ref().unwrap();
-            assert_eq!(
-                row["rate"],
-                Value::from(passed),
-                "seed {seed}: {}",
-                world.apps[app].name
-            );
+        for app in &world.apps[1..] {
+            let has = &app.row.as_ref().unwrap()["rate"];
+            // While something waits nothing is delivered, and what had passed before may be on its way still.
+            let may_have = if waits { &ever[..] } else { &ever[ever.len() - 1..] };
+            assert!(may_have.contains(has), "seed {seed}: {} has {has}", app.name);
         }
         held += usize::from(waits);
         assert_order_free(&world, &mut dice, seed);

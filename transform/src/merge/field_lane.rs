@@ -212,7 +212,7 @@ impl FieldLane {
     }
 
     /// Takes in the notices that stand before `position`.
-    fn catch_up(&mut self, position: Position) {
+    pub fn catch_up(&mut self, position: Position) {
         let (now, ahead) = std::mem::take(&mut self.ahead)
             .into_iter()
             .partition(|n| n.position <= position);

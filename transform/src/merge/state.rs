@@ -283,6 +283,8 @@ impl Lane {
             return;
         }
         self.at = said.position;
+        // Whoever deleted it had seen what stands before, as whoever edits it has.
+        self.fields.values_mut().for_each(|lane| lane.catch_up(said.position));
         match mark.filter(|mark| mark.act == Act::Delete) {
             Some(mark) => {
                 self.presence = Presence::Removed;
@@ -310,6 +312,12 @@ impl Lane {
         let at = self.at;
         if !self.is_new() && position < self.made {
             return; // of a row that was here before this one
+        }
+        if let Presence::Deleted { position: of, stamp_us } = &mut self.presence
+            && position <= *of
+            && !mark.fields.is_empty()
+        {
+            *stamp_us = (*stamp_us).max(mark.stamp_us + 1);
         }
         for field in &mark.fields {
             let lane = self.fields.entry(field.name.clone()).or_default();
