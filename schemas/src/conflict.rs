@@ -51,6 +51,9 @@ pub struct Conflict {
     pub vector: Vector,
     /// A sentence for a person.
     pub note: String,
+    /// When an open question is decided without a person, microseconds since 1970; when it was, of one that was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_us: Option<i64>,
 }
 
 /// A word that took part in a conflict.

@@ -26,6 +26,9 @@ pub mod conflict;
 /// A person's word: which value holds, in answer to what.
 pub mod decision;
 
+/// What time it is, for deadlines.
+pub mod tick;
+
 /// What a person did to a conflict or a dead letter, beside deciding.
 pub mod action;
 

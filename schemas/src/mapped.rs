@@ -77,6 +77,9 @@ pub struct Mapped {
     pub before: Vec<FieldValue>,
     /// The sink's mark, when the change is, wholly or in part, our own write.
     pub mark: Option<Mark>,
+    /// Whether the source's clock was ahead by more than is allowed, so that `commit_us` is cut.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ahead: bool,
 }
 
 /// A field and its value.

@@ -40,6 +40,11 @@ pub fn decisions(pipeline: &str, entity: &str) -> String {
     sanitize(&format!("{pipeline}.decisions.{entity}"))
 }
 
+/// `<pipeline>.ticks.<entity>`: what time it is (compacted).
+pub fn ticks(pipeline: &str, entity: &str) -> String {
+    sanitize(&format!("{pipeline}.ticks.{entity}"))
+}
+
 /// `<pipeline>.actions`: what people did beside deciding.
 pub fn actions(pipeline: &str) -> String {
     sanitize(&format!("{pipeline}.actions"))

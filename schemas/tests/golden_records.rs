@@ -18,6 +18,7 @@ use syncline_schemas::mark::{Act, Mark, MarkedField, PlacedMark};
 use syncline_schemas::position::{Lsn, Position, Vector};
 use syncline_schemas::progress::{Ahead, MarkRecord, Progress, SnapshotState, TableProgress};
 use syncline_schemas::table_record::TableRecord;
+use syncline_schemas::tick::Tick;
 use syncline_schemas::value::Value;
 
 fn at(lsn: u64) -> Position {
@@ -97,6 +98,7 @@ fn said() -> Mapped {
         ],
         before: vec![field("email", Value::Null)],
         mark: None,
+        ahead: false,
     }
 }
 
@@ -106,6 +108,7 @@ fn mapped_records() {
         was: Some(RowKey("{}".to_owned())),
         op: RowOp::Seen,
         mark: Some(mark()),
+        ahead: true,
         ..said()
     };
     let bare = Mapped {
@@ -152,8 +155,10 @@ fn conflicts_and_decisions() {
         winner: Some("crm".to_owned()),
         vector: vector(),
         note: "…".to_owned(),
+        expires_us: (status == Status::Open).then_some(7),
     };
     check([Status::Open, Status::Settled, Status::Closed].map(conflict));
+    check([Tick { at_us: i64::MAX }]);
     check([Decision {
         cid: "c1".to_owned(),
         field: "limit".to_owned(),

@@ -17,6 +17,7 @@ pub struct Change {
     key: Option<Row>,
     position: Position,
     commit_us: i64,
+    ahead: bool,
     old_key: Option<Row>,
     moves_away: bool,
     mark: Option<Mark>,
@@ -52,8 +53,10 @@ impl Change {
             Some((json, key)) => schemas.read(key, |schema, _| Ok(envelope::header_key(schema, json)))?,
             None => Ok(None),
         };
+        let commit_us = clamped(&event, record.timestamp_ms, pipeline.max_clock_skew_ms);
         Ok(Ok(Some(Self {
-            commit_us: clamped(&event, record.timestamp_ms, pipeline.max_clock_skew_ms),
+            commit_us,
+            ahead: commit_us < event.source.ts_us,
             old_key: old_key.ok().flatten(),
             moves_away: record.header(NEW_KEY_HEADER).is_some(),
             mark: mark.filter(|mark| mark.pipeline == pipeline.name),
@@ -70,6 +73,7 @@ impl Change {
             key: self.key.as_ref(),
             position: self.position,
             commit_us: self.commit_us,
+            ahead: self.ahead,
             old_key: self.old_key.as_ref(),
             moves_away: self.moves_away,
             mark: self.mark.as_ref().filter(|mark| is_of(mark, link)),

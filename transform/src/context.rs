@@ -137,6 +137,9 @@ impl Context {
                 MAPPED_KEPT_DAYS,
             ));
             specs.push(kept(topics(topic::decisions(&pipeline.name, &entity.name)), FOR_EVER));
+            if entity.has_deadlines() {
+                specs.push(topics(topic::ticks(&pipeline.name, &entity.name)).compacted());
+            }
             specs.push(kept(
                 topics(topic::conflicts(&pipeline.name, &entity.name)),
                 CONFLICTS_KEPT_DAYS,

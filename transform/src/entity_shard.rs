@@ -4,6 +4,8 @@
 //! transaction, while further records are merged; an entity up to that point (`public_to`) is published when it changes,
 //! one beyond it when its turn comes. How far that has come is in the changelog, together with the rules it was made by:
 //! when the rules change, all of it is published again.
+//!
+//! What waits for a deadline is in the changelog too, by the time of it, so that a tick need not look at every state.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,7 +21,7 @@ use syncline_schemas::pipeline::{Entity, Link, Pipeline};
 use syncline_schemas::position::{Lsn, Position};
 use syncline_schemas::topic;
 
-use crate::merge::{EntityState, Outputs, published};
+use crate::merge::{EntityState, Outputs, due, published};
 use crate::outgoing::{Outgoing, dead_letter};
 use crate::overlay::Overlay;
 use crate::schemas::Schemas;
@@ -31,7 +33,14 @@ const STATE_FORMAT: i32 = 1;
 const OWN: &str = "~";
 const LOADED: &str = "~loaded/";
 const PUBLISHED: &str = "~published";
+/// What time it is, as far as it was told.
+const TIME: &str = "~time";
+/// `~waits/<microseconds>/<cid>`: entities with a question that ends then. After every other key.
+const WAITS: &str = "~waits/";
 const OWN_KEYS_MAX: usize = 100_000;
+
+/// What waits for a time.
+mod deadlines;
 
 /// What is the same for all partitions of an entity.
 pub struct EntityRoom {
@@ -102,6 +111,9 @@ pub struct EntityShard {
     /// Partitions of each link's input, and those of them that are loaded.
     loaded: BTreeMap<String, (i32, BTreeSet<i32>)>,
     public_to: Option<String>,
+    time_us: Option<i64>,
+    /// Whether a question may have ended that has not been looked at.
+    overdue: bool,
 }
 
 /// The entities that a batch has touched, in the order of their ids.
@@ -141,6 +153,8 @@ impl EntityShard {
             shard,
             loaded: BTreeMap::new(),
             public_to: None,
+            time_us: None,
+            overdue: true,
         };
         for (key, value) in store.scan(&this.shard, OWN, OWN_KEYS_MAX)? {
             let text = state_text(schemas, &value)?;
@@ -148,6 +162,8 @@ impl EntityShard {
                 if let (Ok(input), Ok(inputs)) = (input.parse(), text.parse()) {
                     this.note_loaded(link, input, inputs);
                 }
+            } else if key == TIME {
+                this.time_us = from_json(&text)?;
             } else if key == PUBLISHED {
                 let published: Published = from_json(&text)?;
                 let same = published.rules == this.room.entity.rules && published.version == this.room.entity.version;
@@ -281,15 +297,32 @@ impl EntityShard {
     /// At the end of a batch: what changed goes to the changelog, and out if it is public.
     pub fn finish(&self, touched: Touched<'_>, work: &mut Work) {
         for (cid, TouchedState { before, after, cause }) in touched.states {
-            if before == after {
-                continue;
+            if before != after {
+                self.change(&cid, &before, after, Some(cause), work);
             }
-            failpoint::hit("merge.state_put");
-            self.log(&cid, to_json(&after), work);
-            if self.is_public(&cid) {
-                let outputs = published(&cid, &before, &after, &self.room.entity, &self.room.authority);
-                self.publish(&cid, outputs, Some(cause), work);
-            }
+        }
+    }
+
+    /// A state and what it says of deadlines go to the changelog; out if it is public.
+    fn change(
+        &self,
+        cid: &str,
+        before: &EntityState,
+        mut after: EntityState,
+        cause: Option<&InRecord>,
+        work: &mut Work,
+    ) {
+        failpoint::hit("merge.state_put");
+        let EntityRoom { entity, authority, .. } = self.room.as_ref();
+        if entity.has_deadlines() {
+            self.time_us.iter().for_each(|time_us| after.tick(*time_us));
+            let waited = due(cid, before, entity, authority);
+            self.wait(cid, waited, due(cid, &after, entity, authority), work);
+        }
+        self.log(cid, to_json(&after), work);
+        if self.is_public(cid) {
+            let outputs = published(cid, before, &after, entity, authority);
+            self.publish(cid, outputs, cause, work);
         }
     }
 
@@ -310,6 +343,11 @@ impl EntityShard {
                 break;
             }
             let state = from_json(&state_text(schemas, &bytes)?)?;
+            if self.room.entity.has_deadlines() {
+                self.overdue = true;
+                let due = due(&cid, &state, &self.room.entity, &self.room.authority);
+                self.wait(&cid, None, due, &mut work);
+            }
             let everything = published(
                 &cid,
                 &EntityState::default(),

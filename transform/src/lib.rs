@@ -34,6 +34,9 @@ pub mod merge_stage;
 /// One partition of one entity: its states, and what may be published of it.
 mod entity_shard;
 
+/// Who says what time it is.
+mod ticker;
+
 /// Pure: words of several apps into one agreed record.
 pub mod merge;
 

@@ -3,7 +3,7 @@
 //! The transaction holds agreed records, conflicts, the changelog of states, dead letters and the input offsets, or none
 //! of them. As in the map stage, every failure ends this function, and the next attempt starts from what is committed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,6 +13,7 @@ use syncline_runtime::{Failure, Outcome, failpoint};
 use syncline_schemas::codec::Wire;
 use syncline_schemas::decision::Decision;
 use syncline_schemas::mapped::MappedRecord;
+use syncline_schemas::tick::Tick;
 use syncline_schemas::topic;
 
 use crate::batch::{Bounds, Change, Failpoints, gather, next_offsets, transact};
@@ -23,6 +24,7 @@ use crate::metrics;
 use crate::outgoing::dead_letter;
 use crate::schemas::Schemas;
 use crate::store::DiskStore;
+use crate::ticker::Ticker;
 
 const STAGE: &str = "merge";
 const PUBLISH_ROWS_MAX: usize = 1_000;
@@ -52,6 +54,7 @@ pub fn run(context: &Context) -> Outcome<()> {
 enum Input {
     Mapped,
     Decisions,
+    Ticks,
 }
 
 struct MergeStage<'a> {
@@ -66,6 +69,7 @@ struct MergeStage<'a> {
     /// Changes in the store that were not read from the changelog.
     unread: usize,
     assigned: Option<usize>,
+    ticker: Ticker,
 }
 
 impl<'a> MergeStage<'a> {
@@ -81,6 +85,10 @@ impl<'a> MergeStage<'a> {
                 topic::mapped(&pipeline.name, &entity.name),
                 (Input::Mapped, Arc::clone(&room)),
             );
+            if entity.has_deadlines() {
+                let ticks = topic::ticks(&pipeline.name, &entity.name);
+                inputs.insert(ticks, (Input::Ticks, Arc::clone(&room)));
+            }
             inputs.insert(topic::decisions(&pipeline.name, &entity.name), (Input::Decisions, room));
         }
         let topics: Vec<String> = inputs.keys().cloned().collect();
@@ -92,6 +100,7 @@ impl<'a> MergeStage<'a> {
             shards: BTreeMap::new(),
             unread: 0,
             assigned: None,
+            ticker: Ticker::open(context, &schemas)?,
             context,
             inputs,
             schemas,
@@ -99,13 +108,19 @@ impl<'a> MergeStage<'a> {
     }
 
     fn work(&mut self, producer: &mut Producer) -> Outcome<()> {
+        if self.context.until_current {
+            self.tick(producer, |_| true)?;
+        }
         let ends = self
             .context
             .until_current
             .then(|| self.context.ends(self.inputs.keys()))
             .transpose()?;
         while !self.context.shutdown.requested() {
-            let publishing = self.shards.values().any(EntityShard::is_publishing);
+            let publishing = self
+                .shards
+                .values()
+                .any(|shard| shard.is_publishing() || shard.is_overdue());
             let idle_ms = if publishing { 0 } else { self.context.bounds.idle_ms };
             let bounds = Bounds {
                 idle_ms,
@@ -119,8 +134,20 @@ impl<'a> MergeStage<'a> {
             match &batch.change {
                 Some(Change::Assigned(partitions)) => self.assigned(partitions)?,
                 Some(Change::Revoked) => self.shards.clear(),
-                None if publishing => self.publish(producer)?,
+                None if publishing => {
+                    self.expire(producer)?;
+                    self.publish(producer)?;
+                }
                 None => {}
+            }
+            if self.ticker.is_due(&batch.records) {
+                let ours: BTreeSet<String> = self
+                    .shards
+                    .keys()
+                    .filter(|at| at.1 == 0)
+                    .map(|at| at.0.clone())
+                    .collect();
+                self.tick(producer, |entity| ours.contains(entity))?;
             }
             if batch.records.is_empty() && !publishing && self.unread >= changelog::READ_BACK_FROM_ROWS {
                 self.read_back()?;
@@ -245,6 +272,10 @@ impl<'a> MergeStage<'a> {
                 Ok(decision) => Ok(shard.decide(&decision, record, &self.store, &mut self.schemas, touched)?),
                 Err(reason) => Err(reason),
             },
+            Input::Ticks => self
+                .schemas
+                .read(value, Tick::decode)?
+                .map(|tick| shard.tick(tick, work)),
         };
         if let Err(reason) = read {
             tracing::warn!(
@@ -274,18 +305,51 @@ impl<'a> MergeStage<'a> {
                 continue;
             };
             let (work, publication) = shard.publish_more(&self.store, &mut self.schemas, PUBLISH_ROWS_MAX)?;
-            // The offset is where we are anyway; it is sent so that a member that lost its partitions is found out.
-            let mapped = topic::mapped(&self.context.pipeline.name, &at.0);
-            let offset = self
-                .consumer
-                .position(&mapped, at.1)
-                .map(|offset| (mapped, at.1, offset));
-            self.settle(producer, work, &offset.into_iter().collect::<Vec<_>>())?;
+            let offset = self.offset(&at);
+            self.settle(producer, work, &offset)?;
             if let Some(shard) = self.shards.get_mut(&at) {
                 shard.settle(publication);
             }
         }
         Ok(())
+    }
+
+    /// Decides what nobody has decided in time, in the shards that were told a later time.
+    fn expire(&mut self, producer: &mut Producer) -> Outcome<()> {
+        let overdue: Vec<(String, i32)> = self
+            .shards
+            .iter()
+            .filter(|(_, shard)| shard.is_overdue())
+            .map(|(at, _)| at.clone())
+            .collect();
+        for at in overdue {
+            let Some(shard) = self.shards.get_mut(&at) else {
+                continue;
+            };
+            let work = shard.expire_more(&self.store, &mut self.schemas, PUBLISH_ROWS_MAX)?;
+            if work.outputs.is_empty() {
+                continue;
+            }
+            let offset = self.offset(&at);
+            self.settle(producer, work, &offset)?;
+        }
+        Ok(())
+    }
+
+    /// The offset where we are anyway; it is sent so that a member that lost its partitions is found out.
+    fn offset(&self, (entity, partition): &(String, i32)) -> Vec<(String, i32, i64)> {
+        let mapped = topic::mapped(&self.context.pipeline.name, entity);
+        let offset = self.consumer.position(&mapped, *partition);
+        offset.map(|offset| (mapped, *partition, offset)).into_iter().collect()
+    }
+
+    /// Tells the entities that are `ours` what time it is.
+    fn tick(&mut self, producer: &mut Producer, ours: impl Fn(&str) -> bool) -> Outcome<()> {
+        let ticks = self.ticker.ticks(self.context, ours)?;
+        if ticks.is_empty() {
+            return Ok(());
+        }
+        transact(producer, &self.consumer, &ticks, &[], &FAILPOINTS)
     }
 
     /// Commits to Kafka, then to the store.

@@ -29,6 +29,11 @@ impl Overlay {
             .insert(key.into(), Some(value));
     }
 
+    /// Notes that a key is gone.
+    pub fn remove(&mut self, shard: &Shard, key: impl Into<String>) {
+        self.changes.entry(shard.clone()).or_default().insert(key.into(), None);
+    }
+
     /// Puts everything into the store and says how much that was. Only after Kafka has committed the same.
     pub fn settle(&mut self, store: &mut impl EntityStore) -> Outcome<usize> {
         let mut count = 0;

@@ -3,9 +3,9 @@
 mod merge_examples;
 mod model;
 
-use model::{Dice, Row, World, check, entity, group, rule, terms};
+use model::{Dice, Row, World, check, entity, field, group, rule, terms};
 use syncline_schemas::conflict::WHOLE;
-use syncline_schemas::pipeline::{Beyond, DeletePolicy, Entity, Strategy, Uncertain};
+use syncline_schemas::pipeline::{Beyond, DeletePolicy, Entity, Expires, Strategy, Uncertain};
 use syncline_schemas::value::{Number, Value};
 
 const APPS: [&str; 3] = ["shop", "crm", "billing"];
@@ -54,6 +54,10 @@ fn every_strategy(on_delete: DeletePolicy) -> Entity {
             rule("mine.app == 'crm' ? accept() : mine < canon ? hold('less') : mine == 4 ? set(3) : refuse()"),
         ),
         ("score", Strategy::Latest),
+        ("rate", Strategy::Latest),
+        ("fee", Strategy::Order(vec!["crm".to_owned()])),
+        ("terms", Strategy::Hold),
+        ("discount", Strategy::Latest),
     ];
     let mut entity = entity(&fields, on_delete);
     terms(&mut entity, "notes").otherwise = Some(Strategy::Hold);
@@ -65,13 +69,25 @@ fn every_strategy(on_delete: DeletePolicy) -> Entity {
     terms(&mut entity, "shelf").bounds.min = Some(Number::zero());
     terms(&mut entity, "shelf").bounds.below_min = Beyond::Clamp;
     terms(&mut entity, "bin").absolute_from = Some("counted".to_owned());
-    entity.fields.last_mut().unwrap().check = Some(check("value", "value < 4"));
+    field(&mut entity, "score").check = Some(check("value", "value < 4"));
+    field(&mut entity, "rate").guard = Some(check("guard", "abs(new - old) > 1"));
+    field(&mut entity, "fee").guard = Some(check("guard", "(new - old) / old > 0.5"));
+    field(&mut entity, "discount").guard = Some(check("guard", "new > old + 1"));
+    terms(&mut entity, "terms").expires = Some(expires(HOUR_US, Strategy::Order(vec!["billing".to_owned()])));
+    terms(&mut entity, "discount").expires = Some(expires(10_000_000, Strategy::Min));
+    terms(&mut entity, "notes").expires = Some(expires(HOUR_US, Strategy::Longest));
+    terms(&mut entity, "deal").expires = Some(expires(10_000_000, Strategy::Latest));
     entity.checks = vec![check("deals", "score != 3 || deal != 3")];
     entity.groups = vec![
         group("address", &["street", "city"], Strategy::Latest),
         group("person", &["first", "last"], Strategy::Hold),
     ];
+    entity.groups[1].terms.expires = Some(expires(HOUR_US, Strategy::First));
     entity
+}
+
+fn expires(after_us: i64, then: Strategy) -> Expires {
+    Expires { after_us, then }
 }
 
 fn random_value(dice: &mut Dice, field: &str) -> Value {
@@ -82,7 +98,9 @@ fn random_value(dice: &mut Dice, field: &str) -> Value {
                 .filter(|_| dice.below(2) == 0)
                 .map(|tag| Value::text(format!("t{tag}"))),
         ),
-        "price" | "cost" | "stock" | "shelf" | "bin" | "counted" | "deal" | "score" => Value::from(number),
+        "price" | "cost" | "stock" | "shelf" | "bin" | "counted" | "deal" | "score" | "rate" | "fee" | "discount" => {
+            Value::from(number)
+        }
         "notes" => {
             let letters: Vec<&str> = (0..3).map(|_| ["a", "b", "c"][dice.below(3)]).collect();
             Value::text(letters.join("\n-\n"))
@@ -154,6 +172,10 @@ fn step(world: &mut World, dice: &mut Dice, deletes: bool) {
     if dice.below(25) == 0 {
         return decide(world, dice, deletes);
     }
+    if dice.below(25) == 0 {
+        let hours = i64::try_from(dice.below(3)).unwrap();
+        return world.tick(hours * HOUR_US + 5_000_000);
+    }
     match dice.below(10) {
         0..=3 => {
             let field = world.entity.fields[dice.below(world.entity.fields.len())].name.clone();
@@ -177,7 +199,9 @@ fn decide(world: &mut World, dice: &mut Dice, deletes: bool) {
     if deletes && dice.below(3) == 0 {
         return world.decide(WHOLE, Value::Bool(dice.below(2) == 0));
     }
-    let fields = ["email", "limit", "notes", "address", "person"];
+    let fields = [
+        "email", "limit", "notes", "address", "person", "rate", "fee", "terms", "discount",
+    ];
     let name = fields[dice.below(fields.len())];
     let entity = &world.entity;
     if entity.field(name).is_none() && !entity.groups.iter().any(|group| group.name == name) {
@@ -242,11 +266,8 @@ fn every_order_of_reading_a_short_history_gives_the_same_record() {
             break;
         }
         let mut dice = Dice::new(seed);
-        let policy = if seed % 2 == 0 {
-            DeletePolicy::UpdateWins
-        } else {
-            DeletePolicy::DeleteWins
-        };
+        let policies = [DeletePolicy::UpdateWins, DeletePolicy::DeleteWins, DeletePolicy::Hold];
+        let policy = policies[usize::try_from(seed).unwrap() % policies.len()];
         let entity = part(&mut dice, every_strategy(policy));
         let mut world = random_world(&mut dice, entity);
         (0..4 + dice.below(8)).for_each(|_| step(&mut world, &mut dice, true));
@@ -271,6 +292,7 @@ fn deletes_obey_the_same_laws_under_every_policy() {
         DeletePolicy::UpdateWins,
         DeletePolicy::Soft,
         DeletePolicy::Ignore,
+        DeletePolicy::Hold,
     ];
     for seed in 0..scaled(50_000) {
         let mut dice = Dice::new(seed);
@@ -448,4 +470,97 @@ fn an_address_never_mixes_two_sources() {
         assert_order_free(&world, &mut dice, seed);
         assert!(whole.contains(&world.canonical.as_ref().unwrap().fields), "seed {seed}");
     }
+}
+
+/// One app edits; where it stands is told from its edits alone: what jumps stays with it, and the last edit that did not,
+/// or what a person said since, is what the others have.
+#[test]
+fn a_jump_goes_to_nobody_until_a_person_has_decided() {
+    let number = |value: usize| i64::try_from(value).unwrap();
+    let (mut held, mut decided) = (0, 0);
+    for seed in 0..scaled(10_000) {
+        let mut dice = Dice::new(seed);
+        let mut entity = entity(&[("rate", Strategy::Latest)], DeletePolicy::Ignore);
+        field(&mut entity, "rate").guard = Some(check("guard", "abs(new - old) > 20"));
+        let mut world = World::new(&APPS, entity, &[0, HOUR_US, -HOUR_US]);
+        let start: Row = [("rate".to_owned(), Value::from(100))].into();
+        (0..3).for_each(|app| world.insert(app, start.clone()));
+        assert!(world.settle());
+        let (mut passed, mut last, mut waits) = (100, 100, false);
+        let mut ever = vec![Value::from(passed)];
+        for _ in 0..3 + dice.below(10) {
+            match dice.below(5) {
+                0..=2 => {
+                    last += number(dice.below(61)) - 30;
+                    waits = (last - passed).abs() > 20;
+                    passed = if waits { passed } else { last };
+                    ever.push(Value::from(passed));
+                    world.edit(0, "rate", Value::from(last));
+                }
+                3 => {
+                    let app = dice.below(3);
+                    world.read(app, 1 + dice.below(3));
+                    world.deliver(app);
+                }
+                _ => {
+                    assert!(world.settle(), "seed {seed}");
+                    (passed, waits) = (if dice.below(2) == 0 { last } else { passed }, false);
+                    last = passed;
+                    ever.push(Value::from(passed));
+                    world.decide("rate", Value::from(passed));
+                    assert!(world.settle(), "seed {seed}");
+                    decided += 1;
+                }
+            }
+        }
+        assert!(world.settle(), "seed {seed} never comes to rest");
+        let canonical = world.canonical.as_ref().unwrap();
+        assert_eq!(canonical.fields["rate"], Value::from(passed), "seed {seed}");
+        assert_eq!(!canonical.held.is_empty(), waits, "seed {seed}");
+        for app in &world.apps[1..] {
+            let has = &app.row.as_ref().unwrap()["rate"];
+            // While something waits nothing is delivered, and what had passed before may be on its way still.
+            let may_have = if waits { &ever[..] } else { &ever[ever.len() - 1..] };
+            assert!(may_have.contains(has), "seed {seed}: {} has {has}", app.name);
+        }
+        held += usize::from(waits);
+        assert_order_free(&world, &mut dice, seed);
+        assert_eq!(
+            world.with_late_marks(&mut dice),
+            world.canonical,
+            "seed {seed}: late marks"
+        );
+    }
+    assert!(held > 0 && decided > 0, "{held} of them held, {decided} decided");
+}
+
+/// When all questions have ended, all apps agree without any person, and what they agree on is what the file says.
+#[test]
+fn what_is_held_ends_when_its_time_is_up_and_not_before() {
+    let (mut held, mut ended) = (0, 0);
+    for seed in 0..scaled(10_000) {
+        let mut dice = Dice::new(seed);
+        let mut entity = entity(&[("limit", Strategy::Hold)], DeletePolicy::Ignore);
+        let then = Strategy::Order(vec!["billing".to_owned(), "shop".to_owned()]);
+        terms(&mut entity, "limit").expires = Some(expires(HOUR_US, then));
+        let mut world = random_world(&mut dice, entity);
+        (0..5 + dice.below(20)).for_each(|_| step(&mut world, &mut dice, false));
+        assert!(world.settle(), "seed {seed} never comes to rest");
+        let waits = |world: &World| !world.canonical.as_ref().unwrap().held.is_empty();
+        if waits(&world) {
+            held += 1;
+            let ends_us = world.conflicts.last().and_then(|conflict| conflict.expires_us);
+            assert!(
+                ends_us.is_some() && world.ticks.iter().max().copied() < ends_us,
+                "seed {seed}"
+            );
+            world.tick(3 * HOUR_US);
+            assert!(!waits(&world), "seed {seed}: waits for ever");
+            assert!(world.settle(), "seed {seed} never comes to rest");
+            ended += usize::from(!waits(&world));
+        }
+        assert_agreed(&world, seed);
+        assert_order_free(&world, &mut dice, seed);
+    }
+    assert!(held > 0 && held == ended, "{held} held, {ended} ended");
 }

@@ -134,7 +134,7 @@ fn moved(case: &Case) -> Failure {
 fn may_answer(case: &Case, actor: &Actor) -> Outcome<()> {
     let who = case.who().unwrap_or_default();
     match case.standing() {
-        Standing::Open | Standing::Settled => Ok(()),
+        Standing::Open | Standing::Settled | Standing::Expired => Ok(()),
         Standing::Taken if who == actor.by => Ok(()),
         Standing::Taken => Err(Failure::definite("CONFLICT_TAKEN", format!("{who} works on it"))
             .hint(format!("syncline conflicts take {} --release", case.conflict.id))),

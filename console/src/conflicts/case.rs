@@ -1,6 +1,7 @@
 //! Pure: one conflict with all that people have said and done about it, and where that leaves it.
 //!
-//! `open > taken > answered > resolved`, or `agreed` when the apps settled it among themselves. Merge knows only open and
+//! `open > taken > answered > resolved`, or `agreed` when the apps settled it among themselves, or `expired` when its time
+//! was up and the file says who wins then. Merge knows only open and
 //! closed; who works on it is on the actions topic, what they answered on the decisions topic, and *resolved* is what
 //! merge says once it has taken the answer in. A take or an answer counts for the question as it was: when the
 //! candidates change, the conflict has another id, and it is open again.
@@ -40,6 +41,8 @@ pub enum Standing {
     Resolved,
     /// The apps came to say the same, or a later edit had seen all candidates.
     Agreed,
+    /// Decided by what the file says for a question that nobody answers in time.
+    Expired,
     /// Decided by the rule.
     Settled,
 }
@@ -53,6 +56,7 @@ impl Standing {
             Standing::Answered => "answered",
             Standing::Resolved => "resolved",
             Standing::Agreed => "agreed",
+            Standing::Expired => "expired",
             Standing::Settled => "settled",
         }
     }
@@ -72,6 +76,7 @@ impl Case {
             (Status::Open, None, None) => Standing::Open,
             (_, Some(_), _) => Standing::Resolved,
             (Status::Closed, None, _) => Standing::Agreed,
+            (Status::Settled, None, _) if self.conflict.expires_us.is_some() => Standing::Expired,
             (Status::Settled, None, _) => Standing::Settled,
         }
     }
@@ -181,6 +186,7 @@ pub(super) mod tests {
                 winner: None,
                 vector: Vector::new(),
                 note: String::new(),
+                expires_us: None,
             },
             since_ms: 0,
             decisions: Vec::new(),

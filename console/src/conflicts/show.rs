@@ -95,6 +95,9 @@ pub fn question(case: &Case) -> String {
     );
     let _ = writeln!(text, "  rule   {} ({})", conflict.strategy, conflict.rule);
     let _ = writeln!(text, "  since  {}", time_of_ms(case.since_ms));
+    if let Some(expires_us) = conflict.expires_us {
+        let _ = writeln!(text, "  until  {}", time_of_us(expires_us));
+    }
     if let Some(base) = &conflict.base {
         let _ = writeln!(text, "  before {base}");
     }

@@ -15,6 +15,7 @@ use syncline_schemas::mark::Mark;
 use syncline_schemas::pipeline::{CapturedBy, Entity, Link};
 use syncline_schemas::position::{Lsn, Position};
 use syncline_schemas::progress::MarkRecord;
+use syncline_schemas::tick::Tick;
 use syncline_schemas::topic;
 use syncline_transform::change::{Change, is_of};
 use syncline_transform::mapping::{self, Address, Input, Known, Mapping, Refusal};
@@ -67,8 +68,23 @@ pub fn work_out(desk: &mut Desk, records_max: usize) -> Outcome<Memory> {
     memory.marks(desk)?;
     for entity in &entities {
         memory.decisions(desk, entity)?;
+        memory.ticks(desk, entity)?;
     }
     Ok(memory)
+}
+
+/// The last time that an entity was told; none if nothing of it has a deadline.
+pub fn last_tick(desk: &mut Desk, entity: &str) -> Outcome<Option<i64>> {
+    let name = topic::ticks(&desk.pipeline.name, entity);
+    let bus = desk.bus.clone();
+    let mut last: Option<i64> = None;
+    topics::each(&bus, &name, |record| {
+        if let Some(value) = record.value {
+            last = last.max(Some(desk.read(&name, &value, Tick::decode)?.at_us));
+        }
+        Ok(())
+    })?;
+    Ok(last)
 }
 
 fn captured(desk: &Desk) -> BTreeSet<String> {
@@ -215,6 +231,15 @@ impl Memory {
                 }
                 Ok(())
             })?;
+        }
+        Ok(())
+    }
+
+    /// What time it is by the topic: no clock is asked, so that the same topics give the same answer.
+    fn ticks(&mut self, desk: &mut Desk, entity: &str) -> Outcome<()> {
+        let time_us = last_tick(desk, entity)?;
+        for state in self.states.entry(entity.to_owned()).or_default().values_mut() {
+            time_us.iter().for_each(|time_us| state.tick(*time_us));
         }
         Ok(())
     }

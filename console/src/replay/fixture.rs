@@ -30,6 +30,9 @@ pub struct Fixture {
     /// What people decided, with the offset of each.
     #[serde(default)]
     pub decisions: Vec<Decided>,
+    /// What time it was, where something has a deadline: microseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_us: Option<i64>,
     /// What must come of it.
     pub expect: Expected,
 }
@@ -79,6 +82,7 @@ impl Fixture {
             let position = Position::new(0, Lsn(decided.offset.cast_unsigned()), 0);
             state.decide(&decided.decision, position);
         }
+        self.time_us.iter().for_each(|time_us| state.tick(*time_us));
         let resolved = resolve(&self.cid, &state, entity, authority);
         let canonical = resolved.canonical;
         let verdict = |conflict: &Conflict| Verdict {

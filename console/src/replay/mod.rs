@@ -13,6 +13,7 @@ use syncline_schemas::topic;
 
 use crate::answer::{self, Verdict};
 use crate::desk::{Asked, Desk, wrong};
+use crate::plan::memory::last_tick;
 use crate::{paper, topics};
 
 /// Pure: a recorded case.
@@ -95,6 +96,7 @@ fn record(desk: &mut Desk, entity: &str, cid: &str, note: &str) -> Outcome<Fixtu
         cid: cid.to_owned(),
         said: Vec::new(),
         decisions: Vec::new(),
+        time_us: last_tick(desk, &entity.name)?,
         expect: Expected::default(),
     };
     let bus = desk.bus.clone();

@@ -177,7 +177,9 @@ fn verdict(conflict: &Conflict) -> String {
         );
     }
     let sources: Vec<&str> = conflict.candidates.iter().map(|said| said.source.as_str()).collect();
-    let rule = format!("{} ({})", conflict.strategy, conflict.rule);
+    let ended = conflict.status == Status::Settled && conflict.expires_us.is_some();
+    let late = if ended { ", its time being up," } else { "" };
+    let rule = format!("{} ({}){late}", conflict.strategy, conflict.rule);
     let lost = losers(conflict);
     let end = match (&conflict.winner, conflict.status) {
         (Some(winner), _) => format!("{rule} decided for {winner}, kept {lost}"),

@@ -223,6 +223,7 @@ mod tests {
             }],
             before: Vec::new(),
             mark: None,
+            ahead: false,
         }
     }
 

@@ -39,6 +39,14 @@ impl Out<'_> {
         }
     }
 
+    /// A number in a union of null and long.
+    pub(crate) fn optional_long(&mut self, number: Option<i64>) {
+        self.branch(usize::from(number.is_some()));
+        if let Some(number) = number {
+            self.long(number);
+        }
+    }
+
     /// All items in one block.
     pub(crate) fn array<T>(&mut self, items: &[T], mut write: impl FnMut(&mut Self, &T)) {
         if !items.is_empty() {

@@ -13,6 +13,7 @@ use crate::mark::{Mark, PlacedMark};
 use crate::position::{Position, Vector};
 use crate::progress::{MarkRecord, Progress, SnapshotState, TableProgress};
 use crate::table_record::TableRecord;
+use crate::tick::Tick;
 use crate::value::Value;
 
 /// An entry of merge's changelog: the state of one entity. The text is merge's own and means nothing elsewhere.
@@ -109,6 +110,11 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// False when the writer did not know it.
+    pub(crate) fn flag(&self, name: &str) -> Result<bool, CodecError> {
+        self.get(name).map_or(Ok(false), |_| self.boolean(name))
+    }
+
     /// Empty when it is not there.
     pub(crate) fn list<T>(
         &self,
@@ -194,6 +200,7 @@ macro_rules! wire {
 wire!(MappedRecord, "mapped.avsc", write_mapped, read_mapped);
 wire!(Conflict, "conflict.avsc", write_conflict, read_conflict);
 wire!(Decision, "decision.avsc", write_decision, read_decision);
+wire!(Tick, "tick.avsc", write_tick, read_tick);
 wire!(Action, "action.avsc", write_action, read_action);
 wire!(MarkRecord, "mark.avsc", write_mark, read_mark);
 wire!(Progress, "progress.avsc", write_progress, read_progress);
@@ -235,6 +242,7 @@ fn write_said(said: &Mapped, out: &mut Out<'_>) {
     out.fields(&said.fields);
     out.fields(&said.before);
     out.optional_shown(said.mark.as_ref().map(Mark::to_text));
+    out.boolean(said.ahead);
 }
 
 fn read_mapped(fields: &Fields<'_>) -> Result<MappedRecord, CodecError> {
@@ -268,6 +276,7 @@ fn read_said(said: &Fields<'_>) -> Result<Mapped, CodecError> {
         fields: said.list("fields", read_field_value)?,
         before: said.list("before", read_field_value)?,
         mark: mark.map_err(|_| CodecError::field("mark", "cannot be read"))?,
+        ahead: said.flag("ahead")?,
     })
 }
 
@@ -276,6 +285,16 @@ fn read_field_value(node: &Node<'_>) -> Result<FieldValue, CodecError> {
     Ok(FieldValue {
         name: field.text("name")?.to_owned(),
         value: field.parsed("value")?,
+    })
+}
+
+fn write_tick(tick: &Tick, out: &mut Out<'_>) {
+    out.long(tick.at_us);
+}
+
+fn read_tick(tick: &Fields<'_>) -> Result<Tick, CodecError> {
+    Ok(Tick {
+        at_us: tick.long("at_us")?,
     })
 }
 
@@ -296,6 +315,7 @@ fn write_conflict(conflict: &Conflict, out: &mut Out<'_>) {
     out.optional_text(conflict.winner.as_deref());
     out.vector(&conflict.vector);
     out.text(&conflict.note);
+    out.optional_long(conflict.expires_us);
 }
 
 fn write_candidate(candidate: &Candidate, out: &mut Out<'_>) {
@@ -328,6 +348,7 @@ fn read_conflict(conflict: &Fields<'_>) -> Result<Conflict, CodecError> {
         winner: conflict.optional_text("winner")?.map(str::to_owned),
         vector: conflict.vector("vector")?,
         note: conflict.text("note")?.to_owned(),
+        expires_us: conflict.optional_long("expires_us")?,
     })
 }
 

@@ -50,7 +50,7 @@ pub use operator::Operator;
 pub use parse::ParseError;
 pub use types::{Gives, Names};
 pub(crate) use types::{condition, gives, rule};
-pub use verdict::{Ending, Verdict, is_met, judge};
+pub use verdict::{Ending, Verdict, is_met, is_so, judge};
 
 /// What a column holds.
 #[derive(Clone, Debug, PartialEq, Eq)]

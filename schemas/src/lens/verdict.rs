@@ -48,6 +48,12 @@ pub fn judge(rule: &Expr, cells: Cells<'_, '_>) -> Result<Verdict, String> {
     }
 }
 
+/// Whether a condition is met, and does decide something.
+pub fn is_so(condition: &Expr, cells: Cells<'_, '_>) -> Result<bool, String> {
+    let value = eval(condition, cells)?.unwrap_or_default();
+    Ok(truth(&value)? == Some(true))
+}
+
 /// Whether a condition is met, or decides nothing, as a CHECK of SQL that is null.
 pub fn is_met(check: &Expr, cells: Cells<'_, '_>) -> Result<bool, String> {
     let value = eval(check, cells)?.unwrap_or_default();

@@ -25,7 +25,7 @@ pub use model::{
     Pipeline, Replica, System,
 };
 pub use problem::{Excerpt, Problem};
-pub use rule::{Beyond, Bounds, Check, Group, RuleRef, Strategy, Terms, Uncertain};
+pub use rule::{Beyond, Bounds, Check, Expires, Group, RuleRef, Strategy, Terms, Uncertain};
 pub use secret::Secret;
 pub use setting::Setting;
 

@@ -138,6 +138,8 @@ pub struct Field {
     pub terms: Terms,
     /// What its agreed value has to meet.
     pub check: Option<Check>,
+    /// Which edits are jumps, that wait for a person: a condition on `old` and `new`.
+    pub guard: Option<Check>,
     /// Where the file says so.
     pub rule: RuleRef,
 }
@@ -316,6 +318,13 @@ impl Entity {
     /// Whether there are conditions on agreed values.
     pub fn has_checks(&self) -> bool {
         !self.checks.is_empty() || self.fields.iter().any(|field| field.check.is_some())
+    }
+
+    /// Whether a held field of it may expire, so that it has to be told the time.
+    pub fn has_deadlines(&self) -> bool {
+        let groups = self.groups.iter().map(|group| &group.terms);
+        let fields = self.fields.iter().map(|field| &field.terms);
+        fields.chain(groups).any(|terms| terms.expires.is_some())
     }
 
     /// The group that a field wins with.

@@ -47,6 +47,8 @@ pub struct Terms {
     pub lease_us: Option<i64>,
     /// `min`, `max` and what is done beyond them: of `add`.
     pub bounds: Bounds,
+    /// `expires`: when a question that nobody answers is decided all the same, and how.
+    pub expires: Option<Expires>,
     /// `absolute_from`: the field in which stock-takes of this counter are said.
     pub absolute_from: Option<String>,
 }
@@ -57,6 +59,7 @@ impl Terms {
         otherwise: None,
         uncertain: None,
         lease_us: None,
+        expires: None,
         bounds: Bounds {
             min: None,
             max: None,
@@ -65,6 +68,15 @@ impl Terms {
         },
         absolute_from: None,
     };
+}
+
+/// What becomes of a held field that nobody decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expires {
+    /// `expires`: so long after the last of its candidates, in microseconds of source time.
+    pub after_us: i64,
+    /// `then`: what decides from then on.
+    pub then: Strategy,
 }
 
 /// What decides when clocks cannot.

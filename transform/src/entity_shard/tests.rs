@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use syncline_schemas::canonical::Canonical;
 use syncline_schemas::codec::{ParsedSchema, frame_id};
 use syncline_schemas::mapped::{FieldValue, Mapped, RowKey, RowOp};
+use syncline_schemas::pipeline::{Expires, Strategy};
+use syncline_schemas::tick::Tick;
 
 use super::*;
 
@@ -108,6 +110,22 @@ impl Merge {
         published
     }
 
+    /// The time is told, and what it ends is looked at, one entity after the other.
+    fn tick(&mut self, at_us: i64) -> Vec<Canonical> {
+        let mut work = Work::default();
+        self.shard.tick(Tick { at_us }, &mut work);
+        let mut published = self.commit(work);
+        while self.shard.is_overdue() {
+            let work = self.shard.expire_more(&self.store, &mut self.schemas, 1).unwrap();
+            published.extend(self.commit(work));
+        }
+        published
+    }
+
+    fn waiting(&self) -> usize {
+        self.store.0.keys().filter(|key| key.starts_with(WAITS)).count()
+    }
+
     fn commit(&mut self, mut work: Work) -> Vec<Canonical> {
         work.overlay.settle(&mut self.store).unwrap();
         let codec = CanonicalCodec::new(&self.pipeline.entities[0].schema_json).unwrap();
@@ -153,6 +171,7 @@ fn said(cid: &str, source: &str, lsn: u64, email: &str) -> MappedRecord {
         }],
         before: Vec::new(),
         mark: None,
+        ahead: false,
     })
 }
 
@@ -274,4 +293,55 @@ fn a_state_of_another_format_is_refused() {
         &mut work,
     );
     assert_eq!(taken.err().map(|failure| failure.code), Some("STATE_FORMAT"));
+}
+
+/// Two people whose mails differ, a question about each, and the crm is right if nobody says otherwise within 100 us.
+fn asked() -> Merge {
+    let mut pipeline = crate::mapping::tests::pipeline();
+    let mut fields = pipeline.entities[0].fields.iter_mut();
+    let email = fields.find(|field| field.name == "email").unwrap();
+    email.strategy = Strategy::Hold;
+    email.terms.expires = Some(Expires {
+        after_us: 100,
+        then: Strategy::Order(vec!["crm".to_owned()]),
+    });
+    let mut merge = Merge::restarted(pipeline, MemoryStore::default());
+    merge.batch(vec![said("a", "shop", 1, "a@shop"), said("b", "shop", 1, "b@shop")]);
+    merge.batch(vec![said("a", "crm", 2, "a@crm"), said("b", "crm", 9, "b@crm")]);
+    merge.batch(vec![loaded(SHOP, 0, 1), loaded(CRM, 0, 1)]);
+    let published = merge.publish(10);
+    assert!(published.iter().all(|canonical| canonical.held == ["email"]));
+    assert_eq!(merge.waiting(), 2);
+    merge
+}
+
+#[test]
+fn a_question_ends_with_the_tick_that_passes_its_time_also_after_a_restart() {
+    let mut merge = asked();
+    assert!(merge.tick(101).is_empty(), "it ends at 102");
+    let ended = merge.tick(105);
+    assert_eq!(cids(&ended), BTreeSet::from(["a"]));
+    assert_eq!((ended[0].held.len(), &ended[0].fields["email"]), (0, &"a@crm".into()));
+    assert_eq!(merge.waiting(), 1);
+    assert!(merge.tick(104).is_empty(), "time does not go back");
+    let Merge { pipeline, store, .. } = merge;
+    let mut merge = Merge::restarted(pipeline, store);
+    assert!(merge.tick(105).is_empty());
+    assert_eq!(cids(&merge.tick(200)), BTreeSet::from(["b"]));
+    assert_eq!(merge.waiting(), 0);
+}
+
+#[test]
+fn a_question_that_is_answered_or_asked_anew_ends_at_no_or_another_time() {
+    let mut merge = asked();
+    assert_eq!(merge.batch(vec![said("a", "crm", 50, "a@shop")]).len(), 1, "they agree");
+    merge.batch(vec![said("b", "crm", 60, "b2@crm")]);
+    assert_eq!(merge.waiting(), 1);
+    assert!(merge.tick(150).is_empty());
+    let late = merge.batch(vec![said("b", "shop", 20, "b2@shop")]);
+    assert_eq!(late[0].held, ["email"], "60 is the last that was said of it");
+    assert_eq!(merge.tick(160)[0].fields["email"], "b2@crm".into());
+    let after = merge.batch(vec![said("b", "shop", 30, "b3@shop")]);
+    assert_eq!((after[0].held.len(), &after[0].fields["email"]), (0, &"b2@crm".into()));
+    assert_eq!(merge.waiting(), 0);
 }

@@ -28,6 +28,8 @@ pub struct Input<'a> {
     pub position: Position,
     /// Commit time, already clamped.
     pub commit_us: i64,
+    /// Whether that changed it.
+    pub ahead: bool,
     /// The row's key before this change, when the change moved it.
     pub old_key: Option<&'a Row>,
     /// Whether this is the end of a row that goes on under another key.
@@ -176,6 +178,7 @@ pub fn seen(source: &str, placed: &PlacedMark, mark: Mark) -> Mapping {
         fields: Vec::new(),
         before: Vec::new(),
         mark: Some(mark),
+        ahead: false,
     };
     Mapping::Said {
         mapped: Box::new(mapped),
@@ -277,6 +280,7 @@ fn said(link: &Link, input: &Input<'_>, cid: String, row: RowKey, op: RowOp, fie
         fields: field_values(fields),
         before: field_values(before),
         mark: input.mark.cloned(),
+        ahead: input.ahead,
     }
 }
 

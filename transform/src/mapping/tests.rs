@@ -106,6 +106,7 @@ impl Mapper {
             key: key.as_ref(),
             position: Position::new(1, Lsn(change.lsn), 0),
             commit_us: 5,
+            ahead: false,
             old_key: change.old_key.as_ref(),
             moves_away: change.moves_away,
             mark: change.mark.as_ref(),

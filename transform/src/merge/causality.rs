@@ -92,8 +92,10 @@ mod tests {
             seen: Vector::new(),
             initial: false,
             past: Vec::new(),
+            steps: Vec::new(),
             put_back: 0,
             set_back: false,
+            ahead: false,
         }
     }
 

@@ -9,7 +9,7 @@ use syncline_schemas::value::{Number, Value};
 use super::elements::Elements;
 use super::mutant::breaks;
 use super::stock::Delta;
-use super::word::{Notice, Word};
+use super::word::{Notice, Step, Word};
 
 /// One field of one row.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,7 +41,24 @@ pub struct FieldLane {
     /// Of a text of several lines, what the row held before, the last first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trail: Vec<Value>,
+    /// Of a guarded field, what is needed to know from where a jump is measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watch: Option<Watch>,
 }
+
+/// Where a guarded field of a row stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watch {
+    /// Since when it holds what it holds.
+    held_at: Position,
+    /// Up to where its users know that it held what was agreed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    told: Option<Position>,
+}
+
+/// Edits in a row that are remembered of a guarded field while no mark says what is agreed. With more of them, a jump is
+/// measured from the oldest that is left.
+const STEPS_MAX: usize = 16;
 
 /// Texts kept of what a row held before, and their bytes in all. Where no common one is left, texts are not merged.
 const TRAIL_MAX: usize = 4;
@@ -76,12 +93,47 @@ impl FieldLane {
             self.leave(expected);
         }
         if expected.as_ref() == Some(value) && !breaks("echoes-are-no-words") {
-            self.shadow = Some(value.clone());
+            self.hold(value, said.position);
             return false;
         }
-        self.shadow = expected;
+        match &expected {
+            Some(expected) => self.hold(expected, said.position),
+            None => self.shadow = None,
+        }
         self.edit(value, said);
         true
+    }
+
+    /// The row holds `value` from `position` on.
+    pub fn hold(&mut self, value: &Value, position: Position) {
+        if self.shadow.as_ref() == Some(value) {
+            return;
+        }
+        self.shadow = Some(value.clone());
+        if let Some(watch) = &mut self.watch {
+            watch.held_at = position;
+        }
+    }
+
+    /// What led to the edit that comes now, back to what is known to be agreed. It is a function of the row's log: notices
+    /// that are read later shorten it to the same (`Word::notice`).
+    fn steps(&self) -> Vec<Step> {
+        let (Some(watch), Some(held)) = (&self.watch, &self.shadow) else {
+            return Vec::new();
+        };
+        let goes_on = |last: &&Word| last.value == *held && watch.told.is_none_or(|told| told <= last.position);
+        let before = self
+            .word
+            .as_ref()
+            .filter(goes_on)
+            .filter(|_| !breaks("guards-remember"));
+        let mut steps = before.map(|last| last.steps.clone()).unwrap_or_default();
+        steps.push(Step {
+            at: watch.held_at,
+            held: held.clone(),
+        });
+        steps.drain(..steps.len().saturating_sub(STEPS_MAX));
+        steps
     }
 
     /// The row is about to hold `next` instead of what it holds: a text is kept, for a later merge may begin with it.
@@ -112,7 +164,9 @@ impl FieldLane {
     /// The app itself set the field to `value`.
     pub fn edit(&mut self, value: &Value, said: &Mapped) {
         self.leave(value);
-        let base = self.shadow.replace(value.clone());
+        let steps = self.steps();
+        let base = self.shadow.clone();
+        self.hold(value, said.position);
         let initial = base.is_none();
         if initial {
             self.first = Some(value.clone());
@@ -141,7 +195,9 @@ impl FieldLane {
             seen: self.knowledge.clone(),
             initial,
             past: self.trail.clone(),
+            steps,
             set_back,
+            ahead: said.ahead,
             put_back: put_back.map_or(0, |last| last.put_back + 1),
         });
     }
@@ -156,7 +212,7 @@ impl FieldLane {
     }
 
     /// Takes in the notices that stand before `position`.
-    fn catch_up(&mut self, position: Position) {
+    pub fn catch_up(&mut self, position: Position) {
         let (now, ahead) = std::mem::take(&mut self.ahead)
             .into_iter()
             .partition(|n| n.position <= position);
@@ -170,6 +226,9 @@ impl FieldLane {
         self.knowledge.join(&notice.vector);
         self.clock_us = self.clock_us.max(notice.stamp_us);
         self.elements.notice(notice);
+        if let Some(watch) = &mut self.watch {
+            watch.told = watch.told.max(Some(notice.position));
+        }
         if let Some(word) = &mut self.word {
             word.notice(notice);
         }

@@ -91,6 +91,13 @@ pub fn published(
     }
 }
 
+/// When the next open question about an entity in this state ends without a person.
+pub fn due(cid: &str, state: &EntityState, entity: &Entity, authority: &[String]) -> Option<i64> {
+    let open = resolve(cid, state, entity, authority).conflicts.into_iter();
+    let open = open.filter(|conflict| conflict.status == Status::Open);
+    open.filter_map(|conflict| conflict.expires_us).min()
+}
+
 /// The end of a conflict that was open and is no more; one that the rule settled needs no second word.
 fn closed(conflict: &Conflict, now: &Resolved) -> Option<Conflict> {
     let still = now.conflicts.iter().any(|other| other.field == conflict.field);
@@ -105,6 +112,9 @@ fn closed(conflict: &Conflict, now: &Resolved) -> Option<Conflict> {
         note: match conflict.strategy.as_str() {
             "add" => "the sum is within its bounds".to_owned(),
             "check" => "it is met".to_owned(),
+            "guard" => {
+                "an answer or a later word had seen it, others came to say the same, or it was taken back".to_owned()
+            }
             _ => "a later word had seen all candidates, or the apps came to say the same".to_owned(),
         },
         ..conflict.clone()

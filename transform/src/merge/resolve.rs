@@ -19,6 +19,12 @@ mod counter;
 /// Conditions on what was decided.
 mod check;
 
+/// Edits that wait for a person.
+mod guard;
+
+/// Questions that nobody answers in time.
+mod expiry;
+
 /// What deletions come to.
 mod fate;
 
@@ -279,13 +285,20 @@ impl<'a> View<'a> {
             let verdict = differ(&standing).then(|| decide(&asked, &standing, self.authority));
             let value = match (unit.strategy, &verdict) {
                 (Strategy::Union, _) => self.united(unit.name),
-                (_, Some(Verdict::Wins(index) | Verdict::Held(index, _))) => standing[*index].word.value.clone(),
-                (_, Some(Verdict::Made(Some(made)))) => made.clone(),
-                (_, Some(Verdict::Made(None)) | None) => agreed(),
+                (_, Some(verdict)) => value_of(&standing, verdict),
+                (_, None) => agreed(),
             };
-            let held = matches!(verdict, Some(Verdict::Held(..)));
-            let conflict = verdict.map(|verdict| self.conflict(unit, &standing, &verdict, &value));
-            (value, held, conflict)
+            match (self.jump(unit, &asked, &standing, verdict.as_ref()), verdict) {
+                (Some(jump), _) => self.until(unit, &asked, &standing, jump.value, jump.conflict),
+                (None, Some(verdict)) => {
+                    let conflict = self.conflict(unit, &standing, &verdict, &value);
+                    match verdict {
+                        Verdict::Held(..) => self.until(unit, &asked, &standing, value, conflict),
+                        Verdict::Wins(_) | Verdict::Made(_) => (value, false, Some(conflict)),
+                    }
+                }
+                (None, None) => (value, false, None),
+            }
         };
         Decided {
             value,
@@ -410,6 +423,15 @@ fn flapping(unit: &Unit<'_>, words: &[Said<'_>], standing: &[Said<'_>]) -> Optio
         .iter()
         .any(|said| said.word.value != standing[index].word.value)
         .then_some(index)
+}
+
+/// The value that a verdict about these words comes to.
+fn value_of(standing: &[Said<'_>], verdict: &Verdict) -> Value {
+    match verdict {
+        Verdict::Wins(index) | Verdict::Held(index, _) => standing[*index].word.value.clone(),
+        Verdict::Made(Some(made)) => made.clone(),
+        Verdict::Made(None) => standing.first().map(|said| said.word.value.clone()).unwrap_or_default(),
+    }
 }
 
 fn differ(said: &[Said<'_>]) -> bool {

@@ -123,7 +123,7 @@ fn too_close(asked: &Asked<'_>, standing: &[Said<'_>], authority: &[String]) -> 
 
 impl<'a> Asked<'a> {
     /// The same, asked of a strategy without terms.
-    fn simply(&self, strategy: &'a Strategy) -> Self {
+    pub fn simply(&self, strategy: &'a Strategy) -> Self {
         const NONE: &Terms = &Terms::NONE;
         Self {
             strategy,

@@ -30,6 +30,9 @@ pub struct EntityState {
     pub(super) lanes: BTreeMap<String, BTreeMap<RowKey, Lane>>,
     /// People's words, by field.
     pub(super) decisions: BTreeMap<String, Word>,
+    /// What time it is, as far as it was told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) time_us: Option<i64>,
     /// The last stock-take of each counter that has any.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) taken: BTreeMap<String, StockTake>,
@@ -73,8 +76,8 @@ pub(super) enum Presence {
 }
 
 impl EntityState {
-    /// Takes in what a source said. Twice is once; the order of sources does not matter. Of the entity only one thing is
-    /// asked: which counters have stock-takes.
+    /// Takes in what a source said. Twice is once; the order of sources does not matter. Of the entity only this is
+    /// asked: which counters have stock-takes, and which fields are guarded.
     pub fn join(&mut self, said: &Mapped, entity: &Entity) {
         let mark = said.mark.as_ref().filter(|mark| mark.cid == said.cid);
         let lanes = self.lanes.entry(said.source.clone()).or_default();
@@ -88,7 +91,7 @@ impl EntityState {
         let lane = lanes.entry(said.row.clone()).or_default();
         let counters = Counters::of(entity, lane);
         match (said.op, mark) {
-            (RowOp::Present, _) => lane.present(said, mark),
+            (RowOp::Present, _) => lane.present(said, mark, entity),
             (RowOp::Deleted, _) => lane.deleted(said, mark),
             (RowOp::Seen, Some(mark)) => lane.notice(mark, said.position),
             (RowOp::Seen, None) => {}
@@ -111,11 +114,18 @@ impl EntityState {
                 seen: decision.answers.clone(),
                 initial: false,
                 past: Vec::new(),
+                steps: Vec::new(),
                 put_back: 0,
                 set_back: false,
+                ahead: false,
             };
             self.decisions.insert(decision.field.clone(), word);
         }
+    }
+
+    /// Takes in what time it is: the greatest that was ever told.
+    pub fn tick(&mut self, at_us: i64) {
+        self.time_us = self.time_us.max(Some(at_us));
     }
 
     /// Whether nothing was ever said.
@@ -145,13 +155,14 @@ impl Lane {
         }
     }
 
-    fn present(&mut self, said: &Mapped, mark: Option<&Mark>) {
+    fn present(&mut self, said: &Mapped, mark: Option<&Mark>, entity: &Entity) {
         if self.is_repeated(said) {
             return;
         }
         if self.presence != Presence::Here {
             self.made_anew(said, mark);
         }
+        self.watch(said, entity);
         if self.is_new() {
             self.made = said.position;
             self.held_before(&said.before, said);
@@ -167,7 +178,7 @@ impl Lane {
             let lane = self.fields.entry(field.name.clone()).or_default();
             let marked = mark.and_then(|mark| mark.field(&field.name)).zip(mark);
             if ours && marked.is_none() {
-                lane.shadow = Some(field.value.clone());
+                lane.hold(&field.value, said.position);
             } else {
                 own_doing |= lane.change(&field.value, marked, said);
             }
@@ -178,6 +189,15 @@ impl Lane {
         }
         if let Some(mark) = mark {
             self.learn_unread(mark, said);
+        }
+    }
+
+    /// Of guarded fields, what leads to an edit is kept.
+    fn watch(&mut self, said: &Mapped, entity: &Entity) {
+        let guarded = |name: &str| entity.field(name).is_some_and(|field| field.guard.is_some());
+        for field in said.fields.iter().filter(|field| guarded(&field.name)) {
+            let lane = self.fields.entry(field.name.clone()).or_default();
+            lane.watch.get_or_insert_default();
         }
     }
 
@@ -263,6 +283,8 @@ impl Lane {
             return;
         }
         self.at = said.position;
+        // Whoever deleted it had seen what stands before, as whoever edits it has.
+        self.fields.values_mut().for_each(|lane| lane.catch_up(said.position));
         match mark.filter(|mark| mark.act == Act::Delete) {
             Some(mark) => {
                 self.presence = Presence::Removed;
@@ -290,6 +312,12 @@ impl Lane {
         let at = self.at;
         if !self.is_new() && position < self.made {
             return; // of a row that was here before this one
+        }
+        if let Presence::Deleted { position: of, stamp_us } = &mut self.presence
+            && position <= *of
+            && !mark.fields.is_empty()
+        {
+            *stamp_us = (*stamp_us).max(mark.stamp_us + 1);
         }
         for field in &mark.fields {
             let lane = self.fields.entry(field.name.clone()).or_default();

@@ -24,16 +24,31 @@ pub struct Word {
     /// Of a text of several lines, what the app held before, by anybody's doing: the last first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub past: Vec<Value>,
+    /// Of a guarded field, what the app held before it, back to what was last known there to be agreed: the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<Step>,
     /// How often in a row the app has now put this very value back after having been corrected.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub put_back: u32,
     /// Whether its app's clock was set back before it: its stamp is that of the word before.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub set_back: bool,
+    /// Whether its app's clock was ahead by more than is allowed: its stamp is cut.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ahead: bool,
 }
 
 fn is_zero(number: &u32) -> bool {
     *number == 0
+}
+
+/// What a field held before an edit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Since when.
+    pub at: Position,
+    /// What.
+    pub held: Value,
 }
 
 /// A notice in an app's log, left by a mark: from here on its users see what `vector` says.
@@ -53,6 +68,8 @@ impl Word {
         if notice.position <= self.position && !breaks("late-marks-reach-back") {
             self.seen.join(&notice.vector);
             self.stamp_us = self.stamp_us.max(notice.stamp_us + 1);
+            let agreed = self.steps.iter().rposition(|step| step.at <= notice.position);
+            self.steps.drain(..agreed.unwrap_or(0));
         }
     }
 }

@@ -254,6 +254,23 @@ fn a_clock_that_is_set_back_makes_no_edit_older_than_the_one_before() {
 }
 
 #[test]
+fn a_clock_that_was_ahead_is_named_in_the_conflict() {
+    let mut world = two(
+        entity(&[("name", Strategy::Latest)], DeletePolicy::Ignore),
+        &[("name", "ada".into())],
+    );
+    world.edit(0, "name", "Ada".into());
+    world.edit(1, "name", "ADA".into());
+    world.apps[1].log.last_mut().unwrap().ahead = true;
+    assert!(world.settle());
+    let note = &world.conflicts[0].note;
+    assert!(
+        note.ends_with("the clock of crm was ahead: its stamp is cut to what is allowed"),
+        "{note}"
+    );
+}
+
+#[test]
 fn a_rule_lets_a_small_cut_through_and_asks_about_a_large_one() {
     let cut = "mine < canon * 0.95 ? hold('cut > 5 %') : accept()";
     for (first, second, agreed_on, held) in [(50, 49, 49, false), (50, 45, 50, true)] {

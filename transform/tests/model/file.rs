@@ -9,7 +9,7 @@ pub fn entity(fields: &[(&str, Strategy)], on_delete: DeletePolicy) -> Entity {
         name: "customer".to_owned(),
         version: 1,
         schema_json: String::new(),
-        fields: fields.iter().map(|(name, strategy)| field(name, strategy)).collect(),
+        fields: fields.iter().map(|(name, strategy)| plain(name, strategy)).collect(),
         groups: Vec::new(),
         checks: Vec::new(),
         match_on: Vec::new(),
@@ -46,11 +46,15 @@ pub fn rule(text: &str) -> Strategy {
 
 /// The terms of a field.
 pub fn terms<'e>(entity: &'e mut Entity, field: &str) -> &'e mut Terms {
-    let found = entity.fields.iter_mut().find(|other| other.name == field);
-    &mut found.unwrap().terms
+    &mut self::field(entity, field).terms
 }
 
-fn field(name: &str, strategy: &Strategy) -> Field {
+/// A field.
+pub fn field<'e>(entity: &'e mut Entity, name: &str) -> &'e mut Field {
+    entity.fields.iter_mut().find(|field| field.name == name).unwrap()
+}
+
+fn plain(name: &str, strategy: &Strategy) -> Field {
     Field {
         name: name.to_owned(),
         kind: FieldKind::Text,
@@ -58,6 +62,7 @@ fn field(name: &str, strategy: &Strategy) -> Field {
         strategy: strategy.clone(),
         terms: Terms::default(),
         check: None,
+        guard: None,
         rule: RuleRef {
             file: "test.yaml".to_owned(),
             line: 1,

@@ -18,7 +18,7 @@ mod file;
 
 pub use app::App;
 use app::Applied;
-pub use file::{check, entity, group, rule, terms};
+pub use file::{check, entity, field, group, rule, terms};
 
 pub type Row = BTreeMap<String, Value>;
 
@@ -52,6 +52,8 @@ pub struct World {
     pub conflicts: Vec<Conflict>,
     /// People's words, in the order of their topic.
     pub decisions: Vec<(Decision, Position)>,
+    /// What time it was told to be.
+    pub ticks: Vec<i64>,
     read: Vec<usize>,
     now_us: i64,
 }
@@ -80,6 +82,7 @@ impl World {
             records: 0,
             conflicts: Vec::new(),
             decisions: Vec::new(),
+            ticks: Vec::new(),
             read: vec![0; names.len()],
             now_us: 1_000_000_000,
         }
@@ -131,6 +134,7 @@ impl World {
             },
             before: Vec::new(),
             mark,
+            ahead: false,
         });
     }
 
@@ -173,6 +177,15 @@ impl World {
         let before = self.state.clone();
         self.state.decide(&decision, position);
         self.decisions.push((decision, position));
+        self.publish(&before);
+    }
+
+    /// Time passes, and the hub is told.
+    pub fn tick(&mut self, passes_us: i64) {
+        self.now_us += passes_us;
+        let before = self.state.clone();
+        self.state.tick(self.now_us);
+        self.ticks.push(self.now_us);
         self.publish(&before);
     }
 
@@ -221,6 +234,7 @@ impl World {
         self.decisions
             .iter()
             .for_each(|(decision, position)| state.decide(decision, *position));
+        self.ticks.iter().for_each(|at_us| state.tick(*at_us));
         self.orders(&state, &mut vec![0; self.apps.len()], check);
     }
 
@@ -238,6 +252,27 @@ impl World {
             self.orders(&state, next, check);
             next[app] -= 1;
         }
+    }
+
+    /// The agreed record made from logs whose marks without a row are read any time after what they stand before.
+    pub fn with_late_marks(&self, dice: &mut Dice) -> Option<Canonical> {
+        let mut state = EntityState::default();
+        let mut late = Vec::new();
+        for said in self.apps.iter().flat_map(|app| &app.log) {
+            match said.op {
+                RowOp::Seen => late.push(said),
+                RowOp::Present | RowOp::Deleted => state.join(said, &self.entity),
+            }
+            if !late.is_empty() && dice.below(3) == 0 {
+                state.join(late.remove(0), &self.entity);
+            }
+        }
+        late.into_iter().for_each(|said| state.join(said, &self.entity));
+        self.ticks.iter().for_each(|at_us| state.tick(*at_us));
+        self.decisions
+            .iter()
+            .for_each(|(decision, position)| state.decide(decision, *position));
+        resolve(CID, &state, &self.entity, &self.authority).canonical
     }
 
     /// The agreed record made from all logs read in another order, with repetitions.
@@ -258,7 +293,11 @@ impl World {
             if next[app] > 0 && dice.below(4) == 0 {
                 next[app] -= dice.below(next[app].min(3) + 1);
             }
+            if !self.ticks.is_empty() && dice.below(4) == 0 {
+                state.tick(self.ticks[dice.below(self.ticks.len())]);
+            }
         }
+        self.ticks.iter().rev().for_each(|at_us| state.tick(*at_us));
         self.decisions
             .iter()
             .for_each(|(decision, position)| state.decide(decision, *position));

@@ -33,7 +33,8 @@ const MATCH: Keys = Keys {
     later: &["score", "link", "review"],
 };
 
-const POLICIES: [(&str, DeletePolicy); 4] = [
+const POLICIES: [(&str, DeletePolicy); 5] = [
+    ("hold", DeletePolicy::Hold),
     ("delete_wins", DeletePolicy::DeleteWins),
     ("update_wins", DeletePolicy::UpdateWins),
     ("soft", DeletePolicy::Soft),
@@ -299,7 +300,11 @@ impl EntityReader<'_, '_, '_> {
             Some(&strategy),
             terms.otherwise.as_ref(),
             terms.uncertain.as_ref().map(|one| &one.then),
+            terms.expires.as_ref().map(|one| &one.then),
         ];
+        if let (Some(expires), Some(kind)) = (&terms.expires, kind) {
+            self.fits(&expires.then, kind, span, &context);
+        }
         for strategy in named.into_iter().flatten() {
             self.note_systems(strategy, &key.name, span, &context);
         }
@@ -318,6 +323,7 @@ impl EntityReader<'_, '_, '_> {
         }
         self.spans.push(span);
         let check = self.check_of(node, kind, record, &context);
+        let guard = self.guard_of(node, kind, &strategy, &context);
         Field {
             name: key.name.clone(),
             kind: kind.unwrap_or(FieldKind::Text),
@@ -325,6 +331,7 @@ impl EntityReader<'_, '_, '_> {
             strategy,
             terms,
             check,
+            guard,
             rule: self.place(span),
         }
     }
@@ -343,6 +350,31 @@ impl EntityReader<'_, '_, '_> {
         let (_, node) = entries.iter().find(|(key, _)| key.name == "check")?;
         known.push(("value".to_owned(), kind.map_or(Gives::Anything, Gives::from)));
         self.check.condition("value", node, &known, context)
+    }
+
+    /// `guard: "abs(new - old) / old > 0.2"`
+    fn guard_of(
+        &mut self,
+        node: &Node,
+        kind: Option<FieldKind>,
+        strategy: &Strategy,
+        context: &str,
+    ) -> Option<Condition> {
+        let Content::Map(entries) = &node.content else {
+            return None;
+        };
+        let (key, node) = entries.iter().find(|(key, _)| key.name == "guard")?;
+        if matches!(strategy, Strategy::Add | Strategy::Union) {
+            let title = format!("`guard` cannot hold back what `{strategy}` makes of several edits");
+            self.check
+                .report("H312", key.span, context, title)
+                .why("what an app added or took away has happened, and the others' share of it is not what jumps")
+                .help("use `check`, or `min` and `max` of a counter");
+            return None;
+        }
+        let value = kind.map_or(Gives::Anything, Gives::from);
+        let known = [("old".to_owned(), value), ("new".to_owned(), value)];
+        self.check.condition("guard", node, &known, context)
     }
 
     /// `checks: { name: "condition" }`
@@ -516,12 +548,6 @@ impl EntityReader<'_, '_, '_> {
     }
 
     fn policy(&mut self, node: &Node, context: &str) -> Option<DeletePolicy> {
-        if node.shown() == "hold" {
-            let title = "`hold` for deletes is known, but not supported yet".to_owned();
-            self.check
-                .later_value(node, context, title, "use delete_wins, update_wins, soft or ignore");
-            return None;
-        }
         self.check.word(node, context, &POLICIES)
     }
 }

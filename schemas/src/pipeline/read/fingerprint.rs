@@ -28,6 +28,10 @@ pub(super) fn fingerprint(entity: &Entity, pipeline: &Pipeline) -> String {
             .check
             .iter()
             .for_each(|check| say(format!("check {}", check.condition)));
+        field
+            .guard
+            .iter()
+            .for_each(|guard| say(format!("guard {}", guard.condition)));
     }
     entity
         .checks

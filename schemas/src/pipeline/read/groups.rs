@@ -107,9 +107,19 @@ pub(super) fn read(
             .help("give the group a rule: `{ fields: [..], on_conflict: latest }`");
         return None;
     }
+    if let Some(field) = members.iter().find(|field| field.guard.is_some()) {
+        let title = format!("`{}` has a guard and is in the group `{}`", field.name, head.name);
+        check
+            .report("H312", head.span, &context, title)
+            .why("the fields of a group win or wait together, and a jump is seen on one of them")
+            .help("give the field a rule of its own, which takes it out of the group, or remove the guard");
+        return None;
+    }
     let span = head.rule.as_ref().map_or(head.span, |rule| rule.span);
-    if !first.strategy.decides_by_source() {
-        let title = format!("`{}` cannot decide about a group", first.strategy);
+    let then = first.terms.expires.as_ref().map(|expires| &expires.then);
+    let deciding = [Some(&first.strategy), then].into_iter().flatten();
+    if let Some(strategy) = deciding.into_iter().find(|strategy| !strategy.decides_by_source()) {
+        let title = format!("`{strategy}` cannot decide about a group");
         check
             .report("H205", span, &context, title)
             .why("it compares single values; a group has several")

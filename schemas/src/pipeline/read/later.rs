@@ -28,9 +28,10 @@ pub(super) fn of(key: &str) -> (&'static str, &'static str) {
         "mode" => ("writing in batches", "remove it; every link is live"),
         "references" => ("references between entities", REMOVE),
         "same_as" | "score" | "link" | "review" => ("matching by similarity", "use `match: [{ same: [FIELD] }]`"),
-        "expires" | "then" | "approvers" => (
-            "a deadline for held fields",
-            "remove it; a held field waits for a person",
+        "expires" | "then" => ("a deadline of its own for a group", "give it to the kind of its fields"),
+        "approvers" => (
+            "who may decide",
+            "remove it; whoever may run `syncline conflicts` decides",
         ),
         "group" => (
             "naming its group at the field",

@@ -21,8 +21,10 @@ const KIND: Keys = Keys {
         "below_min",
         "above_max",
         "absolute_from",
+        "expires",
+        "then",
     ],
-    later: &["expires", "then", "approvers"],
+    later: &["approvers"],
 };
 
 const FIELD: Keys = Keys {
@@ -39,8 +41,11 @@ const FIELD: Keys = Keys {
         "above_max",
         "absolute_from",
         "check",
+        "guard",
+        "expires",
+        "then",
     ],
-    later: &["pii", "for", "guard", "group", "expires", "then", "approvers"],
+    later: &["pii", "for", "group", "approvers"],
 };
 
 /// Strategies that are a word.
@@ -187,7 +192,13 @@ impl Scope<'_> {
         }
         let of_kind = kind.map(|node| self.of_kind(check, node, &key.name, context));
         match (own, of_kind) {
-            (Some(node), _) => strategy(check, node, context).map(Rule::own),
+            (Some(node), of_kind) => {
+                let mut rule = strategy(check, node, context).map(Rule::own)?;
+                // What a guard holds waits as long as everything of its kind.
+                let guarded = map.get("guard").and(of_kind.flatten());
+                rule.terms.expires = guarded.and_then(|kind| kind.terms.expires);
+                Some(rule)
+            }
             (None, Some(of_kind)) => of_kind,
             (None, None) => self.inherited(check, key, context),
         }

@@ -1,6 +1,7 @@
-//! What a rule says beside its strategy: `else`, `if_uncertain`, `lease`, and the bounds and stock-takes of counters.
+//! What a rule says beside its strategy: `else`, `if_uncertain`, `lease`, the bounds and stock-takes of counters, and when
+//! what is held expires.
 
-use super::super::rule::{Beyond, Strategy, Uncertain};
+use super::super::rule::{Beyond, Expires, Strategy, Terms, Uncertain};
 use super::super::yaml::{Content, Node};
 use super::rules::{Rule, strategy};
 use super::settings::duration_ms;
@@ -30,6 +31,7 @@ pub(super) fn read(check: &mut Check<'_>, map: &Map<'_>, context: &str, mut rule
             None => {}
         }
     }
+    expiry(check, map, context, &mut rule);
     let bounds = &rule.terms.bounds;
     if let (Some(min), Some(max)) = (&bounds.min, &bounds.max)
         && min > max
@@ -39,6 +41,42 @@ pub(super) fn read(check: &mut Check<'_>, map: &Map<'_>, context: &str, mut rule
             .help("turn them around");
     }
     rule
+}
+
+/// `expires: 48h, then: [billing, crm]`
+fn expiry(check: &mut Check<'_>, map: &Map<'_>, context: &str, rule: &mut Rule) {
+    let (after, then) = (map.get("expires"), map.get("then"));
+    let Some(node) = after.or(then) else { return };
+    if !may_hold(&rule.strategy, &rule.terms) && map.get("guard").is_none() {
+        let title = format!("nothing is held by `{}`, so nothing can expire", rule.strategy);
+        check
+            .report("H309", node.span, context, title)
+            .found("a deadline belongs to `hold`, to a rule, or to a guard")
+            .help("remove it, or decide by `hold`");
+        return;
+    }
+    let (Some(after), Some(then)) = (after, then) else {
+        let missing = if after.is_none() { "expires" } else { "then" };
+        check
+            .report(
+                "H111",
+                node.span,
+                context,
+                format!("`{missing}` is missing in {context}"),
+            )
+            .why("a deadline says when it ends, and what decides from then on")
+            .help("write both: `expires: 48h, then: [billing, crm]`");
+        return;
+    };
+    let after_us = duration_ms(check, after, context).map(|ms| ms.saturating_mul(1000));
+    let then = decider(check, then, context, "what is held");
+    rule.terms.expires = after_us.zip(then).map(|(after_us, then)| Expires { after_us, then });
+}
+
+/// Whether a person may be asked by such a rule.
+fn may_hold(strategy: &Strategy, terms: &Terms) -> bool {
+    let other = [terms.otherwise.as_ref(), terms.uncertain.as_ref().map(|one| &one.then)];
+    matches!(strategy, Strategy::Hold | Strategy::Rule(_)) || other.contains(&Some(&Strategy::Hold))
 }
 
 fn foreign(check: &mut Check<'_>, name: &str, of: &Strategy, strategy: &Strategy, node: &Node, context: &str) {
@@ -70,18 +108,39 @@ fn term(check: &mut Check<'_>, name: &str, node: &Node, context: &str, rule: &mu
 /// A strategy that decides between two texts by itself.
 fn otherwise(check: &mut Check<'_>, node: &Node, context: &str) -> Option<Strategy> {
     let strategy = strategy(check, node, context)?.strategy;
-    let decides = strategy.decides_by_source() || matches!(strategy, Strategy::Longest | Strategy::Max | Strategy::Min);
-    if !decides {
-        check
-            .report(
-                "H205",
-                node.span,
-                context,
-                format!("`{strategy}` cannot decide between two texts"),
-            )
-            .help("use latest, first, hold, longest or a list of systems");
+    if strategy == Strategy::Hold || (decides(&strategy) && strategy != Strategy::MostRestrictive) {
+        return Some(strategy);
     }
-    decides.then_some(strategy)
+    let title = format!("`{strategy}` cannot decide between two texts");
+    check
+        .report("H205", node.span, context, title)
+        .help("use latest, first, hold, longest or a list of systems");
+    None
+}
+
+/// A strategy that decides by itself, and asks nobody.
+fn decider(check: &mut Check<'_>, node: &Node, context: &str, what: &str) -> Option<Strategy> {
+    let strategy = strategy(check, node, context)?.strategy;
+    if decides(&strategy) {
+        return Some(strategy);
+    }
+    check
+        .report(
+            "H205",
+            node.span,
+            context,
+            format!("`{strategy}` cannot decide about {what}"),
+        )
+        .help("use a list of systems, latest, first, max, min or longest");
+    None
+}
+
+fn decides(strategy: &Strategy) -> bool {
+    match strategy {
+        Strategy::Latest | Strategy::First | Strategy::Order(_) => true,
+        Strategy::Longest | Strategy::Max | Strategy::Min | Strategy::MostRestrictive => true,
+        _ => false,
+    }
 }
 
 /// `[crm, shop]`, or `hold`.

@@ -2,6 +2,7 @@
 
 mod conflicts;
 mod dead_letters;
+mod held;
 mod plan;
 mod verify;
 mod why;

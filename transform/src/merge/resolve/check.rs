@@ -79,6 +79,7 @@ impl View<'_> {
                 "`{}` is not met at {path}: it goes to no app until it is",
                 check.condition
             ),
+            expires_us: None,
         }
     }
 }

@@ -98,6 +98,7 @@ impl View<'_> {
             winner: None,
             vector: self.vector.clone(),
             note,
+            expires_us: None,
         }
     }
 }

@@ -11,6 +11,7 @@ use super::speaker::Speaker;
 use super::unit::Unit;
 use crate::merge::causality::Said;
 use crate::merge::rule::Verdict;
+use crate::merge::word::Word;
 
 impl View<'_> {
     /// Two rows of one app that claim to be the same: never merged in silence.
@@ -45,6 +46,7 @@ impl View<'_> {
                 apps.join(", "),
                 self.entity.name
             ),
+            expires_us: None,
         })
     }
 
@@ -74,7 +76,7 @@ impl View<'_> {
             (_, None) => format!("{} made one value of all", unit.strategy),
         };
         let base = among.first().and_then(|said| said.word.base.clone());
-        let note = note + &set_back(among);
+        let note = note + &wrong_clocks(among);
         Conflict {
             id: self.conflict_id(unit.name, &candidates),
             cid: self.cid.to_owned(),
@@ -88,6 +90,7 @@ impl View<'_> {
             winner,
             vector: self.vector.clone(),
             note,
+            expires_us: None,
         }
     }
 
@@ -101,18 +104,21 @@ impl View<'_> {
     }
 }
 
-/// Whose clock was set back, for a person who wonders about the stamps.
-fn set_back(among: &[Said<'_>]) -> String {
-    let apps: Vec<&str> = among
-        .iter()
-        .filter(|said| said.word.set_back)
-        .map(|said| said.source)
-        .collect();
-    if apps.is_empty() {
-        String::new()
-    } else {
-        format!("; the clock of {} was set back", apps.join(", "))
-    }
+/// Whose clock was wrong, for a person who wonders about the stamps.
+fn wrong_clocks(among: &[Said<'_>]) -> String {
+    let of = |wrong: fn(&Word) -> bool, how: &str| {
+        let apps: Vec<&str> = among
+            .iter()
+            .filter(|said| wrong(said.word))
+            .map(|said| said.source)
+            .collect();
+        if apps.is_empty() {
+            String::new()
+        } else {
+            format!("; the clock of {} was {how}", apps.join(", "))
+        }
+    };
+    of(|word| word.set_back, "set back") + &of(|word| word.ahead, "ahead: its stamp is cut to what is allowed")
 }
 
 /// A word as a candidate.

@@ -195,6 +195,7 @@ impl View<'_> {
             winner: (end == End::Deleted).then(|| speaker.source.to_owned()),
             vector: self.vector.clone(),
             note,
+            expires_us: None,
         }
     }
 }

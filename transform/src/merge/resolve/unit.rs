@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use syncline_schemas::pipeline::{Entity, Field, FieldKind, Group, RuleRef, Strategy, Terms};
+use syncline_schemas::pipeline::{Check, Entity, Field, FieldKind, Group, RuleRef, Strategy, Terms};
 use syncline_schemas::position::{Position, Vector};
 use syncline_schemas::value::Value;
 
@@ -30,6 +30,8 @@ pub struct Unit<'a> {
     pub strategy: &'a Strategy,
     /// On what terms.
     pub terms: &'a Terms,
+    /// Which edits wait for a person.
+    pub guard: Option<&'a Check>,
     /// Where the file says so.
     pub rule: &'a RuleRef,
 }
@@ -53,6 +55,7 @@ impl<'a> Unit<'a> {
             kind: field.kind,
             strategy: &field.strategy,
             terms: &field.terms,
+            guard: field.guard.as_ref(),
             rule: &field.rule,
         }
     }
@@ -64,6 +67,7 @@ impl<'a> Unit<'a> {
             kind,
             strategy: &group.strategy,
             terms: &group.terms,
+            guard: None,
             rule: &group.rule,
         }
     }
@@ -204,8 +208,10 @@ fn compose(lane: &Lane, fields: &[String]) -> Option<(Word, Option<Value>)> {
         seen,
         initial: words.iter().all(|word| word.initial),
         past: Vec::new(),
+        steps: Vec::new(),
         put_back: words.iter().copied().filter(last).map(|word| word.put_back).max()?,
         set_back: words.iter().any(|word| last(word) && word.set_back),
+        ahead: words.iter().any(|word| last(word) && word.ahead),
     };
     let first: Option<Vec<Value>> = fields.iter().map(first).collect();
     Some((word, first.map(Value::List)))
