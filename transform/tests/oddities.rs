@@ -237,6 +237,7 @@ impl Hub {
             key: Some(row),
             position: Position::new(1, Lsn(step.place), u64::from(!moves_away)),
             commit_us: at_s * 1_000_000,
+            ahead: false,
             old_key: was,
             moves_away,
             mark: None,
