@@ -180,7 +180,7 @@ CONF
 ready() { curl --silent --fail --max-time 5 --output /dev/null "$1/connectors"; }
 
 start() {
-  local java kafka plugins port url deadline class=ConnectDistributed
+  local java kafka plugins port url pid deadline class=ConnectDistributed
   if [ "$MODE" = standalone ]; then class=ConnectStandalone; fi
   if alive; then die "a worker runs in $DIR already"; fi
   : "${BOOTSTRAP:?run: eval "$(deploy/stack.sh env)"}" "${REGISTRY:?run: eval "$(deploy/stack.sh env)"}"
@@ -192,10 +192,12 @@ start() {
   setsid "$java" "-Xmx${CONNECT_HEAP_MB:-512}m" -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData \
     -Djava.io.tmpdir="$DIR" -cp "$kafka/kafka/*" -Dlog4j2.configurationFile="$DIR/log4j2.properties" \
     "org.apache.kafka.connect.cli.$class" "$DIR/worker.properties" >"$DIR/connect.log" 2>&1 </dev/null &
-  echo $! >"$DIR/connect.pid"
+  pid=$!
+  echo "$pid" >"$DIR/connect.pid"
   deadline=$((SECONDS + START_SECONDS_MAX))
   until ready "$url"; do
-    if ! alive || ((SECONDS >= deadline)); then
+    # Not alive(): until it is Java, which may take a while under load, its command does not name our directory.
+    if gone "$pid" || ((SECONDS >= deadline)); then
       tail -n 25 "$DIR/connect.log" >&2
       die "Kafka Connect did not answer on $url; all of its log: $DIR/connect.log"
     fi

@@ -36,6 +36,7 @@ use crate::open::{self, Opened};
 use crate::outlet::Outlet;
 use crate::poison::TABLE_STOPPED;
 use crate::postgres::pgoutput::Message;
+use crate::postgres::stream::POISON_WAL;
 use crate::pulse::{self, Pulse};
 use crate::shapes::Shapes;
 use crate::source::{Incoming, Source};
@@ -198,7 +199,7 @@ impl<'a, S: Source> Streaming<'a, S> {
             if halt.requested() {
                 return self.stop();
             }
-            match self.source.next(self.wait())? {
+            match self.next()? {
                 Some(Incoming::Log { lsn, message }) => self.take(lsn, message)?,
                 Some(Incoming::Idle { lsn }) => self.idle(lsn)?,
                 None => self.quiet()?,
@@ -208,6 +209,18 @@ impl<'a, S: Source> Streaming<'a, S> {
             }
         }
         self.stop()
+    }
+
+    /// The way past a row that the server cannot send begins behind it: all that came before has to be in Kafka, for nobody
+    /// will read it again.
+    fn next(&mut self) -> Outcome<Option<Incoming>> {
+        match self.source.next(self.wait()) {
+            Err(failure) if failure.code == POISON_WAL && self.outlet.is_open() => {
+                self.commit()?;
+                Err(failure)
+            }
+            next => next,
+        }
     }
 
     /// Whether everything that was there at the start is in Kafka, if that is all that was asked for.

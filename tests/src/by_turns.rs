@@ -147,10 +147,7 @@ impl<'a> ByTurns<'a> {
         self.worker.resume()?;
         match self.worker.keeps() {
             Keeps::InTopic => self.connector.stop(),
-            Keeps::InFile => {
-                self.connector = self.worker.create_stopped(&self.world.name, &self.config)?;
-                Ok(())
-            }
+            Keeps::InFile => self.connector.make_again_stopped(&self.config),
         }
     }
 

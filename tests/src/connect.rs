@@ -141,19 +141,16 @@ impl Worker {
         Ok(connector)
     }
 
-    /// Makes a connector that does nothing yet.
-    pub fn create_stopped(self: &Arc<Self>, name: &str, config: &Json) -> anyhow::Result<Connector> {
-        let body = serde_json::json!({ "name": name, "config": config, "initial_state": "STOPPED" });
-        let connector = self.make(name, &body)?;
-        connector.await_state("STOPPED", 0)?;
-        Ok(connector)
-    }
-
     fn make(self: &Arc<Self>, name: &str, body: &Json) -> anyhow::Result<Connector> {
         let connector = Connector {
             worker: Arc::clone(self),
             name: name.to_owned(),
         };
+        self.post(name, body)?;
+        Ok(connector)
+    }
+
+    fn post(&self, name: &str, body: &Json) -> anyhow::Result<()> {
         let body = body.to_string();
         // While the group is forming, it is refused with 409.
         crate::until(&format!("connector {name} to be made"), STATE_MAX_S, || {
@@ -161,8 +158,7 @@ impl Worker {
                 Err(error) if error.to_string().contains("answered with 409") => Ok(false),
                 other => other.map(|_| true),
             }
-        })?;
-        Ok(connector)
+        })
     }
 }
 
@@ -190,6 +186,13 @@ impl Connector {
     fn call(&self, method: &str, what: &str) -> anyhow::Result<Json> {
         self.worker
             .call(method, &format!("/connectors/{}{what}", self.name), None)
+    }
+
+    /// Makes it again, so that it does nothing yet, at a worker that has forgotten it.
+    pub fn make_again_stopped(&self, config: &Json) -> anyhow::Result<()> {
+        let body = serde_json::json!({ "name": self.name, "config": config, "initial_state": "STOPPED" });
+        self.worker.post(&self.name, &body)?;
+        self.await_state("STOPPED", 0)
     }
 
     /// Ends its task in order; its position stays.

@@ -14,7 +14,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicRe
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Header, Headers as _, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -28,6 +28,8 @@ const READ_MAX: Duration = Duration::from_secs(120);
 /// How long a transaction that has ended may look open. One whose producer is dead stays open for longer.
 const DECIDED_MAX: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How long a topic that was just made may be known without its partitions.
+const MADE_MAX: Duration = Duration::from_secs(15);
 
 /// A record as it lies in a topic.
 #[derive(Clone, Debug)]
@@ -208,7 +210,7 @@ impl Topics {
         let mut ends = BTreeMap::new();
         for name in names {
             for partition in self.partitions(&consumer, name)? {
-                let (_, end) = consumer.fetch_watermarks(name, partition, CALL_TIMEOUT)?;
+                let (_, end) = watermarks(&consumer, name, partition)?;
                 ends.insert((name.clone(), partition), end);
             }
         }
@@ -271,10 +273,10 @@ impl Topics {
         let mut written = Vec::new();
         let undecided: BaseConsumer = self.config().set("isolation.level", "read_uncommitted").create()?;
         for partition in self.partitions(consumer, topic)? {
-            let (_, all) = undecided.fetch_watermarks(topic, partition, CALL_TIMEOUT)?;
+            let (_, all) = watermarks(&undecided, topic, partition)?;
             let deadline = Instant::now() + DECIDED_MAX;
             let (start, end) = loop {
-                let (start, end) = consumer.fetch_watermarks(topic, partition, CALL_TIMEOUT)?;
+                let (start, end) = watermarks(consumer, topic, partition)?;
                 if end >= all || Instant::now() > deadline {
                     break (start, end);
                 }
@@ -401,6 +403,19 @@ impl Topics {
     fn http(&self, method: &str, path: &str, body: Option<&str>) -> anyhow::Result<Json> {
         let content_type = "application/vnd.schemaregistry.v1+json";
         crate::http::call(&self.stack.registry, method, path, content_type, body)
+    }
+}
+
+/// Where a partition begins and ends.
+fn watermarks(consumer: &BaseConsumer, topic: &str, partition: i32) -> anyhow::Result<(i64, i64)> {
+    let deadline = Instant::now() + MADE_MAX;
+    loop {
+        match consumer.fetch_watermarks(topic, partition, CALL_TIMEOUT) {
+            Err(KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownPartition)) if Instant::now() < deadline => {
+                std::thread::sleep(LOOK_EVERY);
+            }
+            found => return Ok(found?),
+        }
     }
 }
 

@@ -20,6 +20,9 @@ pub mod avro;
 /// What two captures of one database wrote, compared.
 pub mod sides;
 
+/// The rows of a first read, comparable.
+pub mod snapshot_order;
+
 /// Debezium and ours side by side on one database.
 pub mod beside;
 

@@ -21,21 +21,29 @@ pub struct OwnServer {
     port: u16,
     /// Where its programs are, if they are not the machine's own.
     programs: Option<PathBuf>,
+    /// What makes its clock wrong, and by how much.
+    clock: Option<(PathBuf, String)>,
 }
 
 impl OwnServer {
     /// Makes and starts one with these settings (`name = value`).
     pub fn start(settings: &[(&str, &str)]) -> anyhow::Result<Self> {
-        Self::make(None, settings)
+        Self::make(None, None, settings)
+    }
+
+    /// The same, with a clock that is off by so much (`+365d`, by libfaketime).
+    pub fn with_clock(off: &str, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
+        Self::make(None, Some((faketime()?, off.to_owned())), settings)
     }
 
     /// The same, of this major version (`deploy/postgres.sh`).
     pub fn of_version(major: u32, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
-        Self::make(Some(major), settings)
+        Self::make(Some(major), None, settings)
     }
 
-    fn make(major: Option<u32>, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
+    fn make(major: Option<u32>, clock: Option<(PathBuf, String)>, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
         let mut server = Self::placed()?;
+        server.clock = clock;
         if let Some(major) = major {
             let directory = server.directory.path().join("programs");
             let mut command = Command::new(deploy("postgres.sh"));
@@ -59,6 +67,7 @@ impl OwnServer {
             directory,
             port,
             programs: None,
+            clock: None,
         })
     }
 
@@ -189,6 +198,11 @@ impl OwnServer {
         if let Some(programs) = &self.programs {
             command.env("PGBIN", programs);
         }
+        if let Some((library, off)) = &self.clock {
+            command.env("LD_PRELOAD", library).env("FAKETIME", off);
+            // Timeouts are measured by the other clock.
+            command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        }
         command
             .env("SYNCLINE_STACK_DIR", self.stack())
             .env("PG_PORT", self.port.to_string());
@@ -201,6 +215,13 @@ impl Drop for OwnServer {
         // A server that does not go is seen by whoever looks for servers; the test has said what it had to say.
         let _ = self.script("destroy");
     }
+}
+
+fn faketime() -> anyhow::Result<PathBuf> {
+    let places = std::fs::read_dir("/usr/lib")?.filter_map(Result::ok);
+    let mut libraries = places.map(|place| place.path().join("faketime/libfaketime.so.1"));
+    let found = libraries.find(|library| library.is_file());
+    found.context("no libfaketime; install it with: deploy/install.sh --tests")
 }
 
 pub(crate) fn deploy(script: &str) -> PathBuf {

@@ -2,7 +2,8 @@
 //! headers, order, tombstones.
 //!
 //! Both write under prefixes of their own, which are shown as `<prefix>`. What else may differ is [`VOLATILE`] and
-//! [`OF_THE_SNAPSHOT`], and nothing more: what is not named there has to be equal.
+//! [`OF_THE_SNAPSHOT`] and the order of the rows of a first read ([`snapshot_order`]), and nothing more: what is not named there
+//! has to be equal.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -12,6 +13,7 @@ use serde_json::{Value as Json, json};
 
 use crate::avro::Reader;
 use crate::kafka::{Record, Topics};
+use crate::snapshot_order;
 
 /// Of every envelope: when it was made.
 const VOLATILE: [&str; 3] = ["/ts_ms", "/ts_us", "/ts_ns"];
@@ -141,10 +143,12 @@ impl Sides<'_> {
             Schemas::new(self.topics, topic, &self.ours),
         );
         let mut all = Vec::new();
-        for (index, (their, our)) in theirs.iter().zip(ours).enumerate() {
-            let (their, our) = (readers.0.show(their)?, readers.1.show(our)?);
-            let lsn = [&their, &our].into_iter().find_map(lsn).unwrap_or_default();
-            compare("", &their, &our, &mut |path, theirs, ours| {
+        let mut shown = (readers.0.show_all(theirs)?, readers.1.show_all(ours)?);
+        snapshot_order::by_key(&mut shown.0);
+        snapshot_order::by_key(&mut shown.1);
+        for (index, (their, our)) in shown.0.iter().zip(&shown.1).enumerate() {
+            let lsn = [their, our].into_iter().find_map(lsn).unwrap_or_default();
+            compare("", their, our, &mut |path, theirs, ours| {
                 all.push(Difference {
                     lsn,
                     ..difference(topic, index, path, theirs.to_string(), ours.to_string())
@@ -216,6 +220,10 @@ impl<'a> Schemas<'a> {
             prefix,
             by_id: BTreeMap::new(),
         }
+    }
+
+    fn show_all(&mut self, records: &[Record]) -> anyhow::Result<Vec<Json>> {
+        records.iter().map(|record| self.show(record)).collect()
     }
 
     /// A record as it is compared.

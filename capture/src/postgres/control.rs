@@ -27,7 +27,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use crate::postgres::client::current_thread_runtime;
 use crate::postgres::dsn::{Address, Binding, Dsn, Host};
 use crate::postgres::error::sql_failure;
-use crate::postgres::session::{Attempt, PINNED, Session, numeric};
+use crate::postgres::session::{Attempt, PINNED, Session, WITHOUT_ENCODING, numeric};
 use crate::postgres::tls;
 
 /// How long the answer to a query may take.
@@ -42,6 +42,8 @@ pub struct Control {
     dsn: Dsn,
     server_version: u32,
     backend_pid: i32,
+    /// The database has no encoding: rows are taken as they are, and judged here.
+    unchecked: bool,
     /// An answer never came; another will not come either.
     silent: Cell<bool>,
 }
@@ -57,15 +59,17 @@ impl Control {
             dsn: dsn.clone(),
             server_version: 0,
             backend_pid: 0,
+            unchecked: false,
             silent: Cell::new(false),
         };
         let row = control.one(
-            "SELECT current_setting('server_version_num')::int8, pg_backend_pid()",
+            "SELECT current_setting('server_version_num')::int8, pg_backend_pid(), current_setting('server_encoding')",
             &[],
             "asking for the version",
         )?;
         control.server_version = u32::try_from(row.get::<_, i64>(0)).unwrap_or(0);
         control.backend_pid = row.get(1);
+        control.unchecked = row.get::<_, &str>(2) == WITHOUT_ENCODING;
         Ok(control)
     }
 
@@ -234,7 +238,11 @@ pub(super) struct CopyOut<'a> {
 impl Control {
     /// Begins `COPY .. TO STDOUT`.
     pub(super) fn copy_out(&self, statement: &str, doing: &str) -> Outcome<CopyOut<'_>> {
-        let stream = self.answer(self.client.copy_out(statement), doing)?;
+        let statement = match self.unchecked {
+            true => format!("{statement} (ENCODING '{WITHOUT_ENCODING}')"),
+            false => statement.to_owned(),
+        };
+        let stream = self.answer(self.client.copy_out(statement.as_str()), doing)?;
         Ok(CopyOut {
             control: self,
             stream: Box::pin(stream),

@@ -83,7 +83,8 @@ fn classify(sqlstate: &str, message: &str, hint: Option<&str>, doing: &str) -> F
         // An exported snapshot lives as long as the connection that exported it; the next attempt makes another.
         _ if is_lost_snapshot(sqlstate, message) => Failure::transient("SNAPSHOT_GONE", text),
         _ if is_unsendable(sqlstate, message) => Failure::definite(ROW_UNSENDABLE, text)
-            .hint("a row of the source is longer as text than a server can make a text (1 GB): shorten it, or leave its table out"),
+            .hint("a row of the source is longer as text than a server can make a text (1 GB), or has bytes that are no text in \
+                   the encoding of its database: mend it, or leave its table out"),
         "3D000" | "28000" | "28P01" => Failure::definite("SOURCE_LOGIN", text),
         _ if is_infrastructure(sqlstate) => Failure::transient("SOURCE_UNAVAILABLE", text),
         _ => Failure::definite("SOURCE_ERROR", text),
@@ -102,9 +103,11 @@ fn is_lost_slot(sqlstate: &str, message: &str) -> bool {
 /// The code of a row that the server cannot put into a message.
 pub const ROW_UNSENDABLE: &str = "ROW_UNSENDABLE";
 
-/// No want of memory, which would pass: a message must not have more than a gigabyte.
+/// No want of memory, which would pass: a message must not have more than a gigabyte. Nor can it have bytes that the
+/// database's encoding gives no meaning (WIN1252 has five).
 fn is_unsendable(sqlstate: &str, message: &str) -> bool {
-    sqlstate == "54000" || sqlstate == "XX000" && message.contains("invalid memory alloc request size")
+    ["54000", "22021", "22P05"].contains(&sqlstate)
+        || sqlstate == "XX000" && message.contains("invalid memory alloc request size")
 }
 
 /// Until PostgreSQL 16 "invalid snapshot identifier", since 17 "snapshot .. does not exist".
@@ -163,6 +166,12 @@ mod tests {
             ("53300", "too many clients", Class::Transient, "SOURCE_UNAVAILABLE"),
             ("53200", "out of memory", Class::Transient, "SOURCE_UNAVAILABLE"),
             ("54000", "out of memory", Class::Definite, "ROW_UNSENDABLE"),
+            (
+                "22P05",
+                "character with byte sequence 0x81 in encoding \"WIN1252\" has no equivalent in encoding \"UTF8\"",
+                Class::Definite,
+                "ROW_UNSENDABLE",
+            ),
             (
                 "XX000",
                 "invalid memory alloc request size 1090519043",

@@ -41,6 +41,9 @@ pub const PINNED: &[(&str, &str)] = &[
     ("idle_session_timeout", "0"),
 ];
 
+/// The encoding of a database that has none, and of a client that takes bytes as they are.
+pub const WITHOUT_ENCODING: &str = "SQL_ASCII";
+
 /// Limits and the server's patience.
 #[derive(Clone, Debug)]
 pub struct SessionSettings {
@@ -141,7 +144,21 @@ impl Session {
         session.start(dsn, settings).await?;
         auth::log_in(&mut session, dsn, &channel).await?;
         session.until_ready("logging in").await?;
+        if settings.replication {
+            session.take_bytes_as_they_are().await?;
+        }
         Ok(session)
+    }
+
+    /// A database without an encoding holds whatever it was given. As UTF-8 the server would refuse the first row that is
+    /// none, and everything behind it, for ever; taken unchecked, it is a row that cannot be written.
+    async fn take_bytes_as_they_are(&mut self) -> Outcome<()> {
+        let encoding = self.parameters.get("server_encoding").map(String::as_str);
+        if encoding == Some(WITHOUT_ENCODING) {
+            let statement = format!("SET client_encoding TO '{WITHOUT_ENCODING}'");
+            self.query(&statement, "choosing an encoding").await?;
+        }
+        Ok(())
     }
 
     async fn start(&mut self, dsn: &Dsn, settings: &SessionSettings) -> Outcome<()> {

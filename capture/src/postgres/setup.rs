@@ -305,7 +305,8 @@ pub fn publication(control: &Control, name: &str) -> Outcome<Option<Publication>
     let sql = "SELECT t.schemaname::text, t.tablename::text, to_jsonb(t)->>'rowfilter',
                       ARRAY(SELECT jsonb_array_elements_text(to_jsonb(t)->'attnames')),
                       ARRAY(SELECT a.attname::text FROM pg_attribute a
-                             WHERE a.attrelid = format('%I.%I', t.schemaname, t.tablename)::regclass
+                              JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+                             WHERE n.nspname = t.schemaname AND c.relname = t.tablename
                                AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '')
                  FROM pg_publication_tables t WHERE t.pubname = $1 ORDER BY 1, 2";
     let tables = control.rows(sql, &[&name], &doing)?;
@@ -331,8 +332,12 @@ pub fn publication(control: &Control, name: &str) -> Outcome<Option<Publication>
 
 /// The partitioned tables of which partitions are published, and the partitions of published ones.
 fn relatives(control: &Control, publication: &str) -> Outcome<Vec<u32>> {
+    // By oid: what casts a name needs a privilege on its schema, and a plan may cast names of tables that are not
+    // published at all.
     let sql = "SELECT DISTINCT x.relid::oid FROM pg_publication_tables t
-                CROSS JOIN LATERAL pg_partition_root(format('%I.%I', t.schemaname, t.tablename)::regclass) r(root)
+                 JOIN pg_namespace n ON n.nspname = t.schemaname
+                 JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename
+                CROSS JOIN LATERAL pg_partition_root(c.oid) r(root)
                 CROSS JOIN LATERAL pg_partition_tree(r.root) x WHERE t.pubname = $1";
     let rows = control.rows(sql, &[&publication], "looking for partitions")?;
     Ok(rows.iter().map(|row| row.get(0)).collect())

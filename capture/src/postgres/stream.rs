@@ -29,6 +29,8 @@ use crate::postgres::pgoutput::{Decoder, Message, OldTuple, TupleCell};
 use crate::postgres::wire::{Frame, Wire};
 use crate::source::{Incoming, Source};
 
+/// The code of a row that the server cannot send.
+pub const POISON_WAL: &str = "POISON_WAL";
 /// What a message in the queue weighs besides its bytes: the enum, its cells, its share of a buffer.
 const MESSAGE_OVERHEAD_BYTES: usize = 256;
 /// How long a reader that is asked to stop may take to say goodbye.
@@ -319,8 +321,8 @@ impl Reader {
             failure.message
         );
         let past = Lsn(commit.0 + 1);
-        Failure::definite("POISON_WAL", text).hint(format!(
-            "shorten that row, then go past its transaction: SELECT pg_replication_slot_advance('{slot}', '{past}'); and \
+        Failure::definite(POISON_WAL, text).hint(format!(
+            "mend that row, then go past its transaction: SELECT pg_replication_slot_advance('{slot}', '{past}'); and \
              start once with --adopt-slot and --reread TABLE for each table that the transaction changed"
         ))
     }
