@@ -202,7 +202,7 @@ fn fenced<'a>(
             progress
                 .tables
                 .retain(|table| names.contains(&table.table) && !again.contains_key(&table.table));
-            (making.go_on(progress, stored.as_ref(), reread)?, None)
+            (making.go_on(*progress, stored.as_ref(), reread)?, None)
         }
     };
     making.pass_over(&mut progress, &agenda)?;

@@ -36,7 +36,7 @@ pub enum Start {
         drop_slot: bool,
     },
     /// Go on from there.
-    Continue(Progress),
+    Continue(Box<Progress>),
 }
 
 /// What is known about the server's side.
@@ -114,7 +114,7 @@ fn initial_only(config: &SourceConfig, stored: Option<&Progress>, server: Server
             if stored.system_identifier != server.identity.system_identifier.to_string() {
                 return Err(another_system(config, stored, server.identity));
             }
-            Ok(Start::Continue(stored.clone()))
+            Ok(Start::Continue(Box::new(stored.clone())))
         }
         stored => Ok(Start::Anew {
             epoch: stored.map_or(1, |stored| stored.position.epoch),
@@ -146,7 +146,7 @@ fn adopt(config: &SourceConfig, server: Server<'_>, slot: &SlotState, tables: &[
     for table in tables {
         progress.set_table(table, SnapshotState::Done);
     }
-    Ok(Start::Continue(progress))
+    Ok(Start::Continue(Box::new(progress)))
 }
 
 fn confirmed(slot: &SlotState) -> Outcome<Lsn> {
@@ -182,7 +182,7 @@ fn go_on(
         progress.position = progress
             .position
             .max(Position::new(stored.position.epoch, confirmed, 0));
-        return Ok(Start::Continue(progress));
+        return Ok(Start::Continue(Box::new(progress)));
     }
     if failed_over && let Some(refusal) = failover::refusal(config, stored, identity, server.fork) {
         return Err(refusal);
@@ -194,7 +194,7 @@ fn go_on(
         return Err(ahead(config, stored, confirmed));
     }
     progress.timeline = identity.timeline;
-    Ok(Start::Continue(progress))
+    Ok(Start::Continue(Box::new(progress)))
 }
 
 fn resnapshot(config: &SourceConfig) -> String {

@@ -96,11 +96,11 @@ fn the_table_of_the_module_holds() {
     assert_eq!(code(start(Some(&stored(100)), None, none)), "SLOT_GONE");
     assert_eq!(
         start(Some(&stored(100)), Some(&slot(100)), none).unwrap(),
-        Start::Continue(stored(100))
+        Start::Continue(Box::new(stored(100)))
     );
     assert_eq!(
         start(Some(&stored(100)), Some(&slot(60)), none).unwrap(),
-        Start::Continue(stored(100))
+        Start::Continue(Box::new(stored(100)))
     );
     let mut begun = stored(0);
     assert_eq!(
@@ -206,7 +206,7 @@ fn the_mode_answers_where_a_person_would_be_asked() {
 fn initial_only_asks_for_no_slot() {
     assert_eq!(
         in_mode(Mode::InitialOnly, Some(&stored(100)), None).unwrap(),
-        Start::Continue(stored(100))
+        Start::Continue(Box::new(stored(100)))
     );
     let begun = Start::Anew {
         epoch: 1,

@@ -136,11 +136,16 @@ fn decider(check: &mut Check<'_>, node: &Node, context: &str, what: &str) -> Opt
 }
 
 fn decides(strategy: &Strategy) -> bool {
-    match strategy {
-        Strategy::Latest | Strategy::First | Strategy::Order(_) => true,
-        Strategy::Longest | Strategy::Max | Strategy::Min | Strategy::MostRestrictive => true,
-        _ => false,
-    }
+    matches!(
+        strategy,
+        Strategy::Latest
+            | Strategy::First
+            | Strategy::Order(_)
+            | Strategy::Longest
+            | Strategy::Max
+            | Strategy::Min
+            | Strategy::MostRestrictive
+    )
 }
 
 /// `[crm, shop]`, or `hold`.
