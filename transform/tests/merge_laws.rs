@@ -266,8 +266,11 @@ fn every_order_of_reading_a_short_history_gives_the_same_record() {
             break;
         }
         let mut dice = Dice::new(seed);
-        let policies = [DeletePolicy::UpdateWins, DeletePolicy::DeleteWins, DeletePolicy::Hold];
-        let policy = policies[usize::try_from(seed).unwrap() % policies.len()];
+        let policy = if seed % 2 == 0 {
+            DeletePolicy::UpdateWins
+        } else {
+            DeletePolicy::DeleteWins
+        };
         let entity = part(&mut dice, every_strategy(policy));
         let mut world = random_world(&mut dice, entity);
         (0..4 + dice.below(8)).for_each(|_| step(&mut world, &mut dice, true));
@@ -292,7 +295,6 @@ fn deletes_obey_the_same_laws_under_every_policy() {
         DeletePolicy::UpdateWins,
         DeletePolicy::Soft,
         DeletePolicy::Ignore,
-        DeletePolicy::Hold,
     ];
     for seed in 0..scaled(50_000) {
         let mut dice = Dice::new(seed);

@@ -133,6 +133,13 @@ impl<'a> Check<'a> {
         self.report("H190", key.span, context, title).why(later::WHY).help(help);
     }
 
+    /// A value that is designed and not built.
+    pub(super) fn later_value(&mut self, node: &Node, context: &str, title: String, help: &str) {
+        self.report("H190", node.span, context, title)
+            .why(later::WHY)
+            .help(help);
+    }
+
     /// A key that has to be there; nothing is said if it is there in another spelling, since that has been said.
     pub(super) fn missing(&mut self, map: &Map<'_>, context: &str, key: &str, help: &str) {
         if map.entries.iter().any(|(name, _)| nearest(&name.name, [key]).is_some()) {

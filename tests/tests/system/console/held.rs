@@ -29,7 +29,6 @@ entities:
       price: { on_conflict: latest, guard: "abs(new - old) / old > 0.2", expires: 48h, then: [shop] }
       cost: { kind: money }
     match: [ { same: [sku] } ]
-    on_delete: hold
 links:
   shop.public.products <-> product: { key: id, sku: sku, price: price, cost: cost }
   wms.public.items <-> product: { key: item_no, sku: code, price: list_price, cost: cost }
@@ -170,46 +169,4 @@ fn a_replay_ends_the_same(world: &World) -> anyhow::Result<()> {
         assert_eq!(world.dead_letters(stage)?.len(), 0, "dead letters of {stage}");
     }
     Ok(())
-}
-
-#[test]
-fn a_deletion_that_had_not_seen_an_edit_waits_for_a_person() {
-    let files = [("pipeline.yaml", PIPELINE), ("product.avsc", PRODUCT)];
-    in_world("heldgone", &[("shop", SHOP), ("wms", WMS)], &files, |world| {
-        world
-            .db("shop")
-            .exec("INSERT INTO products (sku, price, cost) VALUES ('S', 100, 10), ('T', 100, 10)")?;
-        world
-            .db("wms")
-            .exec("INSERT INTO items (code, list_price, cost) VALUES ('S', 100, 10), ('T', 100, 10)")?;
-        world.settle()?;
-        world.db("shop").exec("DELETE FROM products")?;
-        world.db("wms").exec("UPDATE items SET list_price = 110")?;
-        world.settle()?;
-        let both = || -> anyhow::Result<[String; 2]> {
-            Ok([
-                world.db("shop").text("SELECT sku, price FROM products ORDER BY sku")?,
-                world
-                    .db("wms")
-                    .text("SELECT code, list_price FROM items ORDER BY code")?,
-            ])
-        };
-        assert_eq!(both()?, ["", "S|110\nT|110"], "neither goes anywhere");
-        let listed = json(world, &["conflicts", "list", "--each", "--field", "*"], 1)?;
-        let open = list(&listed, "conflicts");
-        assert_eq!(open.len(), 2, "{listed}");
-        for conflict in open {
-            let lives = world.canonical_where("product", "sku", "S")?.cid == text(conflict, "cid");
-            let value = lives.to_string();
-            let line = ["conflicts", "resolve", text(conflict, "id"), "--value", &value];
-            console(
-                world,
-                &[&line[..], &["--by", "ada", "--why", "asked the shop"]].concat(),
-            )?
-            .expect_code(0)?;
-        }
-        world.settle()?;
-        assert_eq!(both()?, ["S|110", "S|110"], "one lives, the other is gone");
-        Ok(())
-    });
 }
