@@ -155,11 +155,12 @@ fn parts(table: &Pending<'_>, progress: &Progress, snapshot: &Snapshot, threads_
     let begun = begun(&table.name(), &progress.table(&table.name()))?;
     let whole = || Ok(Parts::between(Vec::new()));
     if let Some(parts) = begun {
-        // Pages of a file that is there no longer say nothing, and parts of a table nothing of a statement.
+        // Pages of a file that is there no longer say nothing, nor do they of a table that has come to have a key, keys of one
+        // that has lost it, and parts of a table of a statement.
         let is_stale = match (parts.file(), table.select) {
             (_, Some(_)) => parts.has_borders(),
-            (Some(file), None) => file != snapshot.file(table.info)?.number.to_string(),
-            (None, None) => false,
+            (Some(file), None) => is_keyed(table.info) || file != snapshot.file(table.info)?.number.to_string(),
+            (None, None) => !is_keyed(table.info),
         };
         if !is_stale {
             return Ok(parts);
@@ -174,6 +175,10 @@ fn parts(table: &Pending<'_>, progress: &Progress, snapshot: &Snapshot, threads_
     }
     let parts = (threads_max as u64).saturating_mul(PARTS_PER_READER);
     Ok(Parts::between(snapshot.borders(table.info, file, parts)?))
+}
+
+fn is_keyed(info: &TableInfo) -> bool {
+    !info.primary_key.is_empty()
 }
 
 fn sorted(names: impl Iterator<Item = String>) -> Vec<String> {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use syncline_bus::Registry;
 use syncline_bus::admin::{self, TopicSpec};
 use syncline_runtime::{Failure, Outcome, Shutdown};
+use syncline_schemas::pipeline::Delivery;
 use syncline_schemas::pipeline::care::OnPoison;
 use syncline_schemas::position::Lsn;
 use syncline_schemas::progress::{Progress, SnapshotState};
@@ -496,6 +497,7 @@ impl Making<'_, '_> {
             })?;
         let snapshot = Snapshot::exported(&self.config.dsn, &created.snapshot, created.consistent_point)?;
         progress.consistent_point = Some(created.consistent_point);
+        self.seen_at_once(&mut progress);
         self.tables
             .iter()
             .for_each(|table| progress.set_table(table, SnapshotState::NotStarted));
@@ -507,10 +509,19 @@ impl Making<'_, '_> {
     fn without_slot(&mut self, mut progress: Progress) -> Outcome<(Progress, Option<Snapshot>)> {
         let snapshot = Snapshot::fresh(&self.config.dsn)?;
         progress.consistent_point = Some(snapshot.lsn());
+        self.seen_at_once(&mut progress);
         self.tables
             .iter()
             .for_each(|table| progress.set_table(table, SnapshotState::NotStarted));
         Ok((progress, Some(snapshot)))
+    }
+
+    /// At least once, rows are seen before progress speaks of them: a slot that is made again would know nothing of their
+    /// deletion meanwhile. So there the first slot is gone on with, and changes may be said twice.
+    fn seen_at_once(&self, progress: &mut Progress) {
+        if self.config.delivery == Delivery::AtLeastOnce {
+            progress.position = progress.begun();
+        }
     }
 
     /// Tables that are not to be read count as read, for whoever waits for them too: nothing more will come.

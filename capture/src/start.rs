@@ -14,6 +14,8 @@
 //! `snapshot.mode` changes some of it: with no_data an unknown slot is adopted as it is, with when_needed adopted and the
 //! tables read, and a gap is answered as by --resnapshot; with initial_only there is no slot at all.
 
+use std::collections::BTreeMap;
+
 use syncline_runtime::{Failure, Outcome};
 use syncline_schemas::position::{Lsn, Position};
 use syncline_schemas::progress::{Progress, SnapshotState};
@@ -179,9 +181,15 @@ fn go_on(
     progress.publication_hash = server.publication_hash.to_owned();
     if repair.adopt_slot {
         progress.timeline = identity.timeline;
-        progress.position = progress
-            .position
-            .max(Position::new(stored.position.epoch, confirmed, 0));
+        let begins = Position::new(stored.position.epoch, confirmed, 0);
+        let reached = stored.reached().max(begins);
+        let behind = progress.ahead.take().map(|ahead| ahead.behind).unwrap_or_default();
+        let (kept, lost): (BTreeMap<_, _>, BTreeMap<_, _>) = behind.into_iter().partition(|(_, at)| *at >= begins);
+        progress.reach(reached, kept);
+        // What a table that waits has missed below the slot's place does not come any more: it is read again.
+        for table in lost.keys() {
+            progress.set_table(table, SnapshotState::NotStarted);
+        }
         return Ok(Start::Continue(Box::new(progress)));
     }
     if failed_over && let Some(refusal) = failover::refusal(config, stored, identity, server.fork) {

@@ -3,7 +3,7 @@
 //! The transaction holds agreed records, conflicts, the changelog of states, dead letters and the input offsets, or none
 //! of them. As in the map stage, every failure ends this function, and the next attempt starts from what is committed.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -108,10 +108,8 @@ impl<'a> MergeStage<'a> {
     }
 
     fn work(&mut self, producer: &mut Producer) -> Outcome<()> {
-        if self.context.until_current {
-            self.tick(producer, |_| true)?;
-        }
-        let ends = self
+        let mut is_told = !self.context.until_current || !self.ticker.is_wanted();
+        let mut ends = self
             .context
             .until_current
             .then(|| self.context.ends(self.inputs.keys()))
@@ -130,9 +128,13 @@ impl<'a> MergeStage<'a> {
             metrics::lag(STAGE, &batch.records);
             if !batch.records.is_empty() {
                 self.commit(producer, &batch.records)?;
+                self.ticker.saw(&batch.records, &self.context.bounds);
             }
             match &batch.change {
-                Some(Change::Assigned(partitions)) => self.assigned(partitions)?,
+                Some(Change::Assigned(partitions)) => {
+                    self.assigned(partitions)?;
+                    self.ticker.may_be_behind();
+                }
                 Some(Change::Revoked) => self.shards.clear(),
                 None if publishing => {
                     self.expire(producer)?;
@@ -140,24 +142,26 @@ impl<'a> MergeStage<'a> {
                 }
                 None => {}
             }
-            if self.ticker.is_due(&batch.records) {
-                let ours: BTreeSet<String> = self
-                    .shards
-                    .keys()
-                    .filter(|at| at.1 == 0)
-                    .map(|at| at.0.clone())
-                    .collect();
-                self.tick(producer, |entity| ours.contains(entity))?;
+            let (context, inputs, consumer) = (self.context, &self.inputs, &mut self.consumer);
+            let read_to = |ends: &_| consumer.caught_up(ends);
+            if !self.context.until_current && self.ticker.is_due(|| context.ends(inputs.keys()), read_to)? {
+                self.tick(producer)?;
             }
             if batch.records.is_empty() && !publishing && self.unread >= changelog::READ_BACK_FROM_ROWS {
                 self.read_back()?;
             }
             let quiet = batch.records.is_empty() && batch.change.is_none() && !publishing;
-            if let Some(ends) = &ends
+            if let Some(there) = &ends
                 && quiet
-                && (self.assigned == Some(0) || self.consumer.caught_up(ends)?)
+                && (self.assigned == Some(0) || self.consumer.caught_up(there)?)
             {
-                return Ok(());
+                if is_told {
+                    return Ok(());
+                }
+                // Only now: an answer that waited to be read came in time.
+                is_told = true;
+                self.tick(producer)?;
+                ends = Some(self.context.ends(self.inputs.keys())?);
             }
         }
         Ok(())
@@ -172,13 +176,13 @@ impl<'a> MergeStage<'a> {
             let Some((input, room)) = self.inputs.get(topic) else {
                 continue;
             };
-            if *input == Input::Mapped {
-                known.push((topic.clone(), *partition));
-            }
-            let at = (room.entity.name.clone(), *partition);
-            if self.shards.contains_key(&at) {
+            // Whoever has the mapped records has the state. Other topics may be with somebody else for as long as not all
+            // instances read the same ones, as when deadlines come into the file.
+            if *input != Input::Mapped {
                 continue;
             }
+            known.push((topic.clone(), *partition));
+            let at = (room.entity.name.clone(), *partition);
             let shard = room.shard(*partition);
             changelog::restore(&self.context.bus, &mut self.store, &shard, &self.context.shutdown)?;
             let opened = EntityShard::open(Arc::clone(room), *partition, &self.store, &mut self.schemas)?;
@@ -259,6 +263,9 @@ impl<'a> MergeStage<'a> {
         let Some(value) = &record.value else { return Ok(()) };
         let at = (room.entity.name.clone(), record.partition);
         let Some(shard) = self.shards.get_mut(&at) else {
+            if *input == Input::Ticks {
+                return Ok(());
+            }
             let message = format!("a record of {}[{}], which is not ours", record.topic, record.partition);
             return Err(Failure::transient("NOT_ASSIGNED", message));
         };
@@ -343,9 +350,11 @@ impl<'a> MergeStage<'a> {
         offset.map(|offset| (mapped, *partition, offset)).into_iter().collect()
     }
 
-    /// Tells the entities that are `ours` what time it is.
-    fn tick(&mut self, producer: &mut Producer, ours: impl Fn(&str) -> bool) -> Outcome<()> {
-        let ticks = self.ticker.ticks(self.context, ours)?;
+    /// Tells the entities whose first partition is ours what time it is.
+    fn tick(&mut self, producer: &mut Producer) -> Outcome<()> {
+        let first = |entity: &str| self.shards.get(&(entity.to_owned(), 0));
+        let told_us = |entity: &str| first(entity).map(EntityShard::told_us);
+        let ticks = self.ticker.ticks(self.context, told_us)?;
         if ticks.is_empty() {
             return Ok(());
         }

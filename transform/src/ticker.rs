@@ -1,17 +1,23 @@
 //! Who says what time it is: of each entity with deadlines, the instance that merges its first partition, to all of them.
 //!
 //! Its clock ends up in records and nowhere else. It says nothing while merge is behind: what was said meanwhile should
-//! be read before its time is up. Several that say it, as after a change of assignment, do no harm: the greatest counts.
+//! be read before its time is up. Merge may be behind when it begins and after a batch that was full; then what there is to
+//! read is looked up, and the time is told when that has been read. Several that tell it, as after a change of assignment,
+//! do no harm: the greatest counts. It is never told smaller than it was, so that the last is the greatest, and the topic
+//! keeps the last.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use syncline_bus::consumer::TopicPartition;
 use syncline_bus::{InRecord, admin};
 use syncline_runtime::Outcome;
 use syncline_schemas::codec::Wire;
 use syncline_schemas::tick::Tick;
 use syncline_schemas::topic;
 
+use crate::batch::Bounds;
 use crate::context::Context;
 use crate::decide::now_us;
 use crate::outgoing::Outgoing;
@@ -19,7 +25,7 @@ use crate::schemas::Schemas;
 
 /// Between two ticks.
 const TICK_EVERY_MS: u64 = 2_000;
-/// Merge is behind if the last record of a batch is older.
+/// Merge is behind if a record of a batch is older.
 const BEHIND_MS: i64 = 60_000;
 /// All ticks are the same thing, told again, so that the topic keeps the last of each partition.
 const KEY: &str = "time";
@@ -29,6 +35,16 @@ pub struct Ticker {
     /// Name, topic, schema.
     entities: Vec<(String, Arc<str>, u32)>,
     ticked: Option<Instant>,
+    backlog: Backlog,
+}
+
+/// Whether there is something older to be read.
+enum Backlog {
+    None,
+    /// Nobody has looked.
+    Unknown,
+    /// Up to these ends.
+    To(BTreeMap<TopicPartition, i64>),
 }
 
 impl Ticker {
@@ -41,23 +57,71 @@ impl Ticker {
             let id = schemas.register(&name, Tick::schema_json())?;
             entities.push((entity.name.clone(), name.into(), id));
         }
-        Ok(Self { entities, ticked: None })
+        Ok(Self {
+            entities,
+            ticked: None,
+            backlog: Backlog::Unknown,
+        })
     }
 
-    /// Whether it is time to say it again; not while merge is behind.
-    pub fn is_due(&self, batch: &[InRecord]) -> bool {
+    /// Whether there is anybody to be told.
+    pub fn is_wanted(&self) -> bool {
+        !self.entities.is_empty()
+    }
+
+    /// There may be more to be read than has been.
+    pub fn may_be_behind(&mut self) {
+        self.backlog = Backlog::Unknown;
+    }
+
+    /// Takes in what a batch tells of that.
+    pub fn saw(&mut self, batch: &[InRecord], bounds: &Bounds) {
+        let bytes = |record: &InRecord| record.value.as_ref().map_or(0, Vec::len);
+        let is_full = batch.len() >= bounds.batch_rows_max
+            || batch.iter().map(bytes).sum::<usize>() >= bounds.batch_bytes_max / 2;
+        let first_ms = batch.iter().map(|record| record.timestamp_ms).min();
+        if is_full || first_ms.is_some_and(|ms| now_us() / 1000 - ms > BEHIND_MS) {
+            self.may_be_behind();
+        }
+    }
+
+    /// Whether it is time to say it again, and nothing older waits to be read.
+    pub fn is_due(
+        &mut self,
+        ends: impl FnOnce() -> Outcome<BTreeMap<TopicPartition, i64>>,
+        read_to: impl FnOnce(&BTreeMap<TopicPartition, i64>) -> Outcome<bool>,
+    ) -> Outcome<bool> {
         let told = |at: Instant| at.elapsed() < Duration::from_millis(TICK_EVERY_MS);
-        let last_ms = batch.iter().map(|record| record.timestamp_ms).max();
-        let behind = last_ms.is_some_and(|ms| now_us() / 1000 - ms > BEHIND_MS);
-        !self.entities.is_empty() && !self.ticked.is_some_and(told) && !behind
+        if !self.is_wanted() || self.ticked.is_some_and(told) {
+            return Ok(false);
+        }
+        if let Backlog::Unknown = self.backlog {
+            self.backlog = Backlog::To(ends()?);
+        }
+        if let Backlog::To(ends) = &self.backlog {
+            if !read_to(ends)? {
+                return Ok(false);
+            }
+            self.backlog = Backlog::None;
+        }
+        Ok(true)
     }
 
-    /// What time it is, for every partition of the entities that are `ours`.
-    pub fn ticks(&mut self, context: &Context, ours: impl Fn(&str) -> bool) -> Outcome<Vec<Outgoing>> {
+    /// What time it is, for every partition of the entities that are ours: those for which `told_us` knows what they were
+    /// told last, if ever.
+    pub fn ticks(
+        &mut self,
+        context: &Context,
+        told_us: impl Fn(&str) -> Option<Option<i64>>,
+    ) -> Outcome<Vec<Outgoing>> {
         self.ticked = Some(Instant::now());
-        let tick = Tick { at_us: now_us() };
+        let now_us = now_us();
         let mut ticks = Vec::new();
-        for (_, topic, id) in self.entities.iter().filter(|(entity, ..)| ours(entity)) {
+        for (entity, topic, id) in &self.entities {
+            let Some(told_us) = told_us(entity) else { continue };
+            let tick = Tick {
+                at_us: told_us.map_or(now_us, |told_us| told_us.max(now_us)),
+            };
             let partitions = admin::partitions(&context.bus, topic)?.unwrap_or(0);
             ticks.extend((0..partitions).map(|to| Outgoing::keyed(topic, KEY, tick.encode(*id)).in_partition(to)));
         }

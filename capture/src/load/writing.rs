@@ -26,6 +26,9 @@ use crate::poison::{self, TABLE_STOPPED};
 use crate::postgres::snapshot::{ChunkEnd, SnapshotRow};
 use crate::shapes::Shapes;
 
+/// A batch of more bytes takes in no further chunk: it has to be through before Kafka's patience with a transaction ends.
+const BATCH_BYTES_MAX: u64 = 16 << 20;
+
 /// The writing side.
 pub struct Writing<'a> {
     /// The source.
@@ -101,9 +104,12 @@ impl Writing<'_> {
         Ok(true)
     }
 
-    /// Whether what comes of this reader is of the batch: of a chunk that is open, or the first of one while none is at its end.
+    /// Whether what comes of this reader is of the batch: of a chunk that is open, or the first of one while none is at its end
+    /// and the batch is not large already.
     fn takes(&self, reader: usize) -> bool {
-        self.ended.is_empty() || self.open.iter().any(|open| open.reader == reader)
+        let is_small = self.outlet.load().bytes < BATCH_BYTES_MAX;
+        let may_open = self.ended.is_empty() && (self.open.is_empty() || is_small);
+        may_open || self.open.iter().any(|open| open.reader == reader)
     }
 
     /// Takes a piece in.

@@ -21,6 +21,11 @@ impl EntityShard {
         }
     }
 
+    /// The time that was told last, microseconds since 1970.
+    pub fn told_us(&self) -> Option<i64> {
+        self.time_us
+    }
+
     /// The next question about an entity ends at another time than before.
     pub(super) fn wait(&self, cid: &str, before: Option<i64>, now: Option<i64>, work: &mut Work) {
         if before == now {

@@ -94,11 +94,13 @@ impl Known {
     }
 
     /// Whether the row went on under another key after this, or another row has taken one of its keys since: then this was
-    /// mapped before, and is read again.
+    /// mapped before, and is read again. The old key may be in another partition, read earlier or later than this one; so
+    /// what is known of it counts only where the new key is known too.
     fn is_past(&self, position: Position) -> bool {
-        let left = self.row.as_ref().and_then(|entry| entry.left_at);
-        let taken = [&self.row, &self.was].map(|entry| entry.as_ref().and_then(|entry| entry.since));
-        left.is_some_and(|left| position <= left) || taken.into_iter().flatten().any(|since| position < since)
+        let Some(row) = &self.row else { return false };
+        let was = self.was.as_ref().and_then(|was| was.since);
+        let taken = row.since.max(was);
+        row.left_at.is_some_and(|left| position <= left) || taken.is_some_and(|since| position < since)
     }
 
     /// Where the row that had the key left it, if nobody has taken it since.

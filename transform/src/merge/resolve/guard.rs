@@ -104,7 +104,8 @@ fn old_of(guard: &Check, said: &Said<'_>, answer: Option<&Word>) -> Option<Value
         None => (0, steps.first()?.held.clone()),
     };
     for step in steps.iter().skip(first + 1) {
-        if !is_jump(guard, &old, &step.held) {
+        // What was emptied in between is no measure: a jump by way of nothing is one.
+        if step.held != Value::Null && !is_jump(guard, &old, &step.held) {
             old = step.held.clone();
         }
     }
