@@ -128,3 +128,34 @@ impl Ticker {
         Ok(ticks)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Asks whether it is due; the ends are looked up if `looks`, and read to if `is_read`.
+    fn due(ticker: &mut Ticker, looks: bool, is_read: bool) -> bool {
+        let ends = || {
+            assert!(looks, "looked up once more");
+            Ok(BTreeMap::new())
+        };
+        ticker.is_due(ends, |_| Ok(is_read)).unwrap()
+    }
+
+    #[test]
+    fn the_time_is_told_when_all_is_read_that_was_there() {
+        let mut ticker = Ticker {
+            entities: vec![("customer".to_owned(), "ticks".into(), 1)],
+            ticked: None,
+            backlog: Backlog::Unknown,
+        };
+        assert!(!due(&mut ticker, true, false));
+        assert!(!due(&mut ticker, false, false));
+        assert!(due(&mut ticker, false, true));
+        assert!(due(&mut ticker, false, false), "what comes later does not hold it up");
+        ticker.may_be_behind();
+        assert!(!due(&mut ticker, true, false));
+        ticker.entities.clear();
+        assert!(!due(&mut ticker, false, true), "nobody is to be told");
+    }
+}

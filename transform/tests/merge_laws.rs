@@ -474,6 +474,25 @@ fn an_address_never_mixes_two_sources() {
     }
 }
 
+/// Whoever empties a field and fills it again has made one jump in two steps.
+#[test]
+fn a_jump_by_way_of_nothing_is_a_jump() {
+    let mut entity = entity(&[("rate", Strategy::Latest)], DeletePolicy::Ignore);
+    field(&mut entity, "rate").guard = Some(check("guard", "abs(new - old) > 20"));
+    let mut world = World::new(&APPS, entity, &[]);
+    (0..3).for_each(|app| world.insert(app, [("rate".to_owned(), Value::from(100))].into()));
+    assert!(world.settle());
+    world.edit(0, "rate", Value::Null);
+    world.edit(0, "rate", Value::from(1_000_000));
+    assert!(world.settle());
+    assert_eq!(world.canonical.as_ref().unwrap().held, ["rate"]);
+    assert!(
+        world.apps[1..]
+            .iter()
+            .all(|app| app.row.as_ref().unwrap()["rate"] != Value::from(1_000_000))
+    );
+}
+
 /// One app edits; where it stands is told from its edits alone: what jumps stays with it, and the last edit that did not,
 /// or what a person said since, is what the others have.
 #[test]

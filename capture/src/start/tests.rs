@@ -244,6 +244,28 @@ fn a_person_may_decide_otherwise() {
     assert_eq!(adopted.position, Position::new(3, Lsn(200), 0));
 }
 
+/// Whoever goes past a part of the log with a slot goes past the changes in it of a table that waits.
+#[test]
+fn a_table_that_waits_below_an_adopted_slot_is_read_again() {
+    let at = |lsn| Position::new(3, Lsn(lsn), 0);
+    let mut waits = stored(100);
+    waits.reach(
+        at(400),
+        [("public.t".to_owned(), at(100)), ("public.u".to_owned(), at(300))].into(),
+    );
+    let Start::Continue(adopted) = start(Some(&waits), Some(&slot(200)), ADOPT).unwrap() else {
+        panic!("not adopted")
+    };
+    assert_eq!(adopted.table("public.t"), SnapshotState::NotStarted);
+    assert_eq!(
+        (adopted.position, adopted.reached()),
+        (at(300), at(400)),
+        "public.u still waits"
+    );
+    let behind = adopted.ahead.unwrap().behind;
+    assert_eq!(behind.into_keys().collect::<Vec<_>>(), ["public.u"]);
+}
+
 #[test]
 fn a_failover_is_gone_on_with_only_if_nothing_is_missing() {
     let none = Repair::default();

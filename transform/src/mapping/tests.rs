@@ -222,6 +222,26 @@ fn a_row_that_changes_its_key_stays_who_it_was() {
     );
 }
 
+/// The old key may be read first: that somebody else has taken it says nothing of a move that was never mapped.
+#[test]
+fn a_move_is_mapped_though_another_row_has_taken_the_old_key_meanwhile() {
+    let mut mapper = Mapper::new();
+    let moves = |lsn, to: i64, email: &str| Change {
+        old_key: Some(row(&[("id", 7.into())])),
+        ..change(Op::Create, lsn, Some(customer(to, email)))
+    };
+    mapper.said(change(Op::Create, 1, Some(customer(7, "ada@x.uk"))));
+    mapper.said(moves(3, 70, "ada@x.uk"));
+    let second = mapper.said(change(Op::Create, 12, Some(customer(7, "bob@x.uk"))));
+    let moved = mapper.said(moves(7, 700, "bob@x.uk"));
+    assert_eq!(moved.cid, second.cid);
+    assert_eq!(
+        mapper.map(moves(3, 70, "ada@x.uk")),
+        Ok(Err("repeated after its row has moved")),
+        "but that one was"
+    );
+}
+
 #[test]
 fn a_delete_finds_its_entity_by_key() {
     let mut mapper = Mapper::new();
