@@ -1,8 +1,7 @@
 //! The house as its users meet it: the binaries, real PostgreSQL, a real broker, a real registry. One binary, because the
-//! tests mostly wait: with all of them in one pool the machine is busy. `crash` stands beside it, because its load wants the
-//! machine.
+//! tests mostly wait: with all of them in one pool the machine is busy. `crash`, `broker` and
+//! `brokers` stand beside it, because their loads and JVMs want the machine.
 
-mod brokers;
 mod capture_divided;
 mod capture_faults;
 mod capture_held;
