@@ -74,13 +74,16 @@ impl Ticker {
         self.backlog = Backlog::Unknown;
     }
 
-    /// Takes in what a batch tells of that.
+    /// Takes in what a batch tells of that. Ends that have been looked up stay: under a load of full batches they would never
+    /// be reached otherwise.
     pub fn saw(&mut self, batch: &[InRecord], bounds: &Bounds) {
         let bytes = |record: &InRecord| record.value.as_ref().map_or(0, Vec::len);
+        // Keys and headers fill it too.
         let is_full = batch.len() >= bounds.batch_rows_max
             || batch.iter().map(bytes).sum::<usize>() >= bounds.batch_bytes_max / 2;
         let first_ms = batch.iter().map(|record| record.timestamp_ms).min();
-        if is_full || first_ms.is_some_and(|ms| now_us() / 1000 - ms > BEHIND_MS) {
+        let is_late = first_ms.is_some_and(|ms| now_us() / 1000 - ms > BEHIND_MS);
+        if matches!(self.backlog, Backlog::None) && (is_full || is_late) {
             self.may_be_behind();
         }
     }
