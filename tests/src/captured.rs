@@ -4,8 +4,9 @@ use anyhow::Context as _;
 use serde_json::Value as Json;
 
 use crate::agreed::show;
+use crate::own_server::OwnServer;
 use crate::process::Stage;
-use crate::world::{World, in_world};
+use crate::world::{World, in_world, in_world_with};
 
 /// The app.
 pub const APP: &str = "shop";
@@ -29,6 +30,18 @@ systems:
 pub fn in_app(name: &str, sql: &str, settings: &str, test: impl FnOnce(&World) -> anyhow::Result<()>) {
     let file = pipeline(settings);
     in_world(name, &[(APP, sql)], &[("pipeline.yaml", &file)], test);
+}
+
+/// The same on a server of the test's own: a transaction that stays open keeps all slots of its server
+/// waiting, those of other tests too.
+///
+/// # Panics
+/// When the test fails.
+pub fn in_app_alone(name: &str, sql: &str, settings: &str, test: impl FnOnce(&World) -> anyhow::Result<()>) {
+    let started = OwnServer::start(&[]).and_then(|server| Ok((server.stack_with_it()?, server)));
+    let (stack, _server) = started.unwrap_or_else(|error| panic!("{error:?}"));
+    let file = pipeline(settings);
+    in_world_with(stack, name, &[(APP, sql)], &[("pipeline.yaml", &file)], test);
 }
 
 /// Changes the app.

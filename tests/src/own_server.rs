@@ -11,6 +11,7 @@ use std::process::Command;
 use anyhow::{Context as _, bail};
 
 use crate::postgres::Db;
+use crate::stack::Stack;
 
 const END_MAX_S: u64 = 30;
 const STANDBY_MAX_S: u64 = 60;
@@ -169,6 +170,15 @@ impl OwnServer {
     /// The DSN of a database.
     pub fn dsn(&self, database: &str) -> String {
         format!("postgres://postgres@{}/{database}", self.address())
+    }
+
+    /// The test's stack, with this server for its apps.
+    pub fn stack_with_it(&self) -> anyhow::Result<Stack> {
+        let postgres = format!("postgres://postgres@{}", self.address());
+        Ok(Stack {
+            postgres,
+            ..Stack::from_env()?
+        })
     }
 
     /// A connection to a database.

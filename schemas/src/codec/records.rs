@@ -36,6 +36,13 @@ pub struct Crosswalk {
     pub since: Option<Position>,
 }
 
+impl Crosswalk {
+    /// Whether another row has had the key since one left it at `position`: it was taken, or left once more, after that.
+    pub fn taken_after(&self, position: Position) -> bool {
+        self.since.max(self.left_at) > Some(position)
+    }
+}
+
 /// The fields of a record that was read, by name.
 pub(crate) struct Fields<'a> {
     record: &'a RecordType,

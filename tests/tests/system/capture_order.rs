@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use syncline_tests::captured::{self, APP, capture, changes, in_app, ops, sql};
+use syncline_tests::captured::{self, APP, capture, changes, in_app, in_app_alone, ops, sql};
 use syncline_tests::proxy::{Fault, Kind, Side, When};
 use syncline_tests::rig::{DRAIN_MAX_S, HEAL_MAX_S, in_rig};
 use syncline_tests::{Stage, World, http, until};
@@ -104,7 +104,7 @@ fn f18_a_commit_of_unknown_outcome_and_then_a_crash() {
 /// committed.
 #[test]
 fn f26_what_is_rolled_back_leaves_no_trace_and_prepared_rows_come_when_they_commit() {
-    in_app("f26", ROWS, TABLES, |world| {
+    in_app_alone("f26", ROWS, TABLES, |world| {
         capture(world)?;
         let (kept, dropped) = (format!("{}_k", world.name), format!("{}_d", world.name));
         sql(
@@ -169,7 +169,7 @@ fn f30_what_is_sent_again_is_passed_over_row_by_row_and_counted() {
 /// A slot cannot be made while a transaction is open. After a minute the transaction is named and it is tried again.
 #[test]
 fn f35_a_slot_that_waits_for_a_transaction_names_it() {
-    in_app("f35", ROWS, TABLES, |world| {
+    in_app_alone("f35", ROWS, TABLES, |world| {
         let holder = world.connect(APP)?;
         holder.exec("BEGIN; INSERT INTO rows VALUES (1)")?;
         let pid = holder.text("SELECT pg_backend_pid()")?;
@@ -187,7 +187,7 @@ fn f35_a_slot_that_waits_for_a_transaction_names_it() {
 /// Asked to stop while a slot waits to be made: at once, and the server makes no slot that nobody will read.
 #[test]
 fn f35_a_stop_while_a_slot_waits_leaves_no_slot() {
-    in_app("f35s", ROWS, TABLES, |world| {
+    in_app_alone("f35s", ROWS, TABLES, |world| {
         let holder = world.connect(APP)?;
         holder.exec("BEGIN; INSERT INTO rows VALUES (1)")?;
         let service = world.start(&Stage::Capture)?;

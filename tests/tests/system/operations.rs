@@ -1,30 +1,32 @@
 //! What Debezium's users ask for and do not have: a slot that is guarded, tables that are known by more than their name,
 //! DDL that is noticed, rows that do not stop the rest. Named after the faults.
 
+use syncline_tests::captured::{self, column, pipeline};
 use syncline_tests::{OwnServer, Service, Stage, World, in_world, until};
 
 const TABLES: &str = "CREATE TABLE accounts (id serial PRIMARY KEY, owner text)";
 
-fn pipeline(settings: &str) -> String {
-    format!(
-        r#"
-pipeline: "${{env:PIPELINE}}"
-defaults: {{ kafka: "${{env:BOOTSTRAP}}", registry: "${{env:REGISTRY}}" }}
-systems:
-  shop: {{ postgres: "${{env:SHOP_DSN}}", topic_prefix: "${{env:SHOP_PREFIX}}", {settings} }}
-"#
-    )
-}
-
 /// A world with one captured table and these settings of its system.
 fn with_a_captured_table(name: &str, settings: &str, test: impl FnOnce(&World) -> anyhow::Result<()>) {
-    let file = pipeline(&format!("tables: [public.accounts]{settings}"));
-    in_world(name, &[("shop", TABLES)], &[("pipeline.yaml", &file)], |world| {
-        insert(world, "before")?;
-        world.until_current(&Stage::Capture)?;
-        assert_eq!(owners(world)?, ["before"]);
-        test(world)
+    let settings = format!("tables: [public.accounts]{settings}");
+    captured::in_app(name, TABLES, &settings, |world| {
+        captured_once(world).and_then(|()| test(world))
     });
+}
+
+/// The same on a server of the test's own, where a transaction may stay open.
+fn with_a_captured_table_alone(name: &str, settings: &str, test: impl FnOnce(&World) -> anyhow::Result<()>) {
+    let settings = format!("tables: [public.accounts]{settings}");
+    captured::in_app_alone(name, TABLES, &settings, |world| {
+        captured_once(world).and_then(|()| test(world))
+    });
+}
+
+fn captured_once(world: &World) -> anyhow::Result<()> {
+    insert(world, "before")?;
+    world.until_current(&Stage::Capture)?;
+    assert_eq!(owners(world)?, ["before"]);
+    Ok(())
 }
 
 fn insert(world: &World, owner: &str) -> anyhow::Result<()> {
@@ -36,21 +38,6 @@ fn insert(world: &World, owner: &str) -> anyhow::Result<()> {
 /// The owners in the capture topic, in its order.
 fn owners(world: &World) -> anyhow::Result<Vec<String>> {
     column(world, "accounts", "owner")
-}
-
-/// The values of a column in a table's capture topic, in its order.
-fn column(world: &World, table: &str, column: &str) -> anyhow::Result<Vec<String>> {
-    let records = world.topics.read(&world.capture_topic("shop", table))?;
-    let show = |value: &Vec<u8>| {
-        Ok(syncline_tests::agreed::show(
-            &world.topics.json(value)?["after"][column],
-        ))
-    };
-    records
-        .iter()
-        .filter_map(|record| record.value.as_ref())
-        .map(show)
-        .collect()
 }
 
 /// Lets the log grow by so many megabytes, without a row of anybody.
@@ -73,7 +60,7 @@ fn ended_with(service: &mut Service, code: &str) -> anyhow::Result<String> {
 #[test]
 fn f09_a_slot_beyond_its_budget_is_dropped_and_known_as_dropped() {
     let budget = ", wal_budget: { bytes: 48MiB, at_limit: drop }";
-    with_a_captured_table("f09b", budget, |world| {
+    with_a_captured_table_alone("f09b", budget, |world| {
         let mut capture = world.start(&Stage::Capture)?;
         insert(world, "streamed")?;
         until("the row", 30, || Ok(owners(world)?.len() == 2))?;
@@ -105,7 +92,7 @@ fn f09_a_slot_beyond_its_budget_is_dropped_and_known_as_dropped() {
 /// The default, `keep`: the alarm, and capture goes on. About 10 s.
 #[test]
 fn f09_a_slot_beyond_its_budget_is_kept_unless_said_otherwise() {
-    with_a_captured_table("f09k", ", wal_budget: { bytes: 8MiB }", |world| {
+    with_a_captured_table_alone("f09k", ", wal_budget: { bytes: 8MiB }", |world| {
         let capture = world.start(&Stage::Capture)?;
         let holder = world.connect("shop")?;
         holder.exec("BEGIN; INSERT INTO accounts (owner) VALUES ('late')")?;

@@ -199,8 +199,9 @@ fn present(
     let fields = lens::get(link, after).map_err(|error| Refusal(error.to_string()))?;
     let sticky = known.cid();
     let inserted = input.mark.filter(|mark| mark.act.makes()).map(|mark| mark.cid.as_str());
-    // A row that moves onto a key takes its entity along, whoever had the key before.
-    let moved = known.was.as_ref();
+    // A row that moves onto a key takes its entity along, whoever had the key before; but not that of a row which has taken
+    // the old key since.
+    let moved = known.was.as_ref().filter(|was| !was.taken_after(input.position));
     let moving = moved.filter(|entry| entry.left_at.is_none_or(|left_at| left_at == input.position));
     let moving = moving.map(|entry| entry.cid.as_str());
     let cid = match inserted.or(moving).or(sticky).or(moved.map(|entry| entry.cid.as_str())) {
@@ -261,7 +262,12 @@ fn crosswalk_changes(
             },
         )
     };
-    let left = address.was.as_ref().map(|was| entry(was, Some(position), None));
+    let was = known.was.as_ref();
+    let left = address
+        .was
+        .as_ref()
+        .filter(|_| was.is_none_or(|was| !was.taken_after(position)));
+    let left = left.map(|key| entry(key, Some(position), was.and_then(|was| was.since)));
     let since = match known.left_at() {
         Some(_) => Some(position),
         None => known.row.as_ref().and_then(|entry| entry.since),

@@ -243,6 +243,22 @@ fn a_move_is_mapped_though_another_row_has_taken_the_old_key_meanwhile() {
 }
 
 #[test]
+fn a_move_read_late_does_not_take_the_entity_of_who_has_the_old_key_now() {
+    let mut mapper = Mapper::new();
+    let moves = |lsn, to: i64, email: &str| Change {
+        old_key: Some(row(&[("id", 7.into())])),
+        ..change(Op::Create, lsn, Some(customer(to, email)))
+    };
+    mapper.said(change(Op::Create, 1, Some(customer(7, "ada@x.uk"))));
+    mapper.said(moves(3, 70, "ada@x.uk"));
+    let third = mapper.said(change(Op::Create, 12, Some(customer(7, "cyd@x.uk"))));
+    let second = mapper.said(moves(7, 700, "bob@x.uk"));
+    assert_ne!(second.cid, third.cid);
+    let again = mapper.said(change(Op::Update, 13, Some(customer(7, "cyd@y.uk"))));
+    assert_eq!(again.cid, third.cid, "and the key stays with who has it");
+}
+
+#[test]
 fn a_delete_finds_its_entity_by_key() {
     let mut mapper = Mapper::new();
     let delete = |lsn| Change {
