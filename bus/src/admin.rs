@@ -14,7 +14,7 @@ use syncline_runtime::{Failure, Outcome};
 
 use crate::BusConfig;
 use crate::config::{RECORD_BYTES_MAX, REQUEST_TIMEOUT_MS};
-use crate::ends::{self, Ends};
+use crate::ends::look;
 use crate::error::{Said, explain, failure};
 
 /// How long the ends of a topic are waited for, per partition.
@@ -59,30 +59,32 @@ impl TopicSpec {
 
 /// Makes the topics that do not exist, and refuses those that exist otherwise.
 pub fn ensure(config: &BusConfig, specs: &[TopicSpec]) -> Outcome<()> {
-    let looker = looker(config)?;
-    let mut missing = Vec::new();
-    let mut existing = Vec::new();
-    for spec in specs {
-        match count(&looker, &spec.name)? {
-            None => missing.push(spec),
-            Some(partitions) => {
-                same_partitions(spec, partitions)?;
-                existing.push(spec);
+    look(config, |ends| {
+        let looker = ends.looker();
+        let mut missing = Vec::new();
+        let mut existing = Vec::new();
+        for spec in specs {
+            match count(looker, &spec.name)? {
+                None => missing.push(spec),
+                Some(partitions) => {
+                    same_partitions(spec, partitions)?;
+                    existing.push(spec);
+                }
             }
         }
-    }
-    let admin = Admin::new(config)?;
-    admin.check_compaction(&existing)?;
-    if missing.is_empty() {
-        return Ok(());
-    }
-    admin.create(&missing, brokers(&looker)?)?;
-    missing.iter().try_for_each(|spec| wait_until_visible(&looker, spec))
+        let admin = Admin::new(config)?;
+        admin.check_compaction(&existing)?;
+        if missing.is_empty() {
+            return Ok(());
+        }
+        admin.create(&missing, brokers(looker)?)?;
+        missing.iter().try_for_each(|spec| wait_until_visible(looker, spec))
+    })
 }
 
 /// The number of partitions of a topic; `None` if it does not exist.
 pub fn partitions(config: &BusConfig, topic: &str) -> Outcome<Option<i32>> {
-    count(&looker(config)?, topic)
+    look(config, |ends| count(ends.looker(), topic))
 }
 
 /// Behind the last committed record of each partition (the last stable offset); empty if there is no such topic.
@@ -90,31 +92,30 @@ pub fn partitions(config: &BusConfig, topic: &str) -> Outcome<Option<i32>> {
 /// What was committed before this is asked lies before these ends. A transaction that is still open is waited for, but
 /// not long: what it will write is not yet there.
 pub fn end_offsets(config: &BusConfig, topic: &str) -> Outcome<BTreeMap<i32, i64>> {
-    let ends = Ends::new(config)?;
-    let partitions = count(ends.looker(), topic)?.unwrap_or(0);
     let patience = Duration::from_millis(UNDECIDED_MS_MAX);
-    (0..partitions)
-        .map(|partition| Ok((partition, ends.of(topic, partition, patience)?.stable)))
-        .collect()
+    look(config, |ends| {
+        let partitions = count(ends.looker(), topic)?.unwrap_or(0);
+        (0..partitions)
+            .map(|partition| Ok((partition, ends.of(topic, partition, patience)?.stable)))
+            .collect()
+    })
 }
 
 /// The names of all topics, but for Kafka's own.
 pub fn topics(config: &BusConfig) -> Outcome<Vec<String>> {
-    let looker = looker(config)?;
-    let metadata = looker
-        .fetch_metadata(None, Duration::from_millis(REQUEST_TIMEOUT_MS))
-        .map_err(|error| explain(&looker, failure("look at the cluster", error)))?;
-    let names = metadata.topics().iter().map(|topic| topic.name().to_owned());
-    Ok(names.filter(|name| !name.starts_with("__")).collect())
+    look(config, |ends| {
+        let looker = ends.looker();
+        let metadata = looker
+            .fetch_metadata(None, Duration::from_millis(REQUEST_TIMEOUT_MS))
+            .map_err(|error| explain(looker, failure("look at the cluster", error)))?;
+        let names = metadata.topics().iter().map(|topic| topic.name().to_owned());
+        Ok(names.filter(|name| !name.starts_with("__")).collect())
+    })
 }
 
 /// Removes topics; one that does not exist is as good as removed.
 pub fn delete(config: &BusConfig, topics: &[&str]) -> Outcome<()> {
     Admin::new(config)?.delete(topics)
-}
-
-fn looker(config: &BusConfig) -> Outcome<BaseConsumer<Said>> {
-    ends::client(config, "read_committed")
 }
 
 fn count(looker: &BaseConsumer<Said>, topic: &str) -> Outcome<Option<i32>> {

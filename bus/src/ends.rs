@@ -7,6 +7,8 @@
 //! update whose input counts as read. So the high watermark is asked for first, and then the stable end is waited for
 //! until it has come that far.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
@@ -20,6 +22,36 @@ const DECIDED_POLL_MS: u64 = 5;
 /// How long a partition may be without a leader.
 const LEADERLESS_MS_MAX: u64 = 5_000;
 const LEADERLESS_POLL_MS: u64 = 100;
+
+/// The clients that look at each cluster. A new one needs up to 60 ms for its first answer and a start asks dozens of times,
+/// so they stay for the next question. The pipeline file names the clusters, which bounds them.
+static LOOKING: Mutex<BTreeMap<Cluster, Arc<Ends>>> = Mutex::new(BTreeMap::new());
+
+/// What tells clusters, and the rights of who looks at them, apart.
+type Cluster = (String, BTreeMap<String, String>);
+
+fn cluster(config: &BusConfig) -> Cluster {
+    (config.bootstrap.clone(), config.properties.clone())
+}
+
+/// Looks at the cluster. After a failure the clients are given up: what they have heard belongs to that failure.
+pub(crate) fn look<T>(config: &BusConfig, question: impl FnOnce(&Ends) -> Outcome<T>) -> Outcome<T> {
+    let known = || LOOKING.lock().unwrap_or_else(PoisonError::into_inner);
+    let found = known().get(&cluster(config)).cloned();
+    let ends = match found {
+        Some(ends) => ends,
+        None => {
+            let made = Arc::new(Ends::new(config)?);
+            known().insert(cluster(config), Arc::clone(&made));
+            made
+        }
+    };
+    let answer = question(&ends);
+    if answer.is_err() {
+        known().remove(&cluster(config));
+    }
+    answer
+}
 
 /// Asks for both ends of partitions.
 pub(crate) struct Ends {
@@ -39,7 +71,7 @@ pub(crate) struct End {
 }
 
 impl Ends {
-    pub(crate) fn new(config: &BusConfig) -> Outcome<Self> {
+    fn new(config: &BusConfig) -> Outcome<Self> {
         Ok(Self {
             stable: client(config, "read_committed")?,
             all: client(config, "read_uncommitted")?,

@@ -12,8 +12,8 @@ use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 use syncline_runtime::{Failure, Outcome};
 
-use crate::consumer::in_range;
-use crate::ends::{End, Ends};
+use crate::consumer::{TopicPartition, in_range};
+use crate::ends::{End, look};
 use crate::error::{Said, failure, heals_by_itself};
 use crate::{BusConfig, InRecord};
 
@@ -26,8 +26,9 @@ impl ConsumerContext for Said {}
 
 /// Reads one partition without being in a group.
 pub struct PartitionReader {
-    consumer: BaseConsumer<Said>,
-    place: String,
+    config: BusConfig,
+    consumer: Option<BaseConsumer<Said>>,
+    place: TopicPartition,
     position: i64,
     first: i64,
     end: i64,
@@ -37,14 +38,14 @@ impl PartitionReader {
     /// Opens a partition at an offset; 0 is the beginning, wherever that is now. It ends before the first transaction
     /// that stays open.
     pub fn open(config: &BusConfig, topic: &str, partition: i32, from_offset: i64) -> Outcome<Self> {
-        let end = Ends::new(config)?.of(topic, partition, Duration::from_millis(UNDECIDED_MS_MAX))?;
+        let end = end(config, topic, partition, UNDECIDED_MS_MAX)?;
         Self::open_until(config, topic, partition, from_offset, end)
     }
 
     /// The same, but refuses a partition with a transaction that stays open. For state: if that transaction is
     /// committed after all, its input counts as read, and state restored without it would lack it for ever.
     pub fn open_decided(config: &BusConfig, topic: &str, partition: i32, from_offset: i64) -> Outcome<Self> {
-        let end = Ends::new(config)?.of(topic, partition, Duration::from_millis(DECIDED_MS_MAX))?;
+        let end = end(config, topic, partition, DECIDED_MS_MAX)?;
         if !end.decided {
             return Err(undecided(topic, partition, end.stable));
         }
@@ -54,26 +55,18 @@ impl PartitionReader {
     /// Opens a partition so far before its end, or at its beginning if there is not so much. The distance is in offsets,
     /// of which transactions and compaction take some away.
     pub fn open_back(config: &BusConfig, topic: &str, partition: i32, offsets: i64) -> Outcome<Self> {
-        let end = Ends::new(config)?.of(topic, partition, Duration::from_millis(UNDECIDED_MS_MAX))?;
+        let end = end(config, topic, partition, UNDECIDED_MS_MAX)?;
         let from = end.stable.saturating_sub(offsets).max(end.first);
         Self::open_until(config, topic, partition, from, end)
     }
 
     fn open_until(config: &BusConfig, topic: &str, partition: i32, from_offset: i64, end: End) -> Outcome<Self> {
-        // A consumer needs the name of a group to fetch at all; nothing is ever committed under it.
-        let client = config.for_consumer("syncline-reader", None);
-        let consumer: BaseConsumer<Said> = client
-            .create_with_context(Said::default())
-            .map_err(|error| failure("create a reader", error))?;
         let position = if from_offset == 0 { end.first } else { from_offset };
-        in_range(&(topic.to_owned(), partition), position, (end.first, end.stable))?;
-        let mut list = TopicPartitionList::new();
-        list.add_partition_offset(topic, partition, Offset::Offset(position))
-            .and_then(|()| consumer.assign(&list))
-            .map_err(|error| failure(&format!("read {topic}[{partition}]"), error))?;
-        let place = format!("{topic}[{partition}]");
+        let place = (topic.to_owned(), partition);
+        in_range(&place, position, (end.first, end.stable))?;
         Ok(Self {
-            consumer,
+            config: config.clone(),
+            consumer: None,
             place,
             position,
             first: end.first,
@@ -81,14 +74,25 @@ impl PartitionReader {
         })
     }
 
+    /// The consumer, made when it is first needed: a partition whose end is known already needs none.
+    fn consumer(&mut self) -> Outcome<&BaseConsumer<Said>> {
+        let consumer = match self.consumer.take() {
+            Some(consumer) => consumer,
+            None => consumer(&self.config, &self.place, self.position)?,
+        };
+        Ok(self.consumer.insert(consumer))
+    }
+
     /// The next record; `None` at the end, or if nothing came in time.
     pub fn next(&mut self, timeout: Duration) -> Outcome<Option<InRecord>> {
         let deadline = Instant::now() + timeout;
         loop {
-            match self.consumer.poll(deadline.saturating_duration_since(Instant::now())) {
-                Some(Ok(message)) => {
-                    self.position = self.position.max(rdkafka::Message::offset(&message) + 1);
-                    return Ok(Some(InRecord::from_message(&message)));
+            let left = deadline.saturating_duration_since(Instant::now());
+            let polled = self.consumer()?.poll(left);
+            match polled.map(|polled| polled.map(|message| InRecord::from_message(&message))) {
+                Some(Ok(record)) => {
+                    self.position = self.position.max(record.offset + 1);
+                    return Ok(Some(record));
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) => {
                     // This answer came after the end was asked for, and ends only move up.
@@ -104,14 +108,12 @@ impl PartitionReader {
         }
     }
 
-    fn tolerate(&self, error: KafkaError) -> Outcome<()> {
+    fn tolerate(&mut self, error: KafkaError) -> Outcome<()> {
         if error.rdkafka_error_code().is_some_and(heals_by_itself) {
             return Ok(());
         }
-        Err(self
-            .consumer
-            .context()
-            .explain(failure(&format!("read {}", self.place), error)))
+        let failure = failure(&shown(&self.place), error);
+        Err(self.consumer()?.context().explain(failure))
     }
 
     /// Whether everything has been read that was there when this was opened.
@@ -133,6 +135,39 @@ impl PartitionReader {
     pub fn end(&self) -> i64 {
         self.end
     }
+}
+
+/// Closing takes librdkafka 100 ms, and nothing is left to be decided: that need not be waited for.
+impl Drop for PartitionReader {
+    fn drop(&mut self) {
+        if let Some(consumer) = self.consumer.take() {
+            // Without a thread it is closed here and now.
+            let _ = std::thread::Builder::new().spawn(move || drop(consumer));
+        }
+    }
+}
+
+fn end(config: &BusConfig, topic: &str, partition: i32, patience_ms: u64) -> Outcome<End> {
+    look(config, |ends| {
+        ends.of(topic, partition, Duration::from_millis(patience_ms))
+    })
+}
+
+fn consumer(config: &BusConfig, place: &TopicPartition, position: i64) -> Outcome<BaseConsumer<Said>> {
+    // A consumer needs the name of a group to fetch at all; nothing is ever committed under it.
+    let client = config.for_consumer("syncline-reader", None);
+    let consumer: BaseConsumer<Said> = client
+        .create_with_context(Said::default())
+        .map_err(|error| failure("create a reader", error))?;
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(&place.0, place.1, Offset::Offset(position))
+        .and_then(|()| consumer.assign(&list))
+        .map_err(|error| failure(&shown(place), error))?;
+    Ok(consumer)
+}
+
+fn shown((topic, partition): &TopicPartition) -> String {
+    format!("read {topic}[{partition}]")
 }
 
 fn undecided(topic: &str, partition: i32, offset: i64) -> Failure {
