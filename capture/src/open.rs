@@ -40,6 +40,8 @@ use crate::takeover;
 /// How long the making of a slot may wait for open transactions of the source.
 const SLOT_WAIT_MS: u64 = 60_000;
 const SETTLE_POLL_MS: u64 = 50;
+/// How often an idle log is heard of where its end is waited for.
+const AWAITED_IDLE_MS: u64 = 20;
 
 /// What outlives an attempt.
 pub struct Carried {
@@ -448,9 +450,14 @@ fn stream(config: &SourceConfig, client: ReplicationClient, progress: &Progress)
     // One less: progress within a transaction stands one byte into its commit record, and that one must come again.
     // At rest it makes no difference, because no record starts there.
     let from = Lsn(progress.position.lsn.0.saturating_sub(1));
+    let bounds = StreamSettings::default();
     let settings = StreamSettings {
         row_bytes_max: config.care.row_bytes_max.and_then(|bytes| usize::try_from(bytes).ok()),
-        ..StreamSettings::default()
+        idle_interval_ms: match config.until_current {
+            true => AWAITED_IDLE_MS,
+            false => bounds.idle_interval_ms,
+        },
+        ..bounds
     };
     client.start_stream(&config.slot, &config.publication, from, settings)
 }

@@ -43,6 +43,8 @@ const POSTGRES_EPOCH_UNIX_US: i64 = 946_684_800_000_000;
 pub struct StreamSettings {
     /// How often the server is told where we are. At once, besides, when the confirmed LSN moves or the server asks.
     pub status_interval_ms: u64,
+    /// How often at most the producing thread is told how far an idle log has come.
+    pub idle_interval_ms: u64,
     /// After how long without a byte, though we asked, the connection counts as dead.
     pub read_timeout_ms: u64,
     /// The most that waits for the producing thread, in bytes.
@@ -57,6 +59,7 @@ impl Default for StreamSettings {
     fn default() -> Self {
         Self {
             status_interval_ms: 1_000,
+            idle_interval_ms: 1_000,
             read_timeout_ms: 30_000,
             queue_bytes_max: 32 << 20,
             queue_messages_max: 1 << 16,
@@ -103,7 +106,7 @@ impl Stream {
             in_transaction: false,
             commit: from,
             slot: slot.to_owned(),
-            idle: Idle::new(from, Duration::from_millis(settings.status_interval_ms)),
+            idle: Idle::new(from, Duration::from_millis(settings.idle_interval_ms)),
             last_heard: Instant::now(),
             warning: String::new(),
             settings,
