@@ -24,8 +24,10 @@ const LEADERLESS_MS_MAX: u64 = 5_000;
 const LEADERLESS_POLL_MS: u64 = 100;
 
 /// The clients that look at each cluster. A new one needs up to 60 ms for its first answer and a start asks dozens of times,
-/// so they stay for the next question. The pipeline file names the clusters, which bounds them.
+/// so they stay for the questions that follow. The pipeline file names the clusters, which bounds them.
 static LOOKING: Mutex<BTreeMap<Cluster, Arc<Ends>>> = Mutex::new(BTreeMap::new());
+/// For how long: a start's questions, and not those of the next attempt, for which a line may have died without a word.
+const LOOKING_MS_MAX: u64 = 2_000;
 
 /// What tells clusters, and the rights of who looks at them, apart.
 type Cluster = (String, BTreeMap<String, String>);
@@ -38,7 +40,7 @@ fn cluster(config: &BusConfig) -> Cluster {
 pub(crate) fn look<T>(config: &BusConfig, question: impl FnOnce(&Ends) -> Outcome<T>) -> Outcome<T> {
     let known = || LOOKING.lock().unwrap_or_else(PoisonError::into_inner);
     let found = known().get(&cluster(config)).cloned();
-    let ends = match found {
+    let ends = match found.filter(|ends| ends.made_at.elapsed() < Duration::from_millis(LOOKING_MS_MAX)) {
         Some(ends) => ends,
         None => {
             let made = Arc::new(Ends::new(config)?);
@@ -57,6 +59,7 @@ pub(crate) fn look<T>(config: &BusConfig, question: impl FnOnce(&Ends) -> Outcom
 pub(crate) struct Ends {
     stable: BaseConsumer<Said>,
     all: BaseConsumer<Said>,
+    made_at: Instant,
 }
 
 /// The ends of one partition.
@@ -75,6 +78,7 @@ impl Ends {
         Ok(Self {
             stable: client(config, "read_committed")?,
             all: client(config, "read_uncommitted")?,
+            made_at: Instant::now(),
         })
     }
 

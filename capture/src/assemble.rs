@@ -356,8 +356,15 @@ impl Assembler {
         self.tombstone(&registered, position, old, None)
     }
 
+    /// With its old key or row it may be a key change, which is two records. The second ordinal is taken in any case: whoever
+    /// reads this again may want the table, or know its key, otherwise than the first time.
     fn update(&mut self, at: Moment, update: &Update) -> Result<(), AssembleError> {
-        let Some((registered, position)) = self.row(update.relation)? else {
+        let row = self.row(update.relation)?;
+        let second = match &update.old {
+            OldTuple::None => None,
+            OldTuple::Key(_) | OldTuple::Full(_) => Some(self.next_position()?),
+        };
+        let Some((registered, position)) = row else {
             return Ok(());
         };
         let old = old_row(&update.old);
@@ -374,8 +381,9 @@ impl Assembler {
             self.repeated(position);
             return Ok(());
         }
-        if let Some((keys, old, before)) = moved? {
-            return self.key_change(at, &registered, position, keys, (old, before), (&update.new, other));
+        if let (Some((keys, old, before)), Some(second)) = (moved?, second) {
+            let places = [position, second];
+            return self.key_change(at, &registered, places, keys, (old, before), (&update.new, other));
         }
         if self.skips(Operation::Update, position) {
             return Ok(());
@@ -419,12 +427,11 @@ impl Assembler {
         &mut self,
         at: Moment,
         registered: &Arc<Registered>,
-        away: Position,
+        [away, here]: [Position; 2],
         [old_key, new_key]: [Arc<str>; 2],
         (old, before): (&Tuple, Image<'_>),
         (new, other): (&Tuple, Other<'_>),
     ) -> Result<(), AssembleError> {
-        let here = self.next_position()?;
         let mark = match self.mark_of(registered, false, old, None) {
             Some(mark) => Some(mark),
             None => self.mark_of(registered, false, new, Some(old)),

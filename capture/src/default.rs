@@ -24,7 +24,7 @@ fn carries(kind: &Kind) -> bool {
         Kind::VariableDecimal
             | Kind::Money(_)
             | Kind::MoneyDouble
-            | Kind::MoneyText
+            | Kind::MoneyText(_)
             | Kind::Bytes
             | Kind::BytesText(_)
             | Kind::List(_)
@@ -71,7 +71,7 @@ pub fn zero(kind: &Kind) -> &'static str {
         | Kind::DecimalDouble
         | Kind::DecimalText(_) => "0",
         // The last two digits are the cents, wherever the point stands.
-        Kind::Money(_) | Kind::MoneyDouble | Kind::MoneyText => "0.00",
+        Kind::Money(_) | Kind::MoneyDouble | Kind::MoneyText(_) => "0.00",
         Kind::Named(Name::Uuid) => "00000000-0000-0000-0000-000000000000",
         Kind::Text | Kind::SystemName | Kind::Printed | Kind::Named(_) | Kind::Enum(_) | Kind::Foreign => "",
         Kind::Bits(_) | Kind::LostBits(_) | Kind::Hstore | Kind::HstoreMap | Kind::Opaque { .. } | Kind::LeftOut => "",

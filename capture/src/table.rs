@@ -12,6 +12,7 @@ use crate::form::{Fidelity, Form};
 use crate::mask::Mask;
 use crate::postgres::catalog::{ColumnInfo, TableInfo, TypeInfo, TypeKind};
 use crate::postgres::pgoutput::{self, Relation, ReplicaIdentity};
+use crate::text::number::Unscaled;
 use crate::types::Kind;
 
 /// A column and how it is written.
@@ -339,6 +340,10 @@ fn fill(column: &Column, reading: Reading) -> Vec<u8> {
         return vec![null];
     }
     let mut out: Vec<u8> = column.value_branch().into_iter().collect();
+    if let Kind::MoneyText(digits) = column.kind {
+        avro::bytes(Unscaled::zero(digits).plain().as_bytes(), &mut out);
+        return out;
+    }
     let start = out.len();
     // A text is not lost here because its type is `name`.
     let outside_stream = Reading {

@@ -43,8 +43,8 @@ pub enum Kind {
     Money(u32),
     /// `money` as a floating point number.
     MoneyDouble,
-    /// `money` as text.
-    MoneyText,
+    /// `money` as text: always in cents, but for the zero that stands for a null, which has that many digits after the point.
+    MoneyText(u32),
     /// The text family.
     Text,
     /// `name`, which Debezium loses in the stream.
@@ -285,7 +285,7 @@ fn money(form: &Form) -> Kind {
     match form.decimals {
         Decimals::Precise => Kind::Money(form.money_fraction_digits),
         Decimals::Double => Kind::MoneyDouble,
-        Decimals::String => Kind::MoneyText,
+        Decimals::String => Kind::MoneyText(form.money_fraction_digits),
     }
 }
 

@@ -413,7 +413,12 @@ fn watermarks(consumer: &BaseConsumer, topic: &str, partition: i32) -> anyhow::R
     let (made_by, answered_by) = (Instant::now() + MADE_MAX, Instant::now() + ANSWERED_MAX);
     loop {
         match consumer.fetch_watermarks(topic, partition, CALL_TIMEOUT) {
-            Err(KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownPartition)) if Instant::now() < made_by => {
+            // A broker's partitions come one by one, and each has its leader a little later.
+            Err(KafkaError::MetadataFetch(
+                RDKafkaErrorCode::UnknownPartition
+                | RDKafkaErrorCode::NotLeaderForPartition
+                | RDKafkaErrorCode::LeaderNotAvailable,
+            )) if Instant::now() < made_by => {
                 std::thread::sleep(LOOK_EVERY);
             }
             // The judge has time: a busy broker is no loss.

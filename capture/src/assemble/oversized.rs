@@ -6,15 +6,19 @@ use syncline_schemas::position::{Lsn, Position};
 
 use super::parts::Moment;
 use super::{AssembleError, Assembler};
-use crate::postgres::pgoutput::{Oversized, OversizedKind};
+use crate::postgres::pgoutput::{OldTuple, Oversized, OversizedKind};
 
 impl Assembler {
     /// An error, unless it is of no account.
     pub(super) fn oversized(&mut self, at: Moment, oversized: &Oversized) -> Result<(), AssembleError> {
         let found = match &oversized.what {
-            OversizedKind::Change { relation, .. } => self
-                .row(*relation)?
-                .map(|(registered, position)| (registered.table.full_name(), position)),
+            OversizedKind::Change { op, relation, old, .. } => {
+                let row = self.row(*relation)?;
+                if *op == 'u' && *old != OldTuple::None {
+                    self.next_position()?;
+                }
+                row.map(|(registered, position)| (registered.table.full_name(), position))
+            }
             OversizedKind::Logical { transactional, prefix } => {
                 let position = match transactional {
                     true => self.next_position()?,

@@ -240,6 +240,25 @@ fn inserts_updates_and_deletes_become_records_with_ordinals() {
 }
 
 #[test]
+fn what_follows_a_key_change_stands_where_it_stands_whether_that_table_is_wanted_or_not() {
+    const OTHER: u32 = OID + 1;
+    let positions = |wanted: bool| {
+        let mut assembler = assembler(ReplicaIdentity::Default);
+        let table = registered(&COLUMNS, &["id"], ReplicaIdentity::Default);
+        assembler.define(OTHER, wanted.then_some(table));
+        let moved = Message::Update(Update {
+            relation: OTHER,
+            old: OldTuple::Key(vec![text("1"), TupleCell::Null, TupleCell::Null]),
+            new: row("2", "5", text("x")),
+        });
+        let all = transaction(&mut assembler, vec![moved, insert(row("7", "1", text("y")))]);
+        all.last().map(|seen| seen.position)
+    };
+    assert_eq!(positions(true), Some(at(2)));
+    assert_eq!(positions(false), Some(at(2)));
+}
+
+#[test]
 fn a_key_change_is_delete_tombstone_create_with_the_other_key_in_a_header() {
     let mut assembler = assembler(ReplicaIdentity::Default);
     let old = OldTuple::Key(vec![text("1"), TupleCell::Null, TupleCell::Null]);

@@ -152,7 +152,7 @@ fn parts(kind: &Kind) -> Parts {
         Kind::Float32 => plain("float"),
         Kind::Float64 | Kind::DecimalDouble | Kind::MoneyDouble => plain("double"),
         Kind::Text | Kind::SystemName | Kind::Printed | Kind::Foreign => plain("string"),
-        Kind::DecimalText(_) | Kind::MoneyText | Kind::BytesText(_) => plain("string"),
+        Kind::DecimalText(_) | Kind::MoneyText(_) | Kind::BytesText(_) => plain("string"),
         Kind::Opaque { text: Some(_), .. } => plain("string"),
         Kind::Bytes | Kind::Opaque { text: None, .. } => plain("bytes"),
         Kind::Decimal { precision, scale } => decimal(*scale, Some(*precision)),

@@ -60,7 +60,7 @@ pub fn cell(
         Kind::DecimalText(scale) => decimal_text(text, *scale, reading, out)?,
         Kind::Money(digits) => decimal(&money(text, *digits, lost)?, out),
         Kind::MoneyDouble => out.extend_from_slice(&float::<f64>(&number::money_cents(text)?.plain())?.to_le_bytes()),
-        Kind::MoneyText => avro::bytes(number::money_cents(text)?.plain().as_bytes(), out),
+        Kind::MoneyText(_) => avro::bytes(number::money_cents(text)?.plain().as_bytes(), out),
         Kind::Bytes => avro::sized(out, |out| binary::bytea(text, out))?,
         Kind::BytesText(alphabet) => {
             let mut bytes = Vec::new();

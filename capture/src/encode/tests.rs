@@ -37,7 +37,7 @@ fn cells_become_their_avro_bytes() {
     assert_eq!(bytes(&Kind::Text, "häß"), [10, b'h', 0xc3, 0xa4, 0xc3, 0x9f]);
     assert_eq!(bytes(&Kind::Decimal { precision: 6, scale: 2 }, "1.10"), [2, 0x6e]);
     assert_eq!(bytes(&Kind::Money(3), "$12.34"), [4, 0x30, 0x34]);
-    assert_eq!(bytes(&Kind::MoneyText, "-$1,012.34"), bytes(&Kind::Text, "-1012.34"));
+    assert_eq!(bytes(&Kind::MoneyText(0), "-$1,012.34"), bytes(&Kind::Text, "-1012.34"));
     assert_eq!(bytes(&Kind::MoneyDouble, "$1.50"), 1.5f64.to_le_bytes());
     assert_eq!(bytes(&Kind::DecimalDouble, "0.1"), 0.1f64.to_le_bytes());
     assert_eq!(bytes(&Kind::DecimalText(Some(3)), "0.100"), bytes(&Kind::Text, "0.100"));

@@ -21,6 +21,14 @@ enum Digits {
 }
 
 impl Unscaled {
+    /// Nothing, with so many digits after the point.
+    pub fn zero(scale: u32) -> Self {
+        Self {
+            digits: Digits::Small(0),
+            scale,
+        }
+    }
+
     /// Reads `-12.50`. PostgreSQL prints numeric without exponent.
     pub fn parse(text: &str) -> Result<Self, Unfit> {
         let (negative, digits) = match text.strip_prefix('-') {
