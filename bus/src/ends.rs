@@ -44,13 +44,14 @@ pub(crate) fn look<T>(config: &BusConfig, question: impl FnOnce(&Ends) -> Outcom
         Some(ends) => ends,
         None => {
             let made = Arc::new(Ends::new(config)?);
-            known().insert(cluster(config), Arc::clone(&made));
+            // What it was is closed when the lock is free again.
+            let _was = known().insert(cluster(config), Arc::clone(&made));
             made
         }
     };
     let answer = question(&ends);
     if answer.is_err() {
-        known().remove(&cluster(config));
+        let _was = known().remove(&cluster(config));
     }
     answer
 }

@@ -304,6 +304,11 @@ impl Mapper {
                 skipped(why);
                 return Ok(());
             }
+            Mapping::Left { key, entry } => {
+                let partition = self.shard_of(route, &key, cause.partition, work)?;
+                route.put_crosswalk(key, &entry, partition, work);
+                return Ok(());
+            }
             Mapping::Said { mapped, crosswalk } => (mapped, crosswalk),
         };
         for (key, entry) in crosswalk {

@@ -257,12 +257,14 @@ impl Hub {
             was: address.was.as_ref().and_then(find),
         };
         let entity = self.pipeline.entity(&link.entity).unwrap();
-        if let Mapping::Said { mapped, crosswalk } = mapping::apply(link, entity, input, address, &known)? {
-            self.crosswalk.extend(crosswalk);
-            self.entities
-                .entry(mapped.cid.clone())
-                .or_default()
-                .join(&mapped, entity);
+        match mapping::apply(link, entity, input, address, &known)? {
+            Mapping::Said { mapped, crosswalk } => {
+                self.crosswalk.extend(crosswalk);
+                let state = self.entities.entry(mapped.cid.clone()).or_default();
+                state.join(&mapped, entity);
+            }
+            Mapping::Left { key, entry } => _ = self.crosswalk.insert(key, entry),
+            Mapping::Nothing(_) => {}
         }
         Ok(())
     }

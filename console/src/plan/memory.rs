@@ -183,11 +183,14 @@ impl Memory {
     }
 
     fn take(&mut self, link: &Link, mapping: Mapping) {
-        let Mapping::Said { mapped, crosswalk } = mapping else {
-            return;
-        };
-        self.told.extend(crosswalk);
-        self.said(&link.entity, &mapped);
+        match mapping {
+            Mapping::Said { mapped, crosswalk } => {
+                self.told.extend(crosswalk);
+                self.said(&link.entity, &mapped);
+            }
+            Mapping::Left { key, entry } => _ = self.told.insert(key, entry),
+            Mapping::Nothing(_) => {}
+        }
     }
 
     fn said(&mut self, entity: &str, said: &Mapped) {

@@ -5,6 +5,11 @@
 //! for), the crosswalk, the crosswalk under the row's old key, and last the row's own values ([`crate::identity`]).
 //! A key that a row has left stays in the crosswalk with the position at which it was left, and when another row takes it,
 //! with the position of that: a repeated older event is recognised, and the new row does not inherit the entity.
+//!
+//! A key change is two records, which may be in two partitions and be read in either order. The end under the old key is in
+//! the partition of that key, before whatever the key is used for next; so the one who takes the key is never taken for the
+//! one who left it. The beginning under the new key asks who left the old one *there*: if that is not known any more,
+//! because others have had the key since, the row's own values decide.
 
 use std::fmt;
 
@@ -47,6 +52,13 @@ pub enum Mapping {
         mapped: Box<Mapped>,
         /// What changes in the crosswalk.
         crosswalk: Vec<(String, Crosswalk)>,
+    },
+    /// The row goes on under another key, where it is told of.
+    Left {
+        /// The old key in the crosswalk.
+        key: String,
+        /// Its entry from now on.
+        entry: Crosswalk,
     },
     /// The change says nothing of an entity.
     Nothing(Nothing),
@@ -93,14 +105,17 @@ impl Known {
             .map(|entry| entry.cid.as_str())
     }
 
-    /// Whether the row went on under another key after this, or another row has taken one of its keys since: then this was
-    /// mapped before, and is read again. The old key may be in another partition, read earlier or later than this one; so
-    /// what is known of it counts only where the new key is known too.
+    /// Whether the row went on under another key after this, or another row has taken its key since: then this was mapped
+    /// before, and is read again.
     fn is_past(&self, position: Position) -> bool {
-        let Some(row) = &self.row else { return false };
-        let was = self.was.as_ref().and_then(|was| was.since);
-        let taken = row.since.max(was);
-        row.left_at.is_some_and(|left| position <= left) || taken.is_some_and(|since| position < since)
+        self.row.as_ref().is_some_and(|row| {
+            row.left_at.is_some_and(|left| position <= left) || row.since.is_some_and(|since| position < since)
+        })
+    }
+
+    /// Whether the key was taken there.
+    fn is_since(&self, position: Position) -> bool {
+        self.row.as_ref().is_some_and(|entry| entry.since == Some(position))
     }
 
     /// Where the row that had the key left it, if nobody has taken it since.
@@ -126,7 +141,6 @@ pub fn address(link: &Link, input: &Input<'_>) -> Result<Result<Address, Nothing
             Ok(Ok(Address { row, was }))
         }
         (Op::Create | Op::Read | Op::Update, None) => Err(Refusal("a change without the row after it".to_owned())),
-        (Op::Delete, _) if input.moves_away => Ok(Err(Nothing("moved"))),
         (Op::Delete, _) => Ok(Ok(Address {
             row: deleted_key(link, input)?,
             was: None,
@@ -159,6 +173,7 @@ pub fn apply(
 ) -> Result<Mapping, Refusal> {
     match &input.event.after {
         _ if known.is_past(input.position) => Ok(Mapping::Nothing(Nothing("repeated after its row has moved"))),
+        _ if input.moves_away => Ok(left(link, &address.row, known, input.position)),
         Some(after) if input.event.op != Op::Delete => present(link, entity, input, after, address, known),
         _ => Ok(deleted(link, input, address, known)),
     }
@@ -197,18 +212,24 @@ fn present(
     known: &Known,
 ) -> Result<Mapping, Refusal> {
     let fields = lens::get(link, after).map_err(|error| Refusal(error.to_string()))?;
-    let sticky = known.cid();
+    // A row that moves onto a key has nothing to do with the one that had it before.
+    let moves_onto = address.was.is_some() && !known.is_since(input.position);
+    let sticky = known.cid().filter(|_| !moves_onto);
     let inserted = input.mark.filter(|mark| mark.act.makes()).map(|mark| mark.cid.as_str());
     // A row that moves onto a key takes its entity along, whoever had the key before; but not that of a row which has taken
     // the old key since.
-    let moved = known.was.as_ref().filter(|was| !was.taken_after(input.position));
-    let moving = moved.filter(|entry| entry.left_at.is_none_or(|left_at| left_at == input.position));
+    let moved = known.was.as_ref().filter(|was| !is_taken(was, input));
+    let moving = moved.filter(|entry| {
+        entry
+            .left_at
+            .is_none_or(|left_at| left_at == end_of_old_key(input.position))
+    });
     let moving = moving.map(|entry| entry.cid.as_str());
     let cid = match inserted.or(moving).or(sticky).or(moved.map(|entry| entry.cid.as_str())) {
         Some(cid) => cid.to_owned(),
         None => identity::cid(entity, link, &address.row, known.left_at(), &fields),
     };
-    let crosswalk = crosswalk_changes(link, &address, &cid, known, input.position);
+    let crosswalk = crosswalk_changes(link, input, &address, &cid, known);
     let before = input.event.before.as_ref().filter(|_| input.event.op == Op::Update);
     // A before-image that cannot be mapped is no more than an unknown one: it explains the change, it does not make it.
     let before = before
@@ -245,34 +266,63 @@ fn deleted(link: &Link, input: &Input<'_>, address: Address, known: &Known) -> M
     }
 }
 
+/// The row goes on under another key. What is known of this one already is of that moment, or later.
+fn left(link: &Link, row: &RowKey, known: &Known, position: Position) -> Mapping {
+    match known.row.as_ref().filter(|entry| entry.left_at.is_none()) {
+        Some(entry) => Mapping::Left {
+            key: crosswalk_key(link, row),
+            entry: Crosswalk {
+                left_at: Some(position),
+                ..entry.clone()
+            },
+        },
+        None => Mapping::Nothing(Nothing("moved")),
+    }
+}
+
+/// Where the row ended under its old key: one change before it began under its new one. Debezium gives both one LSN.
+fn end_of_old_key(position: Position) -> Position {
+    Position {
+        ordinal: position.ordinal.saturating_sub(1),
+        ..position
+    }
+}
+
+/// Whether positions in two partitions of the topic can be compared. Without an LSN they are offsets, each of its partition.
+fn is_of_log(input: &Input<'_>) -> bool {
+    input.position.epoch > 0 || input.event.source.lsn.is_some()
+}
+
+/// Whether other rows have had the old key since this one left it.
+fn is_taken(was: &Crosswalk, input: &Input<'_>) -> bool {
+    is_of_log(input) && was.taken_after(input.position)
+}
+
 fn crosswalk_changes(
     link: &Link,
+    input: &Input<'_>,
     address: &Address,
     cid: &str,
     known: &Known,
-    position: Position,
 ) -> Vec<(String, Crosswalk)> {
     let entry = |row, left_at, since| {
-        (
-            crosswalk_key(link, row),
-            Crosswalk {
-                cid: cid.to_owned(),
-                left_at,
-                since,
-            },
-        )
+        let cid = cid.to_owned();
+        (crosswalk_key(link, row), Crosswalk { cid, left_at, since })
     };
-    let was = known.was.as_ref();
+    let (position, was) = (input.position, known.was.as_ref());
+    // The end under the old key says it too, where that is read.
+    let unsaid = |was: &Crosswalk| was.left_at.is_none() && !is_taken(was, input);
     let left = address
         .was
         .as_ref()
-        .filter(|_| was.is_none_or(|was| !was.taken_after(position)));
-    let left = left.map(|key| entry(key, Some(position), was.and_then(|was| was.since)));
-    let since = match known.left_at() {
-        Some(_) => Some(position),
-        None => known.row.as_ref().and_then(|entry| entry.since),
+        .filter(|_| is_of_log(input) && was.is_none_or(unsaid));
+    let left = left.map(|key| entry(key, Some(end_of_old_key(position)), was.and_then(|was| was.since)));
+    let moves_onto = address.was.is_some() && !known.is_since(position);
+    let since = match moves_onto || known.left_at().is_some() {
+        true => Some(position),
+        false => known.row.as_ref().and_then(|entry| entry.since),
     };
-    let new = (known.cid() != Some(cid)).then(|| entry(&address.row, None, since));
+    let new = (known.cid() != Some(cid) || moves_onto).then(|| entry(&address.row, None, since));
     left.into_iter().chain(new).collect()
 }
 
