@@ -56,6 +56,11 @@ pub(crate) fn look<T>(config: &BusConfig, question: impl FnOnce(&Ends) -> Outcom
     answer
 }
 
+/// Closes the clients that look at clusters: the last thing that a process does, for TLS takes down what they stand on.
+pub fn close_idle() {
+    let _were = std::mem::take(&mut *LOOKING.lock().unwrap_or_else(PoisonError::into_inner));
+}
+
 /// Asks for both ends of partitions.
 pub(crate) struct Ends {
     stable: BaseConsumer<Said>,

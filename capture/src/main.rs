@@ -13,7 +13,9 @@ use syncline_runtime::process::{self, Part};
 use syncline_runtime::{Failure, Outcome};
 
 fn main() -> ExitCode {
-    process::exit_code(&run(&Args::parse()))
+    let outcome = run(&Args::parse());
+    syncline_bus::close_idle();
+    process::exit_code(&outcome)
 }
 
 fn run(args: &Args) -> Outcome<()> {

@@ -9,7 +9,9 @@ use syncline_console::{
 use syncline_runtime::Outcome;
 
 fn main() -> ExitCode {
-    match run(&Args::parse().verb) {
+    let outcome = run(&Args::parse().verb);
+    syncline_bus::close_idle();
+    match outcome {
         Ok(code) => code,
         Err(failure) => answer::failed(failure),
     }

@@ -27,7 +27,9 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
-    process::exit_code(&work(&Cli::parse()))
+    let outcome = work(&Cli::parse());
+    syncline_bus::close_idle();
+    process::exit_code(&outcome)
 }
 
 fn work(cli: &Cli) -> Outcome<()> {

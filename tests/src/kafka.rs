@@ -421,8 +421,12 @@ fn watermarks(consumer: &BaseConsumer, topic: &str, partition: i32) -> anyhow::R
             )) if Instant::now() < made_by => {
                 std::thread::sleep(LOOK_EVERY);
             }
-            // The judge has time: a busy broker is no loss.
-            Err(KafkaError::MetadataFetch(RDKafkaErrorCode::OperationTimedOut)) if Instant::now() < answered_by => {}
+            // The judge has time: a busy broker, which may let go of a line, is no loss.
+            Err(KafkaError::MetadataFetch(
+                RDKafkaErrorCode::OperationTimedOut
+                | RDKafkaErrorCode::AllBrokersDown
+                | RDKafkaErrorCode::BrokerTransportFailure,
+            )) if Instant::now() < answered_by => std::thread::sleep(LOOK_EVERY),
             found => return Ok(found?),
         }
     }

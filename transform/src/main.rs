@@ -37,8 +37,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    process::exit_code(&run(cli))
+    let outcome = run(Cli::parse());
+    syncline_bus::close_idle();
+    process::exit_code(&outcome)
 }
 
 fn run(cli: Cli) -> Outcome<()> {
