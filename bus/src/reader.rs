@@ -12,6 +12,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 use syncline_runtime::{Failure, Outcome};
 
+use crate::admin::TO_REACH_MS_MAX;
 use crate::consumer::{TopicPartition, in_range};
 use crate::ends::{End, look};
 use crate::error::{Said, failure, heals_by_itself};
@@ -39,6 +40,12 @@ impl PartitionReader {
     /// that stays open.
     pub fn open(config: &BusConfig, topic: &str, partition: i32, from_offset: i64) -> Outcome<Self> {
         let end = end(config, topic, partition, UNDECIDED_MS_MAX)?;
+        Self::open_until(config, topic, partition, from_offset, end)
+    }
+
+    /// The same, for who works off what is there and then ends: a busy broker may need longer to show what it has committed.
+    pub fn open_to_reach(config: &BusConfig, topic: &str, partition: i32, from_offset: i64) -> Outcome<Self> {
+        let end = end(config, topic, partition, TO_REACH_MS_MAX)?;
         Self::open_until(config, topic, partition, from_offset, end)
     }
 

@@ -124,7 +124,10 @@ where
 fn ends(parts: &Parts, topics: &[String]) -> Outcome<BTreeMap<(String, i32), i64>> {
     let mut ends = BTreeMap::new();
     for topic in topics {
-        let partitions = admin::end_offsets(&parts.bus, topic)?;
+        let partitions = match parts.until_current {
+            true => admin::end_offsets_to_reach(&parts.bus, topic)?,
+            false => admin::end_offsets(&parts.bus, topic)?,
+        };
         if partitions.is_empty() && parts.until_current {
             tracing::warn!(topic, "the topic does not exist: nothing to apply");
         }

@@ -103,7 +103,10 @@ impl Context {
     pub fn ends<'a>(&self, topics: impl IntoIterator<Item = &'a String>) -> Outcome<BTreeMap<TopicPartition, i64>> {
         let mut ends = BTreeMap::new();
         for topic in topics {
-            let partitions = admin::end_offsets(&self.bus, topic)?;
+            let partitions = match self.until_current {
+                true => admin::end_offsets_to_reach(&self.bus, topic)?,
+                false => admin::end_offsets(&self.bus, topic)?,
+            };
             ends.extend(
                 partitions
                     .into_iter()

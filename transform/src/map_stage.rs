@@ -55,7 +55,7 @@ impl<'a> MapStage<'a> {
             context,
             mapper,
             consumer,
-            readiness: Readiness::default(),
+            readiness: Readiness::new(context.until_current),
             assigned: None,
         })
     }

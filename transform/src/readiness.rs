@@ -37,11 +37,21 @@ enum Awaits {
 pub struct Readiness {
     waiting: BTreeMap<TopicPartition, Awaits>,
     marks: BTreeMap<String, Vec<PartitionReader>>,
+    /// Whether there is no later time at which to hear what a busy broker does not show yet.
+    is_last_look: bool,
     /// When all that was said by then had been heard.
     heard_at: Option<Instant>,
 }
 
 impl Readiness {
+    /// Nothing is waited for; `until_current`, what was said by now must be heard now.
+    pub fn new(until_current: bool) -> Self {
+        Self {
+            is_last_look: until_current,
+            ..Self::default()
+        }
+    }
+
     /// Begins to wait for these partitions.
     pub fn expect(&mut self, bus: &BusConfig, pipeline: &Pipeline, partitions: &[TopicPartition]) -> Outcome<()> {
         self.heard_at = None;
@@ -85,8 +95,10 @@ impl Readiness {
                 continue;
             }
             if !self.marks.contains_key(&system.name) {
-                self.marks
-                    .insert(system.name.clone(), open_all(bus, &topic::marks(&system.topic_prefix))?);
+                self.marks.insert(
+                    system.name.clone(),
+                    open_all(bus, &topic::marks(&system.topic_prefix), self.is_last_look)?,
+                );
             }
             let (tables, all) = self.hear(&system.name, schemas)?;
             heard_all &= all;
@@ -166,9 +178,14 @@ impl Readiness {
     }
 }
 
-fn open_all(bus: &BusConfig, topic: &str) -> Outcome<Vec<PartitionReader>> {
+fn open_all(bus: &BusConfig, topic: &str, is_last_look: bool) -> Outcome<Vec<PartitionReader>> {
     let partitions = admin::partitions(bus, topic)?.unwrap_or(0);
+    let open = if is_last_look {
+        PartitionReader::open_to_reach
+    } else {
+        PartitionReader::open
+    };
     (0..partitions)
-        .map(|partition| PartitionReader::open(bus, topic, partition, 0))
+        .map(|partition| open(bus, topic, partition, 0))
         .collect()
 }
