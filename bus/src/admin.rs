@@ -14,13 +14,9 @@ use syncline_runtime::{Failure, Outcome};
 
 use crate::BusConfig;
 use crate::config::{RECORD_BYTES_MAX, REQUEST_TIMEOUT_MS};
-use crate::ends::look;
+use crate::ends::{Patience, look};
 use crate::error::{Said, explain, failure};
 
-/// How long the ends of a topic are waited for, of all its partitions.
-const UNDECIDED_MS_MAX: u64 = 2_000;
-/// The same where all that is committed must be reached.
-pub(crate) const TO_REACH_MS_MAX: u64 = 15_000;
 const VISIBLE_POLL_MS: u64 = 20;
 /// What the broker counts with a record besides key and value.
 const RECORD_OVERHEAD_BYTES: u64 = 100_000;
@@ -94,16 +90,12 @@ pub fn partitions(config: &BusConfig, topic: &str) -> Outcome<Option<i32>> {
 /// What was committed before this is asked lies before these ends. A transaction that is still open is waited for, but
 /// not long: what it will write is not yet there.
 pub fn end_offsets(config: &BusConfig, topic: &str) -> Outcome<BTreeMap<i32, i64>> {
-    end_offsets_within(config, topic, UNDECIDED_MS_MAX)
+    end_offsets_with(config, topic, Patience::Short)
 }
 
-/// The same, for who works off what is there and then ends: a busy broker may need longer to show what it has committed.
-pub fn end_offsets_to_reach(config: &BusConfig, topic: &str) -> Outcome<BTreeMap<i32, i64>> {
-    end_offsets_within(config, topic, TO_REACH_MS_MAX)
-}
-
-fn end_offsets_within(config: &BusConfig, topic: &str, patience_ms: u64) -> Outcome<BTreeMap<i32, i64>> {
-    let deadline = Instant::now() + Duration::from_millis(patience_ms);
+/// The same with this patience for all partitions together.
+pub fn end_offsets_with(config: &BusConfig, topic: &str, patience: Patience) -> Outcome<BTreeMap<i32, i64>> {
+    let deadline = Instant::now() + patience.time();
     look(config, |ends| {
         let partitions = count(ends.looker(), topic)?.unwrap_or(0);
         let end = |partition| {

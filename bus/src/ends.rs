@@ -18,6 +18,31 @@ use crate::BusConfig;
 use crate::config::REQUEST_TIMEOUT_MS;
 use crate::error::{Said, failure};
 
+/// How long a transaction that is open is waited for, because its outcome may have been decided already without being seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// 2 s: who looks again later, or only shows what there is.
+    Short,
+    /// 15 s: who works off what is there and then ends. A busy broker may need long to show what it has committed.
+    Long,
+}
+
+impl Patience {
+    /// That of a run which ends where the topics end now, or of one that goes on.
+    pub fn of(until_current: bool) -> Self {
+        if until_current { Self::Long } else { Self::Short }
+    }
+
+    pub(crate) fn time(self) -> Duration {
+        Duration::from_millis(match self {
+            Self::Short => SHORT_MS,
+            Self::Long => LONG_MS,
+        })
+    }
+}
+
+const SHORT_MS: u64 = 2_000;
+const LONG_MS: u64 = 15_000;
 const DECIDED_POLL_MS: u64 = 5;
 /// How long a partition may be without a leader.
 const LEADERLESS_MS_MAX: u64 = 5_000;

@@ -45,7 +45,7 @@ mod rebalance;
 
 pub use config::BusConfig;
 pub use consumer::{Event, GroupConsumer};
-pub use ends::close_idle;
+pub use ends::{Patience, close_idle};
 pub use fences::Fences;
 pub use partitioner::murmur2_partition;
 pub use producer::{Producer, RefusedRecord};

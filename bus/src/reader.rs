@@ -12,15 +12,12 @@ use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 use syncline_runtime::{Failure, Outcome};
 
-use crate::admin::TO_REACH_MS_MAX;
 use crate::consumer::{TopicPartition, in_range};
-use crate::ends::{End, look};
+use crate::ends::{End, Patience, look};
 use crate::error::{Said, failure, heals_by_itself};
 use crate::{BusConfig, InRecord};
 
-/// How long an open transaction is waited for.
-const UNDECIDED_MS_MAX: u64 = 2_000;
-/// The same where its records must not be missed.
+/// How long an open transaction is waited for whose records must not be missed.
 const DECIDED_MS_MAX: u64 = 10_000;
 
 impl ConsumerContext for Said {}
@@ -39,20 +36,25 @@ impl PartitionReader {
     /// Opens a partition at an offset; 0 is the beginning, wherever that is now. It ends before the first transaction
     /// that stays open.
     pub fn open(config: &BusConfig, topic: &str, partition: i32, from_offset: i64) -> Outcome<Self> {
-        let end = end(config, topic, partition, UNDECIDED_MS_MAX)?;
-        Self::open_until(config, topic, partition, from_offset, end)
+        Self::open_with(config, topic, partition, from_offset, Patience::Short)
     }
 
-    /// The same, for who works off what is there and then ends: a busy broker may need longer to show what it has committed.
-    pub fn open_to_reach(config: &BusConfig, topic: &str, partition: i32, from_offset: i64) -> Outcome<Self> {
-        let end = end(config, topic, partition, TO_REACH_MS_MAX)?;
+    /// The same with this patience.
+    pub fn open_with(
+        config: &BusConfig,
+        topic: &str,
+        partition: i32,
+        from_offset: i64,
+        patience: Patience,
+    ) -> Outcome<Self> {
+        let end = end(config, topic, partition, patience.time())?;
         Self::open_until(config, topic, partition, from_offset, end)
     }
 
     /// The same, but refuses a partition with a transaction that stays open. For state: if that transaction is
     /// committed after all, its input counts as read, and state restored without it would lack it for ever.
     pub fn open_decided(config: &BusConfig, topic: &str, partition: i32, from_offset: i64) -> Outcome<Self> {
-        let end = end(config, topic, partition, DECIDED_MS_MAX)?;
+        let end = end(config, topic, partition, Duration::from_millis(DECIDED_MS_MAX))?;
         if !end.decided {
             return Err(undecided(topic, partition, end.stable));
         }
@@ -62,7 +64,7 @@ impl PartitionReader {
     /// Opens a partition so far before its end, or at its beginning if there is not so much. The distance is in offsets,
     /// of which transactions and compaction take some away.
     pub fn open_back(config: &BusConfig, topic: &str, partition: i32, offsets: i64) -> Outcome<Self> {
-        let end = end(config, topic, partition, UNDECIDED_MS_MAX)?;
+        let end = end(config, topic, partition, Patience::Short.time())?;
         let from = end.stable.saturating_sub(offsets).max(end.first);
         Self::open_until(config, topic, partition, from, end)
     }
@@ -154,10 +156,8 @@ impl Drop for PartitionReader {
     }
 }
 
-fn end(config: &BusConfig, topic: &str, partition: i32, patience_ms: u64) -> Outcome<End> {
-    look(config, |ends| {
-        ends.of(topic, partition, Duration::from_millis(patience_ms))
-    })
+fn end(config: &BusConfig, topic: &str, partition: i32, patience: Duration) -> Outcome<End> {
+    look(config, |ends| ends.of(topic, partition, patience))
 }
 
 fn consumer(config: &BusConfig, place: &TopicPartition, position: i64) -> Outcome<BaseConsumer<Said>> {

@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant, SystemTime};
 
-use syncline_bus::{BusConfig, Event, Fences, GroupConsumer, admin};
+use syncline_bus::{BusConfig, Event, Fences, GroupConsumer, Patience, admin};
 use syncline_runtime::{Failure, Health, Outcome, Progress, RetryPolicy, Shutdown, supervise, telemetry};
 use tracing::Span;
 
@@ -124,10 +124,7 @@ where
 fn ends(parts: &Parts, topics: &[String]) -> Outcome<BTreeMap<(String, i32), i64>> {
     let mut ends = BTreeMap::new();
     for topic in topics {
-        let partitions = match parts.until_current {
-            true => admin::end_offsets_to_reach(&parts.bus, topic)?,
-            false => admin::end_offsets(&parts.bus, topic)?,
-        };
+        let partitions = admin::end_offsets_with(&parts.bus, topic, Patience::of(parts.until_current))?;
         if partitions.is_empty() && parts.until_current {
             tracing::warn!(topic, "the topic does not exist: nothing to apply");
         }

@@ -167,16 +167,19 @@ impl OwnServer {
         format!("127.0.0.1:{}", self.port)
     }
 
+    fn url(&self) -> String {
+        format!("postgres://postgres@{}", self.address())
+    }
+
     /// The DSN of a database.
     pub fn dsn(&self, database: &str) -> String {
-        format!("postgres://postgres@{}/{database}", self.address())
+        format!("{}/{database}", self.url())
     }
 
     /// The test's stack, with this server for its apps.
     pub fn stack_with_it(&self) -> anyhow::Result<Stack> {
-        let postgres = format!("postgres://postgres@{}", self.address());
         Ok(Stack {
-            postgres,
+            postgres: self.url(),
             ..Stack::from_env()?
         })
     }

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use syncline_bus::BusConfig;
 use syncline_bus::admin::{self, TopicSpec};
 use syncline_bus::consumer::TopicPartition;
+use syncline_bus::{BusConfig, Patience};
 use syncline_runtime::{Health, Outcome, Process, Shutdown};
 use syncline_schemas::pipeline::{CapturedBy, Link, Pipeline};
 use syncline_schemas::topic;
@@ -103,10 +103,7 @@ impl Context {
     pub fn ends<'a>(&self, topics: impl IntoIterator<Item = &'a String>) -> Outcome<BTreeMap<TopicPartition, i64>> {
         let mut ends = BTreeMap::new();
         for topic in topics {
-            let partitions = match self.until_current {
-                true => admin::end_offsets_to_reach(&self.bus, topic)?,
-                false => admin::end_offsets(&self.bus, topic)?,
-            };
+            let partitions = admin::end_offsets_with(&self.bus, topic, Patience::of(self.until_current))?;
             ends.extend(
                 partitions
                     .into_iter()

@@ -7,7 +7,7 @@
 use std::time::Instant;
 
 use syncline_bus::consumer::TopicPartition;
-use syncline_bus::{GroupConsumer, InRecord, Producer};
+use syncline_bus::{GroupConsumer, InRecord, Patience, Producer};
 use syncline_runtime::{Outcome, failpoint};
 
 use crate::batch::{Change, Failpoints, gather, next_offsets, transact};
@@ -55,7 +55,7 @@ impl<'a> MapStage<'a> {
             context,
             mapper,
             consumer,
-            readiness: Readiness::new(context.until_current),
+            readiness: Readiness::new(Patience::of(context.until_current)),
             assigned: None,
         })
     }

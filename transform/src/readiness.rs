@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use syncline_bus::consumer::TopicPartition;
-use syncline_bus::{BusConfig, GroupConsumer, PartitionReader, admin};
+use syncline_bus::{BusConfig, GroupConsumer, PartitionReader, Patience, admin};
 use syncline_runtime::Outcome;
 use syncline_schemas::codec::Wire;
 use syncline_schemas::pipeline::{CapturedBy, Pipeline};
@@ -33,22 +33,23 @@ enum Awaits {
 }
 
 /// The partitions that are not loaded yet.
-#[derive(Default)]
 pub struct Readiness {
     waiting: BTreeMap<TopicPartition, Awaits>,
     marks: BTreeMap<String, Vec<PartitionReader>>,
-    /// Whether there is no later time at which to hear what a busy broker does not show yet.
-    is_last_look: bool,
+    /// For what capture may have said already.
+    patience: Patience,
     /// When all that was said by then had been heard.
     heard_at: Option<Instant>,
 }
 
 impl Readiness {
-    /// Nothing is waited for; `until_current`, what was said by now must be heard now.
-    pub fn new(until_current: bool) -> Self {
+    /// Nothing is waited for.
+    pub fn new(patience: Patience) -> Self {
         Self {
-            is_last_look: until_current,
-            ..Self::default()
+            waiting: BTreeMap::new(),
+            marks: BTreeMap::new(),
+            patience,
+            heard_at: None,
         }
     }
 
@@ -97,7 +98,7 @@ impl Readiness {
             if !self.marks.contains_key(&system.name) {
                 self.marks.insert(
                     system.name.clone(),
-                    open_all(bus, &topic::marks(&system.topic_prefix), self.is_last_look)?,
+                    open_all(bus, &topic::marks(&system.topic_prefix), self.patience)?,
                 );
             }
             let (tables, all) = self.hear(&system.name, schemas)?;
@@ -178,14 +179,9 @@ impl Readiness {
     }
 }
 
-fn open_all(bus: &BusConfig, topic: &str, is_last_look: bool) -> Outcome<Vec<PartitionReader>> {
+fn open_all(bus: &BusConfig, topic: &str, patience: Patience) -> Outcome<Vec<PartitionReader>> {
     let partitions = admin::partitions(bus, topic)?.unwrap_or(0);
-    let open = if is_last_look {
-        PartitionReader::open_to_reach
-    } else {
-        PartitionReader::open
-    };
     (0..partitions)
-        .map(|partition| open(bus, topic, partition, 0))
+        .map(|partition| PartitionReader::open_with(bus, topic, partition, 0, patience))
         .collect()
 }

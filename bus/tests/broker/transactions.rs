@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use syncline_bus::admin::{TopicSpec, end_offsets};
-use syncline_bus::{OutRecord, PartitionReader, Producer};
+use syncline_bus::admin::{TopicSpec, end_offsets, end_offsets_with};
+use syncline_bus::{OutRecord, PartitionReader, Patience, Producer};
 use syncline_runtime::Class;
 
 use crate::{Topic, commit, config, read_all, record, unique};
@@ -46,6 +46,28 @@ fn what_is_not_committed_is_behind_the_end() {
     );
     other.commit().unwrap();
     assert_eq!(read_all(&topic.name, 0), ["a", "open", "behind the open one"]);
+}
+
+#[test]
+fn what_is_committed_while_it_is_waited_for_lies_before_the_end() {
+    let topic = Topic::new("patience", 1);
+    let mut producer = Producer::transactional(&config(), &unique("id")).unwrap();
+    producer.begin().unwrap();
+    producer.send(&record(&topic.name, "k", "late")).unwrap();
+    producer.flush().unwrap();
+    assert_eq!(
+        end_offsets(&config(), &topic.name).unwrap()[&0],
+        0,
+        "the short patience is over"
+    );
+    std::thread::scope(|scope| {
+        let end = scope.spawn(|| end_offsets_with(&config(), &topic.name, Patience::Long).unwrap()[&0]);
+        let reader = scope.spawn(|| PartitionReader::open_with(&config(), &topic.name, 0, 0, Patience::Long).unwrap());
+        // What is waited for is time itself: longer than the short patience.
+        std::thread::sleep(Duration::from_secs(3));
+        producer.commit().unwrap();
+        assert_eq!((end.join().unwrap(), reader.join().unwrap().end()), (2, 2));
+    });
 }
 
 #[test]

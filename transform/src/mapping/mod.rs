@@ -213,8 +213,7 @@ fn present(
 ) -> Result<Mapping, Refusal> {
     let fields = lens::get(link, after).map_err(|error| Refusal(error.to_string()))?;
     // A row that moves onto a key has nothing to do with the one that had it before.
-    let moves_onto = address.was.is_some() && !known.is_since(input.position);
-    let sticky = known.cid().filter(|_| !moves_onto);
+    let sticky = known.cid().filter(|_| !takes_key(&address, known, input.position));
     let inserted = input.mark.filter(|mark| mark.act.makes()).map(|mark| mark.cid.as_str());
     // A row that moves onto a key takes its entity along, whoever had the key before; but not that of a row which has taken
     // the old key since.
@@ -280,6 +279,11 @@ fn left(link: &Link, row: &RowKey, known: &Known, position: Position) -> Mapping
     }
 }
 
+/// Whether the row comes from another key and is seen under this one for the first time.
+fn takes_key(address: &Address, known: &Known, position: Position) -> bool {
+    address.was.is_some() && !known.is_since(position)
+}
+
 /// Where the row ended under its old key: one change before it began under its new one. Debezium gives both one LSN.
 fn end_of_old_key(position: Position) -> Position {
     Position {
@@ -293,9 +297,13 @@ fn is_of_log(input: &Input<'_>) -> bool {
     input.position.epoch > 0 || input.event.source.lsn.is_some()
 }
 
-/// Whether other rows have had the old key since this one left it.
+/// Whether other rows have had the old key since this one left it. Where positions cannot be compared, one that was taken and
+/// not left may belong to another.
 fn is_taken(was: &Crosswalk, input: &Input<'_>) -> bool {
-    is_of_log(input) && was.taken_after(input.position)
+    match is_of_log(input) {
+        true => was.taken_after(input.position),
+        false => was.since.is_some() && was.left_at.is_none(),
+    }
 }
 
 fn crosswalk_changes(
@@ -317,12 +325,12 @@ fn crosswalk_changes(
         .as_ref()
         .filter(|_| is_of_log(input) && was.is_none_or(unsaid));
     let left = left.map(|key| entry(key, Some(end_of_old_key(position)), was.and_then(|was| was.since)));
-    let moves_onto = address.was.is_some() && !known.is_since(position);
-    let since = match moves_onto || known.left_at().is_some() {
+    let takes_key = takes_key(address, known, position);
+    let since = match takes_key || known.left_at().is_some() {
         true => Some(position),
         false => known.row.as_ref().and_then(|entry| entry.since),
     };
-    let new = (known.cid() != Some(cid) || moves_onto).then(|| entry(&address.row, None, since));
+    let new = (known.cid() != Some(cid) || takes_key).then(|| entry(&address.row, None, since));
     left.into_iter().chain(new).collect()
 }
 
