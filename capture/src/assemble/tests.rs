@@ -11,9 +11,9 @@ use syncline_schemas::position::Vector;
 use syncline_schemas::value::Value;
 
 use super::*;
-use crate::form::Form;
+use crate::form::{Form, Operation};
 use crate::postgres::catalog::TableInfo;
-use crate::postgres::pgoutput::ReplicaIdentity;
+use crate::postgres::pgoutput::{Delete, Insert, OldTuple, ReplicaIdentity, Truncate, Tuple, Update};
 use crate::table::fixture::{self, Spec};
 
 mod behind;
