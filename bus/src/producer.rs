@@ -6,9 +6,16 @@
 //! transaction is committed only when the broker has said so; after anything else this object refuses further use.
 //! The caller drops it and makes a new one under the same id, which fences the old and aborts what it left, and reads
 //! from Kafka how far it had come.
+//!
+//! **Turns.** A transaction is committed when the broker has written that down; its markers follow. Until they are written
+//! the broker answers the next transaction of the same id that it is to come again, and the client does so after a fixed
+//! wait, ten times as long as the commit. So an object holds two clients with an id each, which take turns: each finds its
+//! own last transaction finished. Their transactions never overlap, and whoever comes after us fences both before it reads
+//! anything.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::mem;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
@@ -34,10 +41,15 @@ const EVENTS_PER_FAILURE: u32 = 10;
 const REFUSED_MAX: usize = 1_000;
 /// Delivery reports come many at a time; serving them more often costs more than it frees.
 const SENDS_PER_POLL: u32 = 1_000;
+/// What the second id of an object has behind the first. No name of an instance, a topic or a slot has it.
+const SECOND_ID: &str = "#2";
 
 /// Sends records.
 pub struct Producer {
+    /// Whose turn it is.
     inner: BaseProducer<Deliveries>,
+    /// Whose turn the next transaction is.
+    other: Option<BaseProducer<Deliveries>>,
     name: String,
     state: State,
     sends: u32,
@@ -122,37 +134,51 @@ impl Deliveries {
 impl Producer {
     /// A producer of transactions. Whoever held this id before is fenced, and what it left open is aborted.
     pub fn transactional(config: &BusConfig, id: &str) -> Outcome<Self> {
-        let mut producer = Self::create(config, Some(id))?;
+        let mut producer = Self::of(client(config, Some(id))?, id);
+        let second = client(config, Some(&format!("{id}{SECOND_ID}")))?;
         let timeout = Duration::from_millis(INIT_TIMEOUT_MS);
-        let started = producer.inner.init_transactions(timeout);
-        producer.known(started, "start the transactions of")?;
+        let (first_started, second_started) = thread::scope(|scope| {
+            let first = scope.spawn(|| producer.inner.init_transactions(timeout));
+            let second = second.init_transactions(timeout);
+            (first.join(), second)
+        });
+        producer.known(
+            first_started.unwrap_or(Err(KafkaError::Canceled)),
+            "start the transactions of",
+        )?;
+        producer.other = Some(second);
+        producer.take_turns();
+        producer.known(second_started, "start the transactions of")?;
         Ok(producer)
     }
 
     /// A producer without transactions: each record once and in order, as long as this object lives.
     pub fn idempotent(config: &BusConfig) -> Outcome<Self> {
-        Self::create(config, None)
+        Ok(Self::of(client(config, None)?, &config.client_id))
     }
 
-    fn create(config: &BusConfig, id: Option<&str>) -> Outcome<Self> {
-        let inner = config
-            .for_producer(id)
-            .create_with_context(Deliveries::default())
-            .map_err(|error| failure("create a producer", error))?;
-        let name = id.unwrap_or(&config.client_id).to_owned();
-        Ok(Self {
+    fn of(inner: BaseProducer<Deliveries>, name: &str) -> Self {
+        Self {
             inner,
-            name,
+            other: None,
+            name: name.to_owned(),
             state: State::Idle,
             sends: 0,
             bytes: 0,
             records: 0,
-        })
+        }
+    }
+
+    fn take_turns(&mut self) {
+        if let Some(other) = &mut self.other {
+            mem::swap(&mut self.inner, other);
+        }
     }
 
     /// Opens a transaction.
     pub fn begin(&mut self) -> Outcome<()> {
         self.usable()?;
+        self.take_turns();
         let begun = self.inner.begin_transaction();
         self.known(begun, "begin a transaction of")?;
         (self.state, self.bytes, self.records) = (State::Open, 0, 0);
@@ -285,7 +311,7 @@ impl Producer {
     /// Takes what has been reported, and lets the reports come.
     fn serve(&self) {
         self.inner.poll(Duration::ZERO);
-        std::thread::sleep(Duration::from_micros(DRAIN_PAUSE_US));
+        thread::sleep(Duration::from_micros(DRAIN_PAUSE_US));
     }
 
     fn none_failed(&mut self) -> Outcome<()> {
@@ -327,6 +353,13 @@ impl Producer {
             self.explain(failure(&format!("{doing} {}", self.name), error))
         })
     }
+}
+
+fn client(config: &BusConfig, id: Option<&str>) -> Outcome<BaseProducer<Deliveries>> {
+    config
+        .for_producer(id)
+        .create_with_context(Deliveries::default())
+        .map_err(|error| failure("create a producer", error))
 }
 
 fn outgoing<'a>(record: &OutRecord<'a>) -> BaseRecord<'a, [u8], [u8]> {

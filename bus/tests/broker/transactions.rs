@@ -112,6 +112,25 @@ fn a_second_producer_of_the_same_id_fences_the_first_and_aborts_what_it_left() {
 }
 
 #[test]
+fn whoever_comes_after_fences_it_whosever_turn_it_is() {
+    for committed in 0..4 {
+        let topic = Topic::new("turns", 1);
+        let id = unique("id");
+        let mut first = Producer::transactional(&config(), &id).unwrap();
+        let values: Vec<String> = (0..committed).map(|number| number.to_string()).collect();
+        for value in &values {
+            commit(&mut first, &topic.name, &[value]);
+        }
+        first.begin().unwrap();
+        first.send(&record(&topic.name, "k", "zombie")).unwrap();
+        drop(Producer::transactional(&config(), &id).unwrap());
+        let failure = first.commit().unwrap_err();
+        assert_eq!((failure.class, failure.code), (Class::Definite, "FENCED"), "{failure}");
+        assert_eq!(read_all(&topic.name, 0), values);
+    }
+}
+
+#[test]
 fn one_record_that_cannot_be_delivered_fails_the_whole_transaction() {
     let mut spec = TopicSpec::new(unique("small"), 1);
     spec.config.push(("max.message.bytes".to_owned(), "1000".to_owned()));
