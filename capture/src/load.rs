@@ -152,33 +152,37 @@ fn jobs(index: usize, table: &Pending<'_>, parts: &Parts, unwanted: &Arc<AtomicB
 /// What is left of the table: the parts of before, or a division of all of it if it is worth it. A statement of a person's own says
 /// which rows there are and not where they lie: it is not divided.
 fn parts(table: &Pending<'_>, progress: &Progress, snapshot: &Snapshot, threads_max: usize) -> Outcome<Parts> {
-    let begun = begun(&table.name(), &progress.table(&table.name()))?;
-    let whole = || Ok(Parts::between(Vec::new()));
-    if let Some(parts) = begun {
-        // Pages of a file that is there no longer say nothing, nor do they of a table that has come to have a key, keys of one
-        // that has lost it, and parts of a table of a statement.
-        let is_stale = match (parts.file(), table.select) {
-            (_, Some(_)) => parts.has_borders(),
-            (Some(file), None) => is_keyed(table.info) || file != snapshot.file(table.info)?.number.to_string(),
-            (None, None) => !is_keyed(table.info),
-        };
+    let key = key(table.info);
+    if let Some(parts) = begun(&table.name(), &progress.table(&table.name()))? {
+        // Keys of another key say nothing, nor do pages of a file that is there no longer, nor parts of a table of a statement.
+        let is_stale = !parts.is_cut_by(&key)
+            || match (parts.file(), table.select) {
+                (_, Some(_)) => parts.has_borders(),
+                (Some(file), None) => file != snapshot.file(table.info)?.number.to_string(),
+                (None, None) => false,
+            };
         if !is_stale {
             return Ok(parts);
         }
     }
     if threads_max == 1 || table.select.is_some() {
-        return whole();
+        return Ok(Parts::between(key, Vec::new()));
     }
     let file = snapshot.file(table.info)?;
     if file.pages < DIVIDED_PAGES_MIN {
-        return whole();
+        return Ok(Parts::between(key, Vec::new()));
     }
     let parts = (threads_max as u64).saturating_mul(PARTS_PER_READER);
-    Ok(Parts::between(snapshot.borders(table.info, file, parts)?))
+    Ok(Parts::between(key, snapshot.borders(table.info, file, parts)?))
 }
 
-fn is_keyed(info: &TableInfo) -> bool {
-    !info.primary_key.is_empty()
+/// What cuts the table: the columns of its primary key by their numbers, which outlive names, with their types, which say how keys are
+/// ordered.
+fn key(info: &TableInfo) -> Vec<String> {
+    let columns = info.primary_key.iter().filter_map(|name| info.column(name));
+    columns
+        .map(|column| format!("{} {}", column.number, column.type_info.name))
+        .collect()
 }
 
 fn sorted(names: impl Iterator<Item = String>) -> Vec<String> {

@@ -23,11 +23,21 @@ pub struct Part {
 
 /// The parts of a table by their numbers; of one that is in Kafka nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Parts(Vec<Option<Part>>);
+pub struct Parts {
+    key: Vec<String>,
+    parts: Vec<Option<Part>>,
+}
+
+/// As progress has them.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    key: Vec<String>,
+    left: Vec<Part>,
+}
 
 impl Parts {
-    /// The whole table, cut at the borders, which come in the order of keys, each once.
-    pub fn between(borders: Vec<ChunkBound>) -> Self {
+    /// The whole table, cut by the columns of `key` at the borders, which come in the order of keys, each once.
+    pub fn between(key: Vec<String>, borders: Vec<ChunkBound>) -> Self {
         let mut parts = Vec::with_capacity(borders.len() + 1);
         let mut after = None;
         for border in borders {
@@ -36,42 +46,32 @@ impl Parts {
             after = Some(border);
         }
         parts.push(Some(Part { after, up_to: None }));
-        Self(parts)
+        Self { key, parts }
     }
 
-    /// As progress has them: one key if nothing is left but what follows it, which is how a table that is not divided is written.
+    /// Of what [`Parts::written`] wrote.
     pub fn parse(text: &str) -> serde_json::Result<Self> {
-        if let Ok(bound) = serde_json::from_str(text) {
-            return Ok(Self::between(Vec::new()).after(bound));
-        }
-        let parts: Vec<Part> = serde_json::from_str(text)?;
-        Ok(Self(parts.into_iter().map(Some).collect()))
-    }
-
-    fn after(mut self, bound: ChunkBound) -> Self {
-        if let Some(Some(part)) = self.0.first_mut() {
-            part.after = Some(bound);
-        }
-        self
+        let Written { key, left } = serde_json::from_str(text)?;
+        let parts = left.into_iter().map(Some).collect();
+        Ok(Self { key, parts })
     }
 
     /// For progress.
     pub fn written(&self) -> serde_json::Result<String> {
-        let left: Vec<&Part> = self.left().map(|(_, part)| part).collect();
-        match left[..] {
-            [
-                Part {
-                    after: Some(after),
-                    up_to: None,
-                },
-            ] => serde_json::to_string(after),
-            _ => serde_json::to_string(&left),
-        }
+        serde_json::to_string(&Written {
+            key: self.key.clone(),
+            left: self.left().map(|(_, part)| part.clone()).collect(),
+        })
+    }
+
+    /// Whether these columns cut it; of a table that has another key now, the bounds say nothing.
+    pub fn is_cut_by(&self, key: &[String]) -> bool {
+        self.key == key
     }
 
     /// Those that are not done, with their numbers.
     pub fn left(&self) -> impl Iterator<Item = (usize, &Part)> {
-        let parts = self.0.iter().enumerate();
+        let parts = self.parts.iter().enumerate();
         parts.filter_map(|(number, part)| Some((number, part.as_ref()?)))
     }
 
@@ -93,7 +93,9 @@ impl Parts {
 
     /// A chunk of the part is in Kafka, and ended so.
     pub fn chunk_done(&mut self, number: usize, end: &ChunkEnd) {
-        let Some(place) = self.0.get_mut(number) else { return };
+        let Some(place) = self.parts.get_mut(number) else {
+            return;
+        };
         match (end, place.as_mut()) {
             (ChunkEnd::More(bound), Some(part)) => part.after = Some(bound.clone()),
             _ => *place = None,
@@ -111,6 +113,10 @@ mod tests {
 
     fn bound(key: u32) -> ChunkBound {
         ChunkBound(vec![key.to_string()])
+    }
+
+    fn by_id() -> Vec<String> {
+        vec!["1 int4".to_owned()]
     }
 
     fn key(bound: &ChunkBound) -> u32 {
@@ -144,7 +150,7 @@ mod tests {
         ) {
             let mut table: Vec<u32> = keys.iter().copied().collect();
             let mut times: BTreeMap<u32, u32> = BTreeMap::new();
-            let mut parts = Parts::between(borders.iter().map(|&border| bound(border)).collect());
+            let mut parts = Parts::between(by_id(), borders.iter().map(|&border| bound(border)).collect());
             let mut turn = 0;
             while !parts.is_done() {
                 let (chance, breaks_off) = chances[turn % chances.len()];
@@ -167,24 +173,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_divided_is_written_as_it_always_was() {
-        let mut parts = Parts::between(Vec::new());
-        parts.chunk_done(0, &ChunkEnd::More(bound(7)));
-        assert_eq!(parts.written().unwrap(), r#"["7"]"#);
-        assert_eq!(Parts::parse(r#"["7"]"#).unwrap(), parts);
-        parts.chunk_done(0, &ChunkEnd::Last);
-        assert!(parts.is_done());
-    }
-
-    #[test]
     fn parts_are_written_with_their_borders() {
-        let mut parts = Parts::between(vec![bound(3), bound(9)]);
+        let mut parts = Parts::between(by_id(), vec![bound(3), bound(9)]);
         parts.chunk_done(1, &ChunkEnd::More(bound(5)));
         parts.chunk_done(2, &ChunkEnd::Last);
-        let text = r#"[{"after":null,"up_to":["3"]},{"after":["5"],"up_to":["9"]}]"#;
+        let text = r#"{"key":["1 int4"],"left":[{"after":null,"up_to":["3"]},{"after":["5"],"up_to":["9"]}]}"#;
         assert_eq!(parts.written().unwrap(), text);
         let read = Parts::parse(text).unwrap();
         assert!(read.left().map(|(_, part)| part).eq(parts.left().map(|(_, part)| part)));
+        assert!(read.is_cut_by(&by_id()) && !read.is_cut_by(&["1 text".to_owned()]));
         assert!(Parts::parse("7").is_err());
     }
 }

@@ -227,7 +227,9 @@ impl Writing<'_> {
         notify::tell(self.config, self.outlet, shapes, told)?;
         Ok(Reading {
             number: table.number,
-            parts: self.divided[index].take().unwrap_or_else(|| Parts::between(Vec::new())),
+            parts: self.divided[index]
+                .take()
+                .unwrap_or_else(|| Parts::between(Vec::new(), Vec::new())),
             name,
             registered,
             is_first: index == 0,

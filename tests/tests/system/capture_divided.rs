@@ -1,6 +1,6 @@
 //! One large table read on several connections, with kill -9 in the middle and writes meanwhile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use syncline_tests::captured::{self, APP, Change, sql};
 use syncline_tests::dice::Dice;
@@ -110,6 +110,34 @@ fn a_large_table_without_a_key_is_read_in_parts_of_its_pages() {
         let changes = captured::changes(world, "notes")?;
         let mut found: Vec<u64> = read(&changes).filter_map(|change| change.row()["n"].as_u64()).collect();
         found.sort_unstable();
+        assert!(found.into_iter().eq(1..=ROWS));
+        assert_positions_are_unique(&changes);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_table_that_comes_to_have_another_key_is_read_from_its_beginning() {
+    let table = "CREATE TABLE notes (n int PRIMARY KEY, other int NOT NULL UNIQUE, text text)";
+    with("dividedkey", table, "tables: [notes]", |world| {
+        let rows = format!("SELECT i, {ROWS} + 1 - i, repeat('x', 300) FROM generate_series(1, {ROWS}) i");
+        sql(world, &format!("INSERT INTO notes {rows}"))?;
+        killed_after(world, 25_000)?;
+        assert!(is_divided(world)?);
+        // Of the same name and type, and in the opposite order.
+        sql(
+            world,
+            "ALTER TABLE notes DROP CONSTRAINT notes_pkey;
+             ALTER TABLE notes RENAME n TO spare;
+             ALTER TABLE notes RENAME other TO n;
+             ALTER TABLE notes ADD PRIMARY KEY (n)",
+        )?;
+        world.until_current(&Stage::Capture)?;
+        let changes = captured::changes(world, "notes")?;
+        let found: BTreeSet<u64> = read(&changes)
+            .filter(|change| change.row()["spare"].is_number())
+            .filter_map(|change| change.row()["n"].as_u64())
+            .collect();
         assert!(found.into_iter().eq(1..=ROWS));
         assert_positions_are_unique(&changes);
         Ok(())
