@@ -369,11 +369,8 @@ impl Assembler {
         row: &[TupleCell],
         other: Option<&[TupleCell]>,
     ) -> Option<Arc<str>> {
-        let table = &registered.table;
-        let name = table.full_name();
-        let found = self
-            .marks
-            .take(&name, insert, |columns| keys::values(table, row, other, columns))?;
+        let values = |columns: &[String]| keys::values(&registered.table, row, other, columns);
+        let found = self.marks.take(&registered.name, insert, values)?;
         Some(found.text.into())
     }
 
