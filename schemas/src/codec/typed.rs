@@ -74,8 +74,20 @@ fn decimal(unscaled: &[u8], scale: i64) -> Result<Value, &'static str> {
     if unscaled.len() > UNSCALED_BYTES_MAX || scale.abs() > SCALE_MAX {
         return Err("a decimal beyond what any database holds");
     }
+    if let Some(digits) = word(unscaled) {
+        return Ok(Value::Number(Number::from(digits).shift(-scale)));
+    }
     let decimal = BigDecimal::new(BigInt::from_signed_bytes_be(unscaled), scale);
     Ok(Value::Number(Number::from(decimal)))
+}
+
+/// The number that the bytes are, if it fits a machine word.
+fn word(big_endian: &[u8]) -> Option<i64> {
+    let sign = if *big_endian.first()? < 0x80 { 0 } else { u8::MAX };
+    let mut word = [sign; size_of::<i64>()];
+    let start = word.len().checked_sub(big_endian.len())?;
+    word[start..].copy_from_slice(big_endian);
+    Some(i64::from_be_bytes(word))
 }
 
 fn variable_decimal(record: &RecordType, fields: &[Node<'_>]) -> Result<Value, &'static str> {
@@ -283,7 +295,7 @@ fn unscaled(number: &Number, scale: u32, precision: u32) -> Result<Vec<u8>, Stri
     if !shifted.is_integer() {
         return Err(format!("has more than {scale} digits after the point"));
     }
-    let (digits, _) = shifted.as_decimal().with_scale(0).into_bigint_and_exponent();
+    let (digits, _) = shifted.to_decimal().with_scale(0).into_bigint_and_exponent();
     if digits.magnitude().to_string().len() > precision as usize {
         return Err(format!("has more than {precision} digits"));
     }

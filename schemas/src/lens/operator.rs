@@ -161,7 +161,7 @@ fn calculate(operator: Operator, left: &Number, right: &Number) -> Result<Number
         Operator::Times => left * right,
         _ => left.over(right).ok_or("a division by zero")?,
     };
-    if result.as_decimal().digits() > DIGITS_MAX {
+    if result.to_decimal().digits() > DIGITS_MAX {
         return Err(format!("a result of more than {DIGITS_MAX} digits"));
     }
     Ok(result)
