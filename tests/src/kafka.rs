@@ -260,9 +260,9 @@ impl Topics {
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
                     unfinished.remove(&partition);
                 }
-                Some(Err(error)) => return Err(error).with_context(|| format!("reading {topic}")),
-                None if Instant::now() > deadline => bail!("{topic} could not be read within {READ_MAX:?}"),
-                None => {}
+                Some(Err(error)) if !passes(&error) => return Err(error).with_context(|| format!("reading {topic}")),
+                _ if Instant::now() > deadline => bail!("{topic} could not be read within {READ_MAX:?}"),
+                _ => {}
             }
         }
         records.sort_by_key(|record| (record.partition, record.offset));
@@ -311,9 +311,9 @@ impl Topics {
                     .or_default()
                     .push(record_of(&message)),
                 Some(Err(KafkaError::PartitionEOF(_))) => ended += 1,
-                Some(Err(error)) => return Err(error).context("reading many topics"),
-                None if Instant::now() > deadline => bail!("{} topics were not read within {READ_MAX:?}", topics.len()),
-                None => {}
+                Some(Err(error)) if !passes(&error) => return Err(error).context("reading many topics"),
+                _ if Instant::now() > deadline => bail!("{} topics were not read within {READ_MAX:?}", topics.len()),
+                _ => {}
             }
         }
         for records in all.values_mut() {
@@ -421,15 +421,17 @@ fn watermarks(consumer: &BaseConsumer, topic: &str, partition: i32) -> anyhow::R
             )) if Instant::now() < made_by => {
                 std::thread::sleep(LOOK_EVERY);
             }
-            // The judge has time: a busy broker, which may let go of a line, is no loss.
-            Err(KafkaError::MetadataFetch(
-                RDKafkaErrorCode::OperationTimedOut
-                | RDKafkaErrorCode::AllBrokersDown
-                | RDKafkaErrorCode::BrokerTransportFailure,
-            )) if Instant::now() < answered_by => std::thread::sleep(LOOK_EVERY),
+            Err(error) if passes(&error) && Instant::now() < answered_by => std::thread::sleep(LOOK_EVERY),
             found => return Ok(found?),
         }
     }
+}
+
+/// The judge has time: a busy broker, which may let go of a line, is no loss, and the client comes to it again.
+fn passes(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, OperationTimedOut};
+    let code = error.rdkafka_error_code();
+    matches!(code, Some(OperationTimedOut | AllBrokersDown | BrokerTransportFailure))
 }
 
 fn record_of(message: &BorrowedMessage<'_>) -> Record {
