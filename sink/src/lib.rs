@@ -5,6 +5,9 @@
 /// READ FIRST: the loop read > plan > apply > commit.
 pub mod stage;
 
+/// The thread that writes.
+mod hand;
+
 /// Which topics a target reads, and what their records say.
 pub mod feed;
 

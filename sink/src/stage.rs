@@ -2,13 +2,14 @@
 //!
 //! Records of the canonical topics come in the order of their partitions and are gathered into a batch until it is large
 //! enough or nothing more is there. The target applies the batch and moves its own offsets in one transaction; that is the
-//! commit. Kafka is told the offsets afterwards, for display.
+//! commit. Kafka is told the offsets afterwards, for display. While a batch is applied ([`crate::hand`]) the next is gathered.
 //!
 //! What the target cannot take now (it is down, full, locked, read-only) stops this loop, not the process: it waits and
 //! says why. What the target can never take is set aside by the target itself and goes to the dead letter topic.
-//! One thread, and everything in it blocks.
+//! Two threads, and everything in them blocks.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use syncline_bus::{BusConfig, Event, Fences, GroupConsumer, Patience, admin};
@@ -17,16 +18,14 @@ use tracing::Span;
 
 use crate::dead_letter::DeadLetters;
 use crate::feed::Feed;
+use crate::hand::{Hand, Hands};
 use crate::metrics;
-use crate::target::{CLAIM_ENDS, Delivery, Partition, Report, TOO_SLOW, Target};
+use crate::target::{Delivery, Partition, Target};
 
-const BATCH_ROWS_MAX: usize = 1_000;
 const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// How long a batch waits for more once nothing is at hand.
+/// How long it is waited for more while a batch is under way.
 const BATCH_WAIT_MS_MAX: u64 = 5;
 const IDLE_POLL_MS: u64 = 200;
-/// A target that recovers within this time does not cost a leave and join of the group.
-const RETRY_IN_PLACE_MS_MAX: u64 = 60_000;
 /// How often it is asked whether a topic that was missing has been made.
 const NEW_TOPICS_MS: u64 = 5_000;
 
@@ -53,12 +52,12 @@ pub struct Parts {
 }
 
 impl Parts {
-    fn report(&self, failure: &Failure) {
+    pub(crate) fn report(&self, failure: &Failure) {
         self.health.set_ready(&self.name, false);
         self.health.set_status(&self.name, format!("waiting: {failure}"));
     }
 
-    fn working(&self) {
+    pub(crate) fn working(&self) {
         self.health.set_ready(&self.name, true);
         self.health.set_status(&self.name, "");
     }
@@ -67,7 +66,8 @@ impl Parts {
 /// Runs the stage until it is told to stop, has caught up, or meets a failure that will not heal.
 pub fn run<T, F>(parts: &Parts, connect: impl Fn() -> Outcome<T>, feed: impl Fn() -> Outcome<F>) -> Outcome<()>
 where
-    T: Target,
+    T: Target + Send,
+    T::Content: Send,
     F: Feed<Content = T::Content>,
 {
     parts.health.set_ready(&parts.name, false);
@@ -83,7 +83,8 @@ where
 /// The target is connected first: while it is away this instance holds no partitions.
 fn attempt<T, F>(parts: &Parts, connect: &impl Fn() -> Outcome<T>, feed: &impl Fn() -> Outcome<F>) -> Outcome<()>
 where
-    T: Target,
+    T: Target + Send,
+    T::Content: Send,
     F: Feed<Content = T::Content>,
 {
     let mut target = connect()?;
@@ -102,21 +103,26 @@ where
         let total: i64 = ends.values().sum();
         Progress::new(parts.name.clone(), total.cast_unsigned())
     });
-    let (batch, next) = (Batch::new(), BTreeMap::new());
-    let mut stage = Stage {
+    let hand = Hand {
         parts,
         target,
         letters,
-        consumer,
-        feed,
-        existing,
-        looked: Instant::now(),
-        batch,
-        next,
-        progress,
-        rows_max: BATCH_ROWS_MAX,
+        rows_max: T::BATCH_ROWS_MAX,
     };
-    stage.run(&ends)
+    thread::scope(|scope| {
+        let mut stage = Stage {
+            parts,
+            hands: Hands::start(scope, hand),
+            consumer,
+            feed,
+            existing,
+            looked: Instant::now(),
+            batch: Batch::new(),
+            next: BTreeMap::new(),
+            progress,
+        };
+        stage.run(&ends)
+    })
 }
 
 /// Where the topics end now. One that does not exist yet is looked for again later; a run that only works off what is
@@ -145,11 +151,12 @@ fn ends(parts: &Parts, topics: &[String]) -> Outcome<BTreeMap<(String, i32), i64
 }
 
 /// Records gathered for one transaction.
-struct Batch<C> {
-    deliveries: Vec<Delivery<C>>,
+pub struct Batch<C> {
+    /// In the order of their topics.
+    pub deliveries: Vec<Delivery<C>>,
     bytes: usize,
     /// What the batch is a consequence of, as far as that is traced.
-    span: Span,
+    pub span: Span,
 }
 
 impl<C> Batch<C> {
@@ -178,23 +185,14 @@ impl<C> Batch<C> {
         self.deliveries.push(delivery);
     }
 
-    fn is_full(&self) -> bool {
-        self.deliveries.len() >= BATCH_ROWS_MAX || self.bytes >= BATCH_BYTES_MAX
-    }
-
-    fn wait(&self) -> Duration {
-        Duration::from_millis(if self.deliveries.is_empty() {
-            IDLE_POLL_MS
-        } else {
-            BATCH_WAIT_MS_MAX
-        })
+    fn is_full(&self, rows_max: usize) -> bool {
+        self.deliveries.len() >= rows_max || self.bytes >= BATCH_BYTES_MAX
     }
 }
 
 struct Stage<'a, T: Target, F> {
     parts: &'a Parts,
-    target: T,
-    letters: DeadLetters,
+    hands: Hands<'a, T>,
     consumer: GroupConsumer,
     feed: F,
     /// The topics that are read.
@@ -205,25 +203,30 @@ struct Stage<'a, T: Target, F> {
     /// The next offset of each partition, for display.
     next: BTreeMap<Partition, i64>,
     progress: Option<Progress>,
-    /// How many records the target takes at once.
-    rows_max: usize,
 }
 
-impl<T: Target, F: Feed<Content = T::Content>> Stage<'_, T, F> {
+impl<'a, T, F> Stage<'a, T, F>
+where
+    T: Target + Send + 'a,
+    T::Content: Send + 'a,
+    F: Feed<Content = T::Content>,
+{
     fn run(&mut self, ends: &BTreeMap<(String, i32), i64>) -> Outcome<()> {
         while !self.parts.shutdown.requested() {
-            match self.consumer.poll(self.batch.wait())? {
+            let wait = self.wait();
+            match self.consumer.poll(wait)? {
                 Event::Assigned(partitions) => self.claim(partitions)?,
-                Event::Revoked(_) => self.apply()?,
+                Event::Revoked(_) => self.apply().and_then(|()| self.settle())?,
                 Event::Record(record) => {
                     self.batch.caused_by(&record.headers);
                     self.batch.push(self.feed.read(record)?);
-                    if self.batch.is_full() {
+                    if self.batch.is_full(T::BATCH_ROWS_MAX) {
                         self.apply()?;
                     }
                 }
                 Event::Idle => {
                     self.apply()?;
+                    self.settle()?;
                     if self.parts.until_current && self.consumer.caught_up(ends)? {
                         return Ok(());
                     }
@@ -231,7 +234,17 @@ impl<T: Target, F: Feed<Content = T::Content>> Stage<'_, T, F> {
                 }
             }
         }
-        Ok(())
+        self.settle()
+    }
+
+    /// A batch waits for more only while the one before it is under way: so batches are small when there is little to do, and
+    /// large when there is much.
+    fn wait(&mut self) -> Duration {
+        Duration::from_millis(match self.batch.deliveries.is_empty() {
+            true => IDLE_POLL_MS,
+            false if self.hands.is_at_rest() => 0,
+            false => BATCH_WAIT_MS_MAX,
+        })
     }
 
     /// Topics that were missing and have been made meanwhile.
@@ -255,6 +268,7 @@ impl<T: Target, F: Feed<Content = T::Content>> Stage<'_, T, F> {
 
     /// Whoever had these partitions before can write no more; the offsets in the target say where to go on.
     fn claim(&mut self, partitions: Vec<(String, i32)>) -> Outcome<()> {
+        self.settle()?;
         self.batch.take();
         self.next.clear();
         let claimed: Vec<Partition> = partitions
@@ -264,7 +278,7 @@ impl<T: Target, F: Feed<Content = T::Content>> Stage<'_, T, F> {
                 number,
             })
             .collect();
-        let starts = self.target.claim(&claimed)?;
+        let starts = self.hands.target()?.claim(&claimed)?;
         let shown = self.consumer.committed()?;
         for (partition, next) in starts {
             // A partition never read starts wherever the topic starts.
@@ -281,63 +295,21 @@ impl<T: Target, F: Feed<Content = T::Content>> Stage<'_, T, F> {
         Ok(())
     }
 
+    /// Begins to write what has been gathered, if anything has, as soon as what was under way is written.
     fn apply(&mut self) -> Outcome<()> {
-        if self.batch.deliveries.is_empty() {
-            return Ok(());
+        self.settle()?;
+        match self.batch.deliveries.is_empty() {
+            true => Ok(()),
+            false => self.hands.begin(self.batch.take()),
         }
-        let Batch {
-            deliveries: batch,
-            span,
-            ..
-        } = self.batch.take();
-        let _traced = span.entered();
-        let mut rows_max = self.rows_max;
-        let done = portions(&mut rows_max, &batch, |portion| self.apply_portion(portion));
-        self.rows_max = rows_max;
-        done
     }
 
-    /// False if the process is to stop first.
-    fn apply_portion(&mut self, batch: &[Delivery<T::Content>]) -> Outcome<bool> {
-        let started = Instant::now();
-        let Some(report) = self.insist(batch)? else {
-            return Ok(false);
-        };
-        metrics::BATCH_SECONDS
-            .with_label_values(&[&self.parts.target])
-            .observe(started.elapsed().as_secs_f64());
-        metrics::count(&self.parts.target, &report);
-        if report.parked > 0 {
-            self.letters.take_from(&mut self.target)?;
+    /// Waits until nothing is under way.
+    fn settle(&mut self) -> Outcome<()> {
+        if let Some(batch) = self.hands.settle()? {
+            self.show(&batch.deliveries);
         }
-        self.show(batch);
-        Ok(true)
-    }
-
-    /// Applies until it is done; none if the process is to stop first. The end of our claim ends it at once.
-    fn insist(&mut self, batch: &[Delivery<T::Content>]) -> Outcome<Option<Report>> {
-        let (parts, target) = (self.parts, &mut self.target);
-        let policy = RetryPolicy {
-            give_up_after_ms: Some(RETRY_IN_PLACE_MS_MAX),
-            ..RetryPolicy::default()
-        };
-        let mut done = Ok(None);
-        supervise(&parts.name, &parts.shutdown, &policy, || {
-            match target.apply(batch) {
-                Ok(report) => done = Ok(Some(report)),
-                Err(failure) if CLAIM_ENDS.contains(&failure.code) => done = Err(failure),
-                Err(failure) if failure.code == TOO_SLOW && batch.len() > 1 => done = Err(failure),
-                Err(failure) => {
-                    parts.report(&failure);
-                    return Err(failure);
-                }
-            }
-            Ok(())
-        })?;
-        if matches!(done, Ok(Some(_))) {
-            parts.working();
-        }
-        done
+        Ok(())
     }
 
     /// Tells Kafka, the metrics and the person in front of the terminal how far it has come.
@@ -360,22 +332,6 @@ impl<T: Target, F: Feed<Content = T::Content>> Stage<'_, T, F> {
     }
 }
 
-/// Applies a batch in portions of up to `rows_max` records, and in smaller ones when the target is too slow for those; until
-/// `apply` says that it has to stop.
-fn portions<D>(rows_max: &mut usize, batch: &[D], mut apply: impl FnMut(&[D]) -> Outcome<bool>) -> Outcome<()> {
-    let mut rest = batch;
-    while !rest.is_empty() {
-        let (portion, later) = rest.split_at(rest.len().min(*rows_max));
-        match apply(portion) {
-            Ok(true) => rest = later,
-            Ok(false) => return Ok(()),
-            Err(failure) if failure.code == TOO_SLOW && portion.len() > 1 => *rows_max = portion.len() / 2,
-            Err(failure) => return Err(failure),
-        }
-    }
-    Ok(())
-}
-
 fn age_seconds(timestamp_ms: i64) -> Option<f64> {
     let written = SystemTime::UNIX_EPOCH + Duration::from_millis(u64::try_from(timestamp_ms).ok()?);
     Some(
@@ -383,24 +339,4 @@ fn age_seconds(timestamp_ms: i64) -> Option<f64> {
             .duration_since(written)
             .map_or(0.0, |age| age.as_secs_f64()),
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_too_much_at_once_is_applied_in_smaller_portions() {
-        let slow = |batch: &[u32]| match batch.len() {
-            0..=3 => Ok(true),
-            _ => Err(Failure::transient(TOO_SLOW, "statement timeout")),
-        };
-        let (mut rows_max, mut applied) = (1_000, Vec::new());
-        let batch: Vec<u32> = (0..20).collect();
-        let outcome = portions(&mut rows_max, &batch, |portion| {
-            slow(portion).inspect(|_| applied.extend_from_slice(portion))
-        });
-        assert!(outcome.is_ok());
-        assert_eq!((applied, rows_max), (batch, 2));
-    }
 }

@@ -99,6 +99,9 @@ pub trait Target {
     /// What its records say.
     type Content;
 
+    /// Records of a batch: more wait for less often, and fewer hold locks for less long.
+    const BATCH_ROWS_MAX: usize = 1_000;
+
     /// Takes these partitions over, so that whoever had them before can write no more, and says at which offset to go on.
     fn claim(&mut self, partitions: &[Partition]) -> Outcome<BTreeMap<Partition, i64>>;
 

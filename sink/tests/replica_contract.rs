@@ -57,13 +57,8 @@ fn put(id: i64, note: &str, big: Option<&str>) -> Act {
         ("note", Cell::Set(note.into())),
         ("big", big),
     ];
-    Act::Put(
-        key(id),
-        cells
-            .into_iter()
-            .map(|(name, cell)| (name.to_owned(), cell))
-            .collect::<Row>(),
-    )
+    let row: Row = cells.into_iter().map(|(name, cell)| (name.to_owned(), cell)).collect();
+    Act::Put(key(id), Arc::new(row))
 }
 
 impl Copy {
@@ -97,7 +92,10 @@ impl Copy {
 }
 
 fn rows(world: &World) -> Vec<String> {
-    world.db.query("SELECT * FROM orders ORDER BY id")
+    let all = world.db.query("SELECT * FROM orders ORDER BY id");
+    // The last column is the row's position.
+    let row = |all: &String| all.rsplit_once('|').map(|(row, _)| row.to_owned());
+    all.iter().filter_map(row).collect()
 }
 
 #[test]
@@ -168,12 +166,15 @@ fn a_column_that_the_source_got_is_added() {
     let Act::Put(key, mut row) = put(2, "b", Some("y")) else {
         unreachable!()
     };
-    row.insert(
+    Arc::make_mut(&mut row).insert(
         "Odd \"one".to_owned(),
         Cell::Set(Value::List(vec!["1.5".parse().unwrap(), Value::Null])),
     );
     copy.deliver(&[(2, Act::Put(key, row)), (3, put(1, "a", Some("x")))]);
-    assert_eq!(rows(&world), ["1|a|x|-", "2|b|y|{1.50,NULL}"]);
+    let extended = world
+        .db
+        .query("SELECT id, note, big, \"Odd \"\"one\" FROM orders ORDER BY id");
+    assert_eq!(extended, ["1|a|x|-", "2|b|y|{1.50,NULL}"]);
 }
 
 #[test]
@@ -202,6 +203,63 @@ fn a_row_keeps_its_large_value_when_its_key_changes() {
     // The new row was here first.
     copy.deliver(&[(6, put(8, "a", Some("large"))), (5, Act::Move(key(7), key(8)))]);
     assert_eq!(rows(&world), ["8|a|large"]);
+}
+
+/// Its next change, from another partition, was read before it left its old key.
+#[test]
+fn a_row_that_was_deleted_under_its_new_key_is_not_brought_back_by_its_old_one() {
+    let world = World::new("");
+    for later in [
+        vec![(4, Act::Remove(key(7)))],
+        vec![(4, Act::Move(key(7), key(9))), (5, put(9, "c", Some("x")))],
+    ] {
+        let mut copy = copy(&world);
+        copy.deliver(&[(1, put(1, "a", Some("x")))]);
+        copy.deliver(&[(3, put(7, "b", Some("x")))]);
+        copy.deliver(&later);
+        let is_left = later.len() > 1;
+        copy.deliver(&[(2, Act::Move(key(1), key(7)))]);
+        assert_eq!(rows(&world), if is_left { vec!["9|c|x"] } else { vec![] }, "{later:?}");
+        world.db.exec("DROP TABLE orders; DROP SCHEMA syncline CASCADE");
+    }
+}
+
+#[test]
+fn many_rows_are_written_as_few_are() {
+    let world = World::new("");
+    let mut copy = copy(&world);
+    let odd = ["a\tb", "\\N", "c\\.\r\nd", "", "é'\""];
+    let many = |from: u64, note: &dyn Fn(u64) -> &'static str| -> Vec<(u64, Act)> {
+        let row = |id: u64| (from + id, put(id.cast_signed(), note(id), Some("x")));
+        (0..5_000).map(row).collect()
+    };
+    let at = |id: u64| odd[usize::try_from(id).unwrap() % odd.len()];
+    assert_eq!(copy.deliver(&many(10_000, &at)).count(Verdict::Updated), 5_000);
+    assert_eq!(copy.deliver(&many(1_000, &|_| "older")).count(Verdict::Older), 5_000);
+    let mut mixed = many(1_000, &|_| "older");
+    mixed.extend((0..2_500).map(|id| (50_000, put(id, "newer", Some("x")))));
+    assert_eq!(copy.deliver(&mixed).count(Verdict::Updated), 2_500);
+    let odd_ones = world
+        .db
+        .text("SELECT count(*) FROM orders WHERE id >= 2500 AND note = E'c\\\\.\\r\\nd'");
+    assert_eq!(odd_ones, "500");
+    assert_eq!(
+        world
+            .db
+            .text("SELECT count(*) FROM orders WHERE note = 'newer' AND id < 2500"),
+        "2500"
+    );
+    // The same with a column that it did not have when its rows were first staged.
+    copy.shape = shape(&[("id", "bigint"), ("note", "text"), ("big", "text"), ("more", "text")]);
+    let wider = |id: i64| {
+        let Act::Put(key, mut row) = put(id, "wide", Some("x")) else {
+            unreachable!()
+        };
+        Arc::make_mut(&mut row).insert("more".to_owned(), Cell::Set("m".into()));
+        (60_000, Act::Put(key, row))
+    };
+    copy.deliver(&(0..5_000).map(wider).collect::<Vec<_>>());
+    assert_eq!(world.db.text("SELECT count(*) FROM orders WHERE more = 'm'"), "5000");
 }
 
 #[test]

@@ -71,6 +71,16 @@ pub async fn table(session: &Session, name: &TableName) -> Outcome<Option<Table>
     }))
 }
 
+/// Whether we may have tables that last as long as our connection.
+pub async fn may_have_temporary_tables(session: &Session) -> Outcome<bool> {
+    let statement = Statement {
+        sql: "SELECT has_database_privilege(current_database(), 'TEMPORARY')::text".to_owned(),
+        arrays: Vec::new(),
+    };
+    let rows = session.rows(&statement).await?;
+    Ok(rows.iter().flatten().flatten().any(|may| may == "true"))
+}
+
 /// A column and its place in the primary key.
 fn column(row: &TextRow) -> Option<(Column, Option<usize>)> {
     let text = |at: usize| row.get(at).and_then(Option::as_deref);

@@ -4,8 +4,11 @@
 //! LOCAL`), and every statement is parsed where it is run. So it also works through a pooler that gives each transaction
 //! another server connection. Waits are bounded on both sides: the server gives up first, a dead peer is noticed here.
 
+use std::pin::pin;
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::SinkExt as _;
 use syncline_runtime::{Failure, Outcome};
 use tokio::task::JoinHandle;
 use tokio_postgres::types::{ToSql, Type};
@@ -102,6 +105,19 @@ impl Session {
     /// Runs a statement and says how many rows it touched.
     pub async fn execute(&self, statement: &Statement) -> Outcome<u64> {
         sorted(self.client.execute_typed(&statement.sql, &parameters(statement)).await)
+    }
+
+    /// Runs SQL without parameters, whose names are quoted, and says how many rows it touched.
+    pub async fn run(&self, sql: &str) -> Outcome<u64> {
+        sorted(self.client.execute_typed(sql, &[]).await)
+    }
+
+    /// Runs a COPY that takes these lines in.
+    pub async fn copy(&self, sql: &str, lines: Vec<u8>) -> Outcome<u64> {
+        let taking = sorted(self.client.copy_in(sql).await)?;
+        let mut taking = pin!(taking);
+        sorted(taking.send(Bytes::from(lines)).await)?;
+        sorted(taking.finish().await)
     }
 
     /// Runs SQL that is no constant: definitions of tables, whose names are quoted.

@@ -172,37 +172,24 @@ pub fn insert(table: &TableName, key: &[&Column], columns: &[&Column], cells: Ve
     Statement { sql, arrays: cells }
 }
 
-fn insert_body(table: &TableName, columns: &[&Column]) -> String {
-    let overriding = if columns.iter().any(|column| column.identity_always) {
+/// What gives values to columns that would count by themselves.
+pub(crate) fn overriding(columns: &[&Column]) -> &'static str {
+    if columns.iter().any(|column| column.identity_always) {
         " OVERRIDING SYSTEM VALUE"
     } else {
         ""
-    };
+    }
+}
+
+/// Makes rows, `t`, in the order given.
+pub(crate) fn insert_body(table: &TableName, columns: &[&Column]) -> String {
     format!(
-        "INSERT INTO {table} AS t ({}){overriding} SELECT {} FROM {} ORDER BY v.ord",
+        "INSERT INTO {table} AS t ({}){} SELECT {} FROM {} ORDER BY v.ord",
         list(columns, |_, column| column.name.to_string()),
+        overriding(columns),
         list(columns, |at, column| format!("v.c{at}::{}", column.sql_type)),
         unnest_ordered("v", columns.len()),
     )
-}
-
-/// Makes rows or, where the key is taken, writes them.
-pub fn upsert(table: &TableName, key: &[&Column], columns: &[&Column], cells: Vec<Cells>) -> Statement {
-    let insert = insert_body(table, columns);
-    let others: Vec<&Column> = columns.iter().filter(|column| !key.contains(column)).copied().collect();
-    let action = if others.is_empty() {
-        "NOTHING".to_owned()
-    } else {
-        format!(
-            "UPDATE SET {}",
-            list(&others, |_, column| format!("{0} = EXCLUDED.{0}", column.name))
-        )
-    };
-    let sql = format!(
-        "{insert} ON CONFLICT ({}) DO {action}",
-        list(key, |_, column| column.name.to_string())
-    );
-    Statement { sql, arrays: cells }
 }
 
 /// Deletes the rows with these keys.
@@ -221,7 +208,8 @@ pub fn delete(table: &TableName, key: &[&Column], keys: Vec<Cells>) -> Statement
     Statement { sql, arrays: keys }
 }
 
-fn list(columns: &[&Column], each: impl Fn(usize, &Column) -> String) -> String {
+/// What `each` says of each column and its place.
+pub(crate) fn list(columns: &[&Column], each: impl Fn(usize, &Column) -> String) -> String {
     columns
         .iter()
         .enumerate()
@@ -231,14 +219,15 @@ fn list(columns: &[&Column], each: impl Fn(usize, &Column) -> String) -> String 
 }
 
 /// `t."id" = k.c0::bigint AND ..`
-fn matches(key: &[&Column], rows: &str, first: usize) -> String {
+pub(crate) fn matches(key: &[&Column], rows: &str, first: usize) -> String {
     let terms = key.iter().enumerate();
     let term =
         |(at, column): (usize, &&Column)| format!("t.{} = {rows}.c{}::{}", column.name, first + at, column.sql_type);
     terms.map(term).collect::<Vec<_>>().join(" AND ")
 }
 
-fn unnest(alias: &str, arrays: usize) -> String {
+/// The arrays as rows.
+pub(crate) fn unnest(alias: &str, arrays: usize) -> String {
     format!(
         "unnest({}) AS {alias}({})",
         numbered(arrays, |at| format!("${}::text[]", at + 1)),
@@ -246,7 +235,8 @@ fn unnest(alias: &str, arrays: usize) -> String {
     )
 }
 
-fn unnest_ordered(alias: &str, arrays: usize) -> String {
+/// The same with their places.
+pub(crate) fn unnest_ordered(alias: &str, arrays: usize) -> String {
     let parameters = numbered(arrays, |at| format!("${}::text[]", at + 1));
     format!(
         "unnest({parameters}) WITH ORDINALITY AS {alias}({}, ord)",
@@ -298,22 +288,6 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_looks_like_sql_stays_whole_in_an_upsert() {
-        let (id, odd) = (column("id", "bigint"), column("a RETURNING b", "text"));
-        let statement = upsert(&table(), &[&id], &[&id, &odd], vec![vec![], vec![]]);
-        assert!(
-            statement
-                .sql
-                .ends_with("ON CONFLICT (\"id\") DO UPDATE SET \"a RETURNING b\" = EXCLUDED.\"a RETURNING b\"")
-        );
-        assert!(
-            statement.sql.contains("(\"id\", \"a RETURNING b\") OVERRIDING"),
-            "{}",
-            statement.sql
-        );
-    }
-
-    #[test]
     fn an_update_casts_every_column_to_its_type() {
         let (id, name) = (column("id", "bigint"), column("name", "character varying"));
         let statement = update(&table(), &[&id], &[&name], vec![vec![], vec![]]);
@@ -339,21 +313,6 @@ mod tests {
             statement
                 .sql
                 .contains("(\"id\", \"name\") OVERRIDING SYSTEM VALUE SELECT v.c0::bigint, v.c1::text")
-        );
-    }
-
-    #[test]
-    fn an_upsert_of_a_key_alone_has_nothing_to_write() {
-        let (id, name) = (column("id", "bigint"), column("name", "text"));
-        assert!(
-            upsert(&table(), &[&id], &[&id], vec![])
-                .sql
-                .ends_with("ON CONFLICT (\"id\") DO NOTHING")
-        );
-        let both = upsert(&table(), &[&id], &[&id, &name], vec![]);
-        assert!(
-            both.sql
-                .ends_with("ON CONFLICT (\"id\") DO UPDATE SET \"name\" = EXCLUDED.\"name\"")
         );
     }
 

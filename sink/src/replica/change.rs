@@ -29,8 +29,8 @@ pub struct Change {
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Act {
-    /// The row is there, with these columns.
-    Put(RowKey, Row),
+    /// The row is there, with these columns. Shared: a batch may have to be written more than once.
+    Put(RowKey, Arc<Row>),
     /// It is gone.
     Remove(RowKey),
     /// Its key changed; the row itself comes with the next change, under its new key.
@@ -56,19 +56,20 @@ pub fn steps(changes: impl Iterator<Item = Change>) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut gathered: BTreeMap<Arc<(String, String)>, BTreeMap<RowKey, Change>> = BTreeMap::new();
     for change in changes {
-        match &change.act {
-            Act::Put(key, _) | Act::Remove(key) => {
-                let rows = gathered.entry(Arc::clone(&change.table)).or_default();
-                let merged = match rows.remove(key) {
-                    Some(before) => after(before, change.clone()),
-                    None => change.clone(),
-                };
-                rows.insert(key.clone(), merged);
-            }
-            Act::Move(..) | Act::Truncate => {
-                steps.extend(gathered.remove_entry(&change.table).map(rows));
-                steps.push(Step::Alone(change));
-            }
+        let row = match &change.act {
+            Act::Put(key, _) | Act::Remove(key) => Some(key.clone()),
+            Act::Move(..) | Act::Truncate => None,
+        };
+        if let Some(key) = row {
+            let rows = gathered.entry(Arc::clone(&change.table)).or_default();
+            let merged = match rows.remove(&key) {
+                Some(before) => after(before, change),
+                None => change,
+            };
+            rows.insert(key, merged);
+        } else {
+            steps.extend(gathered.remove_entry(&change.table).map(rows));
+            steps.push(Step::Alone(change));
         }
     }
     steps.extend(gathered.into_iter().map(rows));
@@ -84,8 +85,11 @@ fn after(before: Change, mut change: Change) -> Change {
     if change.position < before.position {
         return before;
     }
-    if let (Act::Put(_, old), Act::Put(_, new)) = (before.act, &mut change.act) {
-        for (column, cell) in new.iter_mut().filter(|(_, cell)| **cell == Cell::Unchanged) {
+    if let (Act::Put(_, old), Act::Put(_, new)) = (before.act, &mut change.act)
+        && new.values().any(|cell| *cell == Cell::Unchanged)
+    {
+        let unsaid = Arc::make_mut(new).iter_mut();
+        for (column, cell) in unsaid.filter(|(_, cell)| **cell == Cell::Unchanged) {
             if let Some(known) = old.get(column) {
                 *cell = known.clone();
             }
@@ -120,7 +124,10 @@ mod tests {
         let big = big.map_or(Cell::Unchanged, |text| Cell::Set(text.into()));
         Act::Put(
             key(id),
-            Row::from([("a".to_owned(), Cell::Set(a.into())), ("big".to_owned(), big)]),
+            Arc::new(Row::from([
+                ("a".to_owned(), Cell::Set(a.into())),
+                ("big".to_owned(), big),
+            ])),
         )
     }
 

@@ -1,7 +1,8 @@
 //! Makes the tables that copies need, and adds columns that the source got.
 //!
 //! In a transaction of its own, before the data: a lock for a definition is not held while rows are written. Columns are
-//! only ever added; one that the source dropped or gave another type keeps what it has.
+//! only ever added; one that the source dropped or gave another type keeps what it has. Each copy has one more than its
+//! source, for the positions of its rows ([`fence::COLUMN`]).
 
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use syncline_runtime::{Failure, Outcome};
 
 use super::Tables;
 use super::change::Change;
+use super::fence;
 use super::shape::Shape;
 use crate::postgres::catalog::{self, Table};
 use crate::postgres::failure;
@@ -79,17 +81,22 @@ fn denied(failure: Failure, sql: &str) -> Failure {
     }
 }
 
-fn missing<'a>(known: &Table, shape: &'a Shape) -> Vec<&'a (String, String)> {
-    shape
-        .columns
-        .iter()
-        .filter(|(name, _)| known.column(name).is_none())
-        .collect()
+fn missing<'a>(known: &Table, shape: &'a Shape) -> Vec<(&'a str, &'a str)> {
+    let mut missing: Vec<_> = columns(shape).collect();
+    missing.retain(|(name, _)| known.column(name).is_none());
+    missing
+}
+
+/// The columns of a copy and their types. Of a source that is a copy itself, the positions are not ours.
+fn columns(shape: &Shape) -> impl Iterator<Item = (&str, &str)> {
+    let columns = shape.columns.iter().map(|(name, of)| (name.as_str(), of.as_str()));
+    let of_source = columns.filter(|(name, _)| *name != fence::COLUMN);
+    of_source.chain([(fence::COLUMN, fence::COLUMN_TYPE)])
 }
 
 fn make(name: &TableName, shape: &Shape) -> Result<String, BadIdent> {
-    let column = |(name, sql_type): &(String, String)| Ok(format!("{} {sql_type}", Ident::new(name)?));
-    let columns: Vec<String> = shape.columns.iter().map(column).collect::<Result<_, BadIdent>>()?;
+    let column = |(name, sql_type): (&str, &str)| Ok(format!("{} {sql_type}", Ident::new(name)?));
+    let columns: Vec<String> = columns(shape).map(column).collect::<Result<_, BadIdent>>()?;
     let key: Vec<String> = shape
         .key
         .iter()
@@ -107,8 +114,8 @@ fn make(name: &TableName, shape: &Shape) -> Result<String, BadIdent> {
     ))
 }
 
-fn add(name: &TableName, columns: &[&(String, String)]) -> Result<String, BadIdent> {
-    let add = |(column, sql_type): &&(String, String)| Ok(format!("ADD COLUMN {} {sql_type}", Ident::new(column)?));
+fn add(name: &TableName, columns: &[(&str, &str)]) -> Result<String, BadIdent> {
+    let add = |(column, sql_type): &(&str, &str)| Ok(format!("ADD COLUMN {} {sql_type}", Ident::new(column)?));
     let actions: Vec<String> = columns.iter().map(add).collect::<Result<_, BadIdent>>()?;
     Ok(format!("ALTER TABLE {name} {}", actions.join(", ")))
 }
@@ -129,12 +136,12 @@ mod tests {
         let name = TableName::new("x", "t").unwrap();
         assert_eq!(
             make(&name, &shape).unwrap(),
-            r#"CREATE SCHEMA IF NOT EXISTS "x"; CREATE TABLE "x"."t" ("id" bigint, "a"" b" text, PRIMARY KEY ("id"))"#
+            r#"CREATE SCHEMA IF NOT EXISTS "x"; CREATE TABLE "x"."t" ("id" bigint, "a"" b" text, "_syncline_position" bytea, PRIMARY KEY ("id"))"#
         );
-        let columns: Vec<&(String, String)> = shape.columns.iter().collect();
+        let columns: Vec<(&str, &str)> = columns(&shape).collect();
         assert_eq!(
             add(&name, &columns[1..]).unwrap(),
-            r#"ALTER TABLE "x"."t" ADD COLUMN "a"" b" text"#
+            r#"ALTER TABLE "x"."t" ADD COLUMN "a"" b" text, ADD COLUMN "_syncline_position" bytea"#
         );
     }
 }

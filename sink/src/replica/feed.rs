@@ -30,6 +30,15 @@ pub struct ReplicaFeed {
     registry: Arc<Registry>,
     schemas: Schemas,
     shapes: HashMap<(u32, u32), Arc<Shape>>,
+    /// What is read, by topic.
+    known: HashMap<String, Read>,
+}
+
+/// A table that is read, and how it is called.
+#[derive(Clone)]
+struct Read {
+    table: Arc<(String, String)>,
+    name: Arc<str>,
 }
 
 /// A record's schemas and datums: the key's, the value's.
@@ -56,6 +65,7 @@ impl ReplicaFeed {
             schemas: Schemas::new(Arc::clone(&registry)),
             registry,
             shapes: HashMap::new(),
+            known: HashMap::new(),
         }
     }
 
@@ -81,6 +91,14 @@ impl ReplicaFeed {
                 Some(Arc::new((schema.to_owned(), table.to_owned())))
             }
         }
+    }
+
+    fn look_up(&mut self, topic: &str) -> Outcome<Read> {
+        let table = self.table(topic).ok_or_else(|| unexpected(topic))?;
+        let name = Arc::from(format!("{}.{}", table.0, table.1));
+        let read = Read { table, name };
+        self.known.insert(topic.to_owned(), read.clone());
+        Ok(read)
     }
 
     fn change(&mut self, record: &InRecord, table: &Arc<(String, String)>) -> Outcome<Result<Option<Change>, String>> {
@@ -206,9 +224,12 @@ impl Feed for ReplicaFeed {
     }
 
     fn read(&mut self, record: InRecord) -> Outcome<Delivery<Change>> {
-        let table = self.table(&record.topic).ok_or_else(|| unexpected(&record.topic))?;
+        let Read { table, name } = match self.known.get(&record.topic) {
+            Some(known) => known.clone(),
+            None => self.look_up(&record.topic)?,
+        };
         let content = self.change(&record, &table)?;
-        Ok(delivery(record, Arc::from(format!("{}.{}", table.0, table.1)), content))
+        Ok(delivery(record, name, content))
     }
 }
 
@@ -228,7 +249,7 @@ fn change(
     let position = position(record, &event)?;
     let key = key_of(&shape, &envelope::decode_key(key_schema, frames.key.1).map_err(said)?)?;
     let act = match event.op {
-        Op::Create | Op::Read | Op::Update => Act::Put(key, event.after.ok_or("a change without a row")?),
+        Op::Create | Op::Read | Op::Update => Act::Put(key, Arc::new(event.after.ok_or("a change without a row")?)),
         Op::Delete => gone(record, key_schema, &shape, key),
         Op::Truncate => Act::Truncate,
         Op::Message => return Ok(None),

@@ -1,7 +1,9 @@
-//! The position of each copied row, kept beside the copy: what is not later is left out.
+//! The positions by which an older change is known: what is not later than what holds is left out.
 //!
-//! A row that was deleted keeps its position, or a replay would bring it back. The empty key stands for the table: the
-//! position of its last truncate.
+//! A row that is there has its position with it, in a column of the copy: so it is compared and written with the row, by the
+//! same statement. (A table beside the copy would cost as much again as the row.) What is no longer there keeps its position in
+//! `syncline.replica_rows`, or a replay would bring it back: rows that were deleted or that left their key, by the key, and
+//! under the empty key the table itself, by its last truncate.
 
 use std::collections::BTreeMap;
 
@@ -10,42 +12,83 @@ use syncline_schemas::position::Position;
 
 use crate::postgres::books::Owner;
 use crate::postgres::session::Session;
-use crate::postgres::statement::{Cells, Column, Statement, TableName};
+use crate::postgres::statement::{Cells, Column, Ident, Statement, TableName};
+use crate::postgres::text;
 
+/// The column of a copy that says since when its row is so.
+pub const COLUMN: &str = "_syncline_position";
+/// Its type.
+pub const COLUMN_TYPE: &str = "bytea";
 /// The key that stands for the table.
 pub const TABLE: &str = "";
 
-/// The positions of these rows, and of the table.
-pub async fn read(
-    session: &Session,
-    owner: &Owner,
-    table: &str,
-    keys: impl Iterator<Item = &str>,
-) -> Outcome<BTreeMap<String, Position>> {
-    let sql = "SELECT r.key, r.epoch::text, r.lsn::text, r.ordinal::text FROM syncline.replica_rows AS r \
-        JOIN unnest($4::text[]) AS k(key) ON r.key = k.key \
-        WHERE r.pipeline = ($1::text[])[1] AND r.target = ($2::text[])[1] AND r.\"table\" = ($3::text[])[1]";
-    let keys = keys.chain([TABLE]).map(|key| Some(key.to_owned())).collect();
-    let rows = session.rows(&statement(sql, owner, table, vec![keys])).await?;
-    let read = rows.into_iter().map(|row| {
-        let [key, epoch, lsn, ordinal] = <[_; 4]>::try_from(row).ok()?;
-        let position = Position::new(epoch?.parse().ok()?, lsn?.parse().ok()?, ordinal?.parse().ok()?);
-        Some((key?, position))
-    });
-    read.collect::<Option<_>>()
-        .ok_or_else(|| Failure::definite("BOOKS_UNREADABLE", "syncline.replica_rows holds no positions"))
+/// The position in the column of a row: the bytes of epoch, LSN and ordinal, which are ordered as positions are.
+pub fn stamp(position: Position) -> String {
+    let Position { epoch, lsn, ordinal } = position;
+    format!("\\x{epoch:016x}{:016x}{ordinal:016x}", lsn.0)
 }
 
-/// Notes the positions of rows.
-pub async fn write(session: &Session, owner: &Owner, table: &str, rows: &[(String, Position)]) -> Outcome<()> {
+/// What is no longer there.
+#[derive(Debug, Default)]
+pub struct Gone {
+    table: Option<Position>,
+    rows: BTreeMap<String, Position>,
+}
+
+impl Gone {
+    /// Whether a change of the row is later than its end, and than that of all rows.
+    pub fn is_before(&self, key: &str, position: Position) -> bool {
+        let ends = [self.table.as_ref(), self.rows.get(key)];
+        ends.into_iter().flatten().all(|end| *end < position)
+    }
+}
+
+/// What is known of these rows, and of the table.
+pub async fn read(session: &Session, owner: &Owner, table: &str, keys: impl Iterator<Item = &str>) -> Outcome<Gone> {
+    let unreadable = || Failure::definite("BOOKS_UNREADABLE", "syncline.replica_rows holds no positions");
+    let position = |text: &str| text.parse::<Position>().map_err(|_| unreadable());
+    let mut gone = Gone::default();
+    let first = session.rows(&statement(SUMMARY, owner, table, Vec::new())).await?;
+    let [truncated, any] =
+        <[_; 2]>::try_from(first.into_iter().next().unwrap_or_default()).map_err(|_| unreadable())?;
+    gone.table = truncated.as_deref().map(position).transpose()?;
+    if any.as_deref() != Some("true") {
+        return Ok(gone);
+    }
+    let keys = keys.map(|key| Some(key.to_owned())).collect();
+    for row in session.rows(&statement(OF_KEYS, owner, table, vec![keys])).await? {
+        let [Some(key), Some(end)] = <[_; 2]>::try_from(row).map_err(|_| unreadable())? else {
+            return Err(unreadable());
+        };
+        gone.rows.insert(key, position(&end)?);
+    }
+    Ok(gone)
+}
+
+/// The table's last truncate, and whether anything else is known.
+const SUMMARY: &str = "SELECT (SELECT r.epoch || ':' || r.lsn || ':' || r.ordinal FROM syncline.replica_rows AS r \
+        WHERE r.pipeline = ($1::text[])[1] AND r.target = ($2::text[])[1] AND r.\"table\" = ($3::text[])[1] AND r.key = ''), \
+    EXISTS (SELECT FROM syncline.replica_rows AS r \
+        WHERE r.pipeline = ($1::text[])[1] AND r.target = ($2::text[])[1] AND r.\"table\" = ($3::text[])[1] \
+            AND r.key > '')::text";
+
+const OF_KEYS: &str = "SELECT r.key, r.epoch || ':' || r.lsn || ':' || r.ordinal FROM syncline.replica_rows AS r \
+    JOIN unnest($4::text[]) AS k(key) ON r.key = k.key \
+    WHERE r.pipeline = ($1::text[])[1] AND r.target = ($2::text[])[1] AND r.\"table\" = ($3::text[])[1]";
+
+/// Notes the ends of rows.
+pub async fn write(session: &Session, owner: &Owner, table: &str, rows: &[(&str, Position)]) -> Outcome<()> {
     let sql = "INSERT INTO syncline.replica_rows (pipeline, target, \"table\", key, epoch, lsn, ordinal) \
         SELECT ($1::text[])[1], ($2::text[])[1], ($3::text[])[1], v.key, v.epoch::bigint, v.lsn::pg_lsn, v.ordinal::bigint \
         FROM unnest($4::text[], $5::text[], $6::text[], $7::text[]) AS v(key, epoch, lsn, ordinal) \
         ON CONFLICT (pipeline, target, \"table\", key) \
         DO UPDATE SET epoch = EXCLUDED.epoch, lsn = EXCLUDED.lsn, ordinal = EXCLUDED.ordinal";
-    let column = |each: &dyn Fn(&(String, Position)) -> String| rows.iter().map(|row| Some(each(row))).collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let column = |each: &dyn Fn(&(&str, Position)) -> String| rows.iter().map(|row| Some(each(row))).collect();
     let arrays = vec![
-        column(&|(key, _)| key.clone()),
+        column(&|(key, _)| (*key).to_owned()),
         column(&|(_, position)| position.epoch.to_string()),
         column(&|(_, position)| position.lsn.to_string()),
         column(&|(_, position)| position.ordinal.to_string()),
@@ -53,44 +96,33 @@ pub async fn write(session: &Session, owner: &Owner, table: &str, rows: &[(Strin
     session.execute(&statement(sql, owner, table, arrays)).await.map(drop)
 }
 
-/// Deletes the rows of a copy that are older than `position`.
-pub async fn truncate(
+/// Of rows of a copy, by their keys: where one is there, its place among them and its stamp, if it has one. They stay locked.
+pub async fn stamps(
     session: &Session,
-    owner: &Owner,
-    name: &TableName,
-    table: &str,
+    table: &TableName,
     key: &[&Column],
-    position: Position,
-) -> Outcome<u64> {
-    let matches: Vec<String> = key
-        .iter()
-        .enumerate()
-        .map(|(at, column)| {
-            format!(
-                "t.{} = (r.key::jsonb ->> ($7::text[])[{}])::{}",
-                column.name,
-                at + 1,
-                column.sql_type
-            )
-        })
-        .collect();
-    let sql = format!(
-        "DELETE FROM {name} AS t USING syncline.replica_rows AS r \
-         WHERE r.pipeline = ($1::text[])[1] AND r.target = ($2::text[])[1] AND r.\"table\" = ($3::text[])[1] \
-            AND r.key <> '' AND {} \
-            AND (r.epoch, r.lsn, r.ordinal) \
-                < (($4::text[])[1]::bigint, ($5::text[])[1]::pg_lsn, ($6::text[])[1]::bigint)",
-        matches.join(" AND ")
-    );
-    let one = |text: String| vec![Some(text)];
-    let names = key.iter().map(|column| Some(column.name.name().to_owned())).collect();
-    let arrays = vec![
-        one(position.epoch.to_string()),
-        one(position.lsn.to_string()),
-        one(position.ordinal.to_string()),
-        names,
-    ];
-    session.execute(&statement(&sql, owner, table, arrays)).await
+    column: &Column,
+    keys: Vec<Cells>,
+) -> Outcome<BTreeMap<usize, Option<String>>> {
+    let keys = text::transposed(keys, key.len());
+    let found = session
+        .rows(&super::statements::stamps(table, key, column, keys))
+        .await?;
+    let place = |row: Vec<Option<String>>| {
+        let [place, stamp] = <[_; 2]>::try_from(row).ok()?;
+        Some((place?.parse::<usize>().ok()?.checked_sub(1)?, stamp))
+    };
+    let found: Option<_> = found.into_iter().map(place).collect();
+    found.ok_or_else(|| Failure::definite("COPY_UNREADABLE", format!("the positions of {table}")))
+}
+
+/// Deletes the rows of a copy that are older than `position`.
+pub async fn truncate(session: &Session, name: &TableName, column: &Ident, position: Position) -> Outcome<u64> {
+    let statement = Statement {
+        sql: format!("DELETE FROM {name} AS t WHERE COALESCE(t.{column}, ''::bytea) < ($1::text[])[1]::bytea"),
+        arrays: vec![vec![Some(stamp(position))]],
+    };
+    session.execute(&statement).await
 }
 
 fn statement(sql: &str, owner: &Owner, table: &str, others: Vec<Cells>) -> Statement {
@@ -98,5 +130,36 @@ fn statement(sql: &str, owner: &Owner, table: &str, others: Vec<Cells>) -> State
     Statement {
         sql: sql.to_owned(),
         arrays: first.into_iter().chain(others).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use syncline_schemas::position::Lsn;
+
+    use super::*;
+
+    fn positions() -> impl Strategy<Value = Position> {
+        let part = || prop_oneof![0..3_u64, any::<u64>()];
+        (part(), part(), part()).prop_map(|(epoch, lsn, ordinal)| Position::new(epoch, Lsn(lsn), ordinal))
+    }
+
+    proptest! {
+        #[test]
+        fn stamps_are_ordered_as_positions_are(one in positions(), two in positions()) {
+            prop_assert_eq!(stamp(one).cmp(&stamp(two)), one.cmp(&two));
+        }
+    }
+
+    #[test]
+    fn what_ended_is_not_brought_back() {
+        let at = |lsn| Position::new(1, Lsn(lsn), 0);
+        let gone = Gone {
+            table: Some(at(5)),
+            rows: BTreeMap::from([("a".to_owned(), at(8))]),
+        };
+        let later = |key: &str| (4..10).filter(|lsn| gone.is_before(key, at(*lsn))).collect::<Vec<_>>();
+        assert_eq!((later("a"), later("b")), (vec![9], vec![6, 7, 8, 9]));
     }
 }

@@ -1,8 +1,8 @@
 //! A replica: tables of one system kept identical in another, straight from the capture topics.
 //!
 //! There is nothing to agree on, so there is no plan and no mark: the last change of each row holds, by its position in the
-//! source's log, and that position is kept beside the copy. So a replay changes nothing and an older row never overwrites a
-//! newer one, not even after a delete. The copy belongs to the source: a row that the copy refuses is a fault that a person
+//! source's log, and that position is kept with the row ([`fence`]). So a replay changes nothing and an older row never
+//! overwrites a newer one, not even after a delete. The copy belongs to the source: a row that the copy refuses is a fault that a person
 //! must see, and stops it.
 
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use syncline_schemas::pipeline::Secret;
 
 use crate::plan::Verdict;
 use crate::postgres::books::{Offset, Owner};
-use crate::postgres::catalog::Table;
+use crate::postgres::catalog::{self, Table};
 use crate::postgres::connection::Connection;
 use crate::postgres::offsets;
 use crate::postgres::session::Session;
@@ -20,6 +20,7 @@ use crate::target::{DeadLetter, Delivery, Partition, Report, Target};
 
 use change::{Change, Step, steps};
 pub use define::Wanted;
+use rows::Writer;
 
 /// What a batch comes down to. Pure.
 pub mod change;
@@ -39,13 +40,26 @@ mod fence;
 /// Writes rows.
 mod rows;
 
+/// Their SQL. Pure.
+mod statements;
+
+/// Records of a batch. Large ones cost the database least.
+const BATCH_ROWS_MAX: usize = 10_000;
+
 /// The tables that were looked up, by source table.
 type Tables = BTreeMap<(String, String), Table>;
+
+/// What was found out of the database.
+struct Known {
+    tables: Tables,
+    /// Whether we may have tables of our own for as long as the connection lasts.
+    may_stage: bool,
+}
 
 /// A PostgreSQL database with copies.
 pub struct ReplicaTarget {
     owner: Owner,
-    connection: Connection<Tables>,
+    connection: Connection<Known>,
     claims: BTreeMap<Partition, Offset>,
 }
 
@@ -65,20 +79,26 @@ impl ReplicaTarget {
 
     /// Connects and makes the tables that are wanted already, so that an empty table has its copy too.
     pub fn prepare(&mut self, wanted: &[Wanted]) -> Outcome<()> {
-        self.with(async |session, tables, _| define::define(session, tables, wanted).await)
+        self.with(async |session, known, _| define::define(session, &mut known.tables, wanted).await)
     }
 
-    fn with<T>(&mut self, work: impl AsyncFnOnce(&Session, &mut Tables, &Owner) -> Outcome<T>) -> Outcome<T> {
+    fn with<T>(&mut self, work: impl AsyncFnOnce(&Session, &mut Known, &Owner) -> Outcome<T>) -> Outcome<T> {
         let owner = &self.owner;
-        self.connection.with(
-            async |_| Ok(Tables::new()),
-            async |session, tables| work(session, tables, owner).await,
-        )
+        let find_out = async |session: &Session| {
+            Ok(Known {
+                tables: Tables::new(),
+                may_stage: catalog::may_have_temporary_tables(session).await?,
+            })
+        };
+        let work = async |session: &Session, known: &mut Known| work(session, known, owner).await;
+        self.connection.with(find_out, work)
     }
 }
 
 impl Target for ReplicaTarget {
     type Content = Change;
+
+    const BATCH_ROWS_MAX: usize = BATCH_ROWS_MAX;
 
     fn claim(&mut self, partitions: &[Partition]) -> Outcome<BTreeMap<Partition, i64>> {
         let claimed = self.with(async |session, _, owner| {
@@ -97,9 +117,9 @@ impl Target for ReplicaTarget {
 
     fn apply(&mut self, batch: &[Delivery<Change>]) -> Outcome<Report> {
         let claims = std::mem::take(&mut self.claims);
-        let applied = self.with(async |session, tables, owner| {
-            define::for_batch(session, tables, batch).await?;
-            apply(session, tables, owner, &claims, batch).await
+        let applied = self.with(async |session, known, owner| {
+            define::for_batch(session, &mut known.tables, batch).await?;
+            apply(session, known, owner, &claims, batch).await
         });
         self.claims = claims;
         if applied.is_ok() {
@@ -126,7 +146,7 @@ fn stopped(failure: Failure) -> Failure {
 
 async fn apply(
     session: &Session,
-    tables: &Tables,
+    known: &Known,
     owner: &Owner,
     claims: &BTreeMap<Partition, Offset>,
     batch: &[Delivery<Change>],
@@ -146,10 +166,11 @@ async fn apply(
         .into_iter()
         .flatten()
         .collect();
+    let writer = |table: &(String, String)| Writer::new(session, owner, known.table(table)?, known.may_stage);
     for step in steps(changes.into_iter()) {
         let written = match step {
-            Step::Rows(table, changes) => rows::write(session, owner, known(tables, &table)?, changes).await?,
-            Step::Alone(change) => rows::alone(session, owner, known(tables, &change.table)?, &change).await?,
+            Step::Rows(table, changes) => writer(&table)?.write(&changes).await?,
+            Step::Alone(change) => writer(&change.table)?.alone(&change).await?,
         };
         *report.verdicts.entry(Verdict::Updated).or_default() += written.written;
         *report.verdicts.entry(Verdict::Older).or_default() += written.older;
@@ -170,8 +191,10 @@ fn said(delivery: &Delivery<Change>) -> Outcome<Option<Change>> {
     })
 }
 
-fn known<'a>(tables: &'a Tables, table: &(String, String)) -> Outcome<&'a Table> {
-    tables
-        .get(table)
-        .ok_or_else(|| Failure::transient("TABLE_UNKNOWN", format!("{}.{} is not defined", table.0, table.1)))
+impl Known {
+    fn table(&self, table: &(String, String)) -> Outcome<&Table> {
+        self.tables
+            .get(table)
+            .ok_or_else(|| Failure::transient("TABLE_UNKNOWN", format!("{}.{} is not defined", table.0, table.1)))
+    }
 }

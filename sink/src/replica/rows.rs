@@ -1,4 +1,4 @@
-//! Writes changes into a copy: what the fence lets through, one statement for each set of columns.
+//! Writes changes into a copy: what is not older than what is there, one statement for each set of columns.
 
 use std::collections::BTreeMap;
 
@@ -8,15 +8,15 @@ use syncline_schemas::mapped::RowKey;
 use syncline_schemas::position::Position;
 
 use super::change::{Act, Change};
-use super::fence;
+use super::{fence, statements};
 use crate::postgres::books::Owner;
 use crate::postgres::catalog::Table;
-use crate::postgres::session::Session;
+use crate::postgres::session::{Session, TextRow};
 use crate::postgres::statement::{self, Column};
 use crate::postgres::text;
 
-/// A row and its key.
-type KeyedRow<'a> = (&'a RowKey, &'a Row);
+/// From so many rows on they are staged.
+const STAGED_ROWS_MIN: usize = 2_000;
 
 /// How many changes were written, and how many were older than what is there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,55 +27,247 @@ pub struct Written {
     pub older: u64,
 }
 
-/// Writes the last change of each of some rows.
-pub async fn write(session: &Session, owner: &Owner, table: &Table, changes: Vec<Change>) -> Outcome<Written> {
-    let name = label(table);
-    let keys = changes
-        .iter()
-        .filter_map(|change| key(&change.act))
-        .map(|key| key.0.as_str());
-    let fence = fence::read(session, owner, &name, keys).await?;
-    let all = changes.len() as u64;
-    let due: Vec<Change> = changes.into_iter().filter(|change| is_later(change, &fence)).collect();
-    remove(session, table, &due).await?;
-    put(session, table, &due).await?;
-    let positions: Vec<(String, Position)> = due
-        .iter()
-        .filter_map(|change| Some((key(&change.act)?.0.clone(), change.position)))
-        .collect();
-    if !positions.is_empty() {
-        fence::write(session, owner, &name, &positions).await?;
-    }
-    Ok(Written {
-        written: due.len() as u64,
-        older: all - due.len() as u64,
-    })
+/// A copy that is written.
+pub struct Writer<'a> {
+    session: &'a Session,
+    owner: &'a Owner,
+    table: &'a Table,
+    /// As the books name it.
+    name: String,
+    key: Vec<&'a Column>,
+    /// The column of positions.
+    fence: &'a Column,
+    may_stage: bool,
 }
 
-/// Carries out a change that is no change of one row alone.
-pub async fn alone(session: &Session, owner: &Owner, table: &Table, change: &Change) -> Outcome<Written> {
-    let name = label(table);
-    let old = key(&change.act).map(|key| key.0.as_str());
-    let fence = fence::read(session, owner, &name, old.into_iter()).await?;
-    if !is_later(change, &fence) {
-        return Ok(Written { written: 0, older: 1 });
-    }
-    let noted = match &change.act {
-        Act::Move(old, new) => {
-            relocate(session, table, old, new).await?;
-            old.0.clone()
-        }
-        _ => {
-            fence::truncate(session, owner, &table.name, &name, &key_columns(table), change.position).await?;
-            fence::TABLE.to_owned()
-        }
-    };
-    fence::write(session, owner, &name, &[(noted, change.position)]).await?;
-    Ok(Written { written: 1, older: 0 })
+/// A row and where its change stands.
+#[derive(Clone, Copy)]
+struct Put<'a> {
+    key: &'a RowKey,
+    row: &'a Row,
+    position: Position,
 }
 
-fn label(table: &Table) -> String {
-    format!("{}.{}", table.name.schema.name(), table.name.table.name())
+impl<'a> Writer<'a> {
+    /// Of this table.
+    pub fn new(session: &'a Session, owner: &'a Owner, table: &'a Table, may_stage: bool) -> Outcome<Self> {
+        let fence = table.column(fence::COLUMN).ok_or_else(|| {
+            let text = format!("{} has no column {}", table.name, fence::COLUMN);
+            Failure::transient("TABLE_UNKNOWN", text)
+        })?;
+        Ok(Self {
+            session,
+            owner,
+            name: format!("{}.{}", table.name.schema.name(), table.name.table.name()),
+            key: table.primary_key.iter().filter_map(|name| table.column(name)).collect(),
+            table,
+            fence,
+            may_stage,
+        })
+    }
+
+    /// Writes the last change of each of some rows.
+    pub async fn write(&self, changes: &[Change]) -> Outcome<Written> {
+        let keys = changes.iter().filter_map(|change| Some(key(&change.act)?.0.as_str()));
+        let gone = fence::read(self.session, self.owner, &self.name, keys).await?;
+        let is_due = |key: &RowKey, change: &Change| gone.is_before(&key.0, change.position);
+        let (mut puts, mut removed) = (Vec::new(), Vec::new());
+        for change in changes {
+            match &change.act {
+                Act::Put(key, row) if is_due(key, change) => puts.push(Put {
+                    key,
+                    row,
+                    position: change.position,
+                }),
+                Act::Remove(key) if is_due(key, change) => removed.push((key, change.position)),
+                _ => (),
+            }
+        }
+        self.remove(&removed).await?;
+        let written = removed.len() as u64 + self.put(&puts).await?;
+        Ok(Written {
+            written,
+            older: (changes.len() as u64).saturating_sub(written),
+        })
+    }
+
+    /// Carries out a change that is no change of one row alone.
+    pub async fn alone(&self, change: &Change) -> Outcome<Written> {
+        let is_written = match &change.act {
+            Act::Move(old, new) => self.relocate(old, new, change.position).await?,
+            _ => self.truncate(change.position).await?,
+        };
+        let written = u64::from(is_written);
+        Ok(Written {
+            written,
+            older: 1 - written,
+        })
+    }
+
+    async fn truncate(&self, position: Position) -> Outcome<bool> {
+        let gone = fence::read(self.session, self.owner, &self.name, std::iter::empty()).await?;
+        if !gone.is_before(fence::TABLE, position) {
+            return Ok(false);
+        }
+        fence::truncate(self.session, &self.table.name, &self.fence.name, position).await?;
+        fence::write(self.session, self.owner, &self.name, &[(fence::TABLE, position)]).await?;
+        Ok(true)
+    }
+
+    async fn remove(&self, removed: &[(&RowKey, Position)]) -> Outcome<()> {
+        if removed.is_empty() {
+            return Ok(());
+        }
+        let cells = removed.iter().map(|(key, position)| {
+            let mut cells = self.key_cells(key)?;
+            cells.push(Some(fence::stamp(*position)));
+            Ok(cells)
+        });
+        let cells = text::transposed(cells.collect::<Outcome<_>>()?, self.key.len() + 1);
+        let statement = statements::remove(&self.table.name, &self.key, self.fence, cells);
+        self.session.execute(&statement).await?;
+        let ends: Vec<(&str, Position)> = removed
+            .iter()
+            .map(|(key, position)| (key.0.as_str(), *position))
+            .collect();
+        fence::write(self.session, self.owner, &self.name, &ends).await
+    }
+
+    /// Whole rows are made or replaced. A row with parts that the log did not repeat can only be changed. Says how many were.
+    async fn put(&self, puts: &[Put<'_>]) -> Outcome<u64> {
+        let mut groups: BTreeMap<(bool, Vec<&str>), Vec<Put<'_>>> = BTreeMap::new();
+        for put in puts {
+            let known = put
+                .row
+                .iter()
+                .filter(|(name, cell)| **cell != Cell::Unchanged && self.is_written(name));
+            let columns: Vec<&str> = known.map(|(name, _)| name.as_str()).collect();
+            let whole = !put.row.values().any(|cell| *cell == Cell::Unchanged);
+            groups.entry((whole, columns)).or_default().push(*put);
+        }
+        let mut written = 0;
+        for ((whole, columns), puts) in groups {
+            let mut columns: Vec<&Column> = columns.iter().filter_map(|name| self.table.column(name)).collect();
+            columns.push(self.fence);
+            written += match whole {
+                true => self.replace(&columns, &puts).await?,
+                false => self.change(&columns, puts).await?,
+            };
+        }
+        Ok(written)
+    }
+
+    fn is_written(&self, name: &str) -> bool {
+        self.table.column(name).is_some_and(|column| !column.generated) && name != fence::COLUMN
+    }
+
+    async fn replace(&self, columns: &[&Column], puts: &[Put<'_>]) -> Outcome<u64> {
+        let table = &self.table.name;
+        if puts.len() < STAGED_ROWS_MIN || !self.may_stage {
+            let rows = puts.iter().map(|put| put.cells(columns).collect()).collect();
+            let cells = text::transposed(rows, columns.len());
+            let statement = statements::upsert(table, &self.key, columns, self.fence, cells);
+            return self.session.execute(&statement).await;
+        }
+        let mut lines = Vec::new();
+        for put in puts {
+            statements::line(put.cells(columns), &mut lines);
+        }
+        let staging = statements::staging(table, &self.key, columns, self.fence);
+        self.session.define(&staging.make).await?;
+        self.session.copy(&staging.take, lines).await?;
+        self.session.run(&staging.write).await
+    }
+
+    /// Fails if a row is not there: what it leaves out is nowhere to be found then.
+    async fn change(&self, columns: &[&Column], puts: Vec<Put<'_>>) -> Outcome<u64> {
+        let keys: Vec<TextRow> = puts.iter().map(|put| self.key_cells(put.key)).collect::<Outcome<_>>()?;
+        let there = fence::stamps(self.session, &self.table.name, &self.key, self.fence, keys.clone()).await?;
+        let missing = puts.len() - there.len();
+        if missing > 0 {
+            return Err(Failure::definite(
+                "REPLICA_ROW_MISSING",
+                format!(
+                    "{}: {missing} rows were changed at the source that the copy does not have, and the change does not say all of them",
+                    self.table.name
+                ),
+            )
+            .hint("take a new snapshot of the table: syncline-capture --resnapshot"));
+        }
+        let all = puts
+            .iter()
+            .zip(keys)
+            .enumerate()
+            .filter_map(|(place, (put, mut cells))| {
+                let is_later = |stamp: &String| *stamp < fence::stamp(put.position);
+                there.get(&place)?.as_ref().is_none_or(is_later).then(|| {
+                    cells.extend(put.cells(columns));
+                    cells
+                })
+            });
+        let cells = text::transposed(all.collect(), self.key.len() + columns.len());
+        let statement = statement::update(&self.table.name, &self.key, columns, cells);
+        self.session.execute(&statement).await
+    }
+
+    /// Gives a row its new key. Where the new row has been here already, it knows more than the old one, which goes: it may still
+    /// be there, or have been deleted since, or have moved on. False if the old row itself has come back since.
+    async fn relocate(&self, old: &RowKey, new: &RowKey, position: Position) -> Outcome<bool> {
+        let keys = [&old.0, &new.0].into_iter().map(String::as_str);
+        let gone = fence::read(self.session, self.owner, &self.name, keys).await?;
+        if !gone.is_before(&old.0, position) {
+            return Ok(false);
+        }
+        let (from, to) = (self.key_cells(old)?, self.key_cells(new)?);
+        let both = vec![from.clone(), to.clone()];
+        let there = fence::stamps(self.session, &self.table.name, &self.key, self.fence, both).await?;
+        let stamp = fence::stamp(position);
+        if there
+            .get(&0)
+            .is_some_and(|old| old.as_ref().is_some_and(|old| *old >= stamp))
+        {
+            return Ok(false);
+        }
+        let statement = if there.contains_key(&1) || !gone.is_before(&new.0, position) {
+            let cells = from.into_iter().chain([Some(stamp)]).collect();
+            let cells = text::transposed(vec![cells], self.key.len() + 1);
+            statements::remove(&self.table.name, &self.key, self.fence, cells)
+        } else {
+            let columns: Vec<&Column> = self.key.iter().copied().chain([self.fence]).collect();
+            let cells = from.into_iter().chain(to).chain([Some(stamp)]).collect();
+            let cells = text::transposed(vec![cells], self.key.len() + columns.len());
+            statement::update(&self.table.name, &self.key, &columns, cells)
+        };
+        self.session.execute(&statement).await?;
+        fence::write(self.session, self.owner, &self.name, &[(old.0.as_str(), position)]).await?;
+        Ok(true)
+    }
+
+    fn key_cells(&self, key: &RowKey) -> Outcome<TextRow> {
+        let columns = key.columns().unwrap_or_default();
+        let cells: Option<Vec<_>> = self
+            .key
+            .iter()
+            .map(|column| Some(column.kind.write(columns.get(column.name.name())?)))
+            .collect();
+        cells.filter(|cells| !cells.is_empty()).ok_or_else(|| {
+            Failure::definite(
+                "KEY_DIFFERS",
+                format!("the primary key of {} is not the key of its source", self.table.name),
+            )
+            .hint("give the copy the primary key of the source")
+        })
+    }
+}
+
+impl Put<'_> {
+    fn cells(&self, columns: &[&Column]) -> impl Iterator<Item = Option<String>> {
+        columns.iter().map(|column| match self.row.get(column.name.name()) {
+            Some(Cell::Set(value)) => column.kind.write(value),
+            _ if column.name.name() == fence::COLUMN => Some(fence::stamp(self.position)),
+            _ => None,
+        })
+    }
 }
 
 fn key(act: &Act) -> Option<&RowKey> {
@@ -83,140 +275,4 @@ fn key(act: &Act) -> Option<&RowKey> {
         Act::Put(key, _) | Act::Remove(key) | Act::Move(key, _) => Some(key),
         Act::Truncate => None,
     }
-}
-
-/// Later than the last change of its row, and not before the last truncate of its table.
-fn is_later(change: &Change, fence: &BTreeMap<String, Position>) -> bool {
-    let beyond = |key: &str| fence.get(key).is_none_or(|known| change.position > *known);
-    key(&change.act).is_none_or(|key| beyond(&key.0)) && beyond(fence::TABLE)
-}
-
-fn key_columns(table: &Table) -> Vec<&Column> {
-    table.primary_key.iter().filter_map(|name| table.column(name)).collect()
-}
-
-fn key_cells(table: &Table, key: &RowKey) -> Outcome<Vec<Option<String>>> {
-    let columns = key.columns().unwrap_or_default();
-    let cells: Option<Vec<_>> = key_columns(table)
-        .iter()
-        .map(|column| Some(column.kind.write(columns.get(column.name.name())?)))
-        .collect();
-    cells.filter(|cells| !cells.is_empty()).ok_or_else(|| {
-        Failure::definite(
-            "KEY_DIFFERS",
-            format!("the primary key of {} is not the key of its source", table.name),
-        )
-        .hint("give the copy the primary key of the source")
-    })
-}
-
-async fn remove(session: &Session, table: &Table, due: &[Change]) -> Outcome<()> {
-    let removed = due.iter().filter_map(|change| match &change.act {
-        Act::Remove(key) => Some(key_cells(table, key)),
-        _ => None,
-    });
-    let removed: Vec<_> = removed.collect::<Outcome<_>>()?;
-    if removed.is_empty() {
-        return Ok(());
-    }
-    let columns = key_columns(table);
-    let cells = text::transposed(removed, columns.len());
-    session
-        .execute(&statement::delete(&table.name, &columns, cells))
-        .await
-        .map(drop)
-}
-
-/// Whole rows are made or replaced. A row with parts that the log did not repeat can only be changed.
-async fn put(session: &Session, table: &Table, due: &[Change]) -> Outcome<()> {
-    let mut groups: BTreeMap<(bool, Vec<&str>), Vec<KeyedRow<'_>>> = BTreeMap::new();
-    for change in due {
-        if let Act::Put(key, row) = &change.act {
-            let known = row
-                .iter()
-                .filter(|(name, cell)| **cell != Cell::Unchanged && is_written(table, name));
-            let columns: Vec<&str> = known.map(|(name, _)| name.as_str()).collect();
-            let whole = !row.values().any(|cell| *cell == Cell::Unchanged);
-            groups.entry((whole, columns)).or_default().push((key, row));
-        }
-    }
-    for ((whole, columns), rows) in groups {
-        let columns: Vec<&Column> = columns.iter().filter_map(|name| table.column(name)).collect();
-        if whole {
-            replace(session, table, &columns, &rows).await?;
-        } else {
-            change(session, table, &columns, &rows).await?;
-        }
-    }
-    Ok(())
-}
-
-fn is_written(table: &Table, name: &str) -> bool {
-    table.column(name).is_some_and(|column| !column.generated)
-}
-
-fn cells(columns: &[&Column], row: &Row) -> Vec<Option<String>> {
-    let of = |column: &&Column| match row.get(column.name.name()) {
-        Some(Cell::Set(value)) => column.kind.write(value),
-        _ => None,
-    };
-    columns.iter().map(of).collect()
-}
-
-async fn replace(session: &Session, table: &Table, columns: &[&Column], rows: &[KeyedRow<'_>]) -> Outcome<()> {
-    let cells = text::transposed(rows.iter().map(|(_, row)| cells(columns, row)).collect(), columns.len());
-    session
-        .execute(&statement::upsert(&table.name, &key_columns(table), columns, cells))
-        .await
-        .map(drop)
-}
-
-async fn change(session: &Session, table: &Table, columns: &[&Column], rows: &[KeyedRow<'_>]) -> Outcome<()> {
-    let key = key_columns(table);
-    let row = |(of, row): &KeyedRow<'_>| {
-        let mut all = key_cells(table, of)?;
-        all.extend(cells(columns, row));
-        Ok(all)
-    };
-    let all: Vec<_> = rows.iter().map(row).collect::<Outcome<_>>()?;
-    let statement = statement::update(
-        &table.name,
-        &key,
-        columns,
-        text::transposed(all, key.len() + columns.len()),
-    );
-    let written = session.execute(&statement).await?;
-    if usize::try_from(written) == Ok(rows.len()) {
-        return Ok(());
-    }
-    let missing = rows.len() as u64 - written;
-    Err(Failure::definite(
-        "REPLICA_ROW_MISSING",
-        format!("{}: {missing} rows were changed at the source that the copy does not have, and the change does not say all of them", table.name),
-    )
-    .hint("take a new snapshot of the table: syncline-capture --resnapshot"))
-}
-
-/// Gives a row its new key. If there is one under that key already, the new row was here first, and the old one goes.
-async fn relocate(session: &Session, table: &Table, old: &RowKey, new: &RowKey) -> Outcome<()> {
-    let columns = key_columns(table);
-    let (old, new) = (key_cells(table, old)?, key_cells(table, new)?);
-    let there = statement::lock_rows(
-        &table.name,
-        &columns,
-        &columns,
-        text::transposed(vec![new.clone()], columns.len()),
-    );
-    let statement = if session.rows(&there).await?.is_empty() {
-        let all = old.into_iter().chain(new).collect();
-        statement::update(
-            &table.name,
-            &columns,
-            &columns,
-            text::transposed(vec![all], 2 * columns.len()),
-        )
-    } else {
-        statement::delete(&table.name, &columns, text::transposed(vec![old], columns.len()))
-    };
-    session.execute(&statement).await.map(drop)
 }

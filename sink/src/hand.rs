@@ -1,0 +1,201 @@
+//! The hand that writes: a thread of its own, so that the next batch is read and decoded while the target takes this one.
+//!
+//! One batch is under way at most, and the order of batches is that of the topics: the next one begins when it is known what
+//! became of the last. Until then the target is the hand's, and nobody else can speak to it: it is handed over with the batch,
+//! and comes back with what became of it.
+
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::Scope;
+use std::time::Instant;
+
+use syncline_runtime::{Failure, Outcome, RetryPolicy, supervise};
+
+use crate::dead_letter::DeadLetters;
+use crate::metrics;
+use crate::stage::{Batch, Parts};
+use crate::target::{CLAIM_ENDS, Delivery, Report, TOO_SLOW, Target};
+
+/// A target that recovers within this time does not cost a leave and join of the group.
+const RETRY_IN_PLACE_MS_MAX: u64 = 60_000;
+
+/// What is needed for writing.
+pub struct Hand<'a, T> {
+    /// The stage's.
+    pub parts: &'a Parts,
+    /// Where to.
+    pub target: T,
+    /// Where refused records go.
+    pub letters: DeadLetters,
+    /// How many records the target takes at once.
+    pub rows_max: usize,
+}
+
+/// A batch with the hand that writes it, or has written it.
+type Task<'a, T> = (Hand<'a, T>, Batch<<T as Target>::Content>);
+
+/// What became of a batch.
+type Done<C> = (Batch<C>, Outcome<bool>);
+
+/// The hand, at rest or at work.
+pub struct Hands<'a, T: Target> {
+    at_rest: Option<Hand<'a, T>>,
+    /// What it did last, until somebody asks.
+    done: Option<Done<T::Content>>,
+    to: SyncSender<Task<'a, T>>,
+    from: Receiver<(Task<'a, T>, Outcome<bool>)>,
+}
+
+impl<'a, T: Target + Send + 'a> Hands<'a, T>
+where
+    T::Content: Send + 'a,
+{
+    /// Starts its thread, which ends with this object.
+    pub fn start<'scope>(scope: &'scope Scope<'scope, 'a>, hand: Hand<'a, T>) -> Self {
+        let (to, tasks) = sync_channel::<Task<'a, T>>(1);
+        let (done, from) = sync_channel(1);
+        scope.spawn(move || {
+            for (mut hand, batch) in tasks {
+                let outcome = hand.apply(&batch);
+                if done.send(((hand, batch), outcome)).is_err() {
+                    return;
+                }
+            }
+        });
+        Self {
+            at_rest: Some(hand),
+            done: None,
+            to,
+            from,
+        }
+    }
+
+    /// Whether nothing is under way.
+    pub fn is_at_rest(&mut self) -> bool {
+        if self.at_rest.is_none()
+            && let Ok(back) = self.from.try_recv()
+        {
+            self.take_back(back);
+        }
+        self.at_rest.is_some()
+    }
+
+    /// Waits until nothing is under way. Gives the batch that was written since this was last asked; fails as that did.
+    pub fn settle(&mut self) -> Outcome<Option<Batch<T::Content>>> {
+        if self.at_rest.is_none() {
+            let back = self.from.recv().map_err(|_| broken())?;
+            self.take_back(back);
+        }
+        match self.done.take() {
+            Some((batch, outcome)) => Ok(outcome?.then_some(batch)),
+            None => Ok(None),
+        }
+    }
+
+    fn take_back(&mut self, ((hand, batch), outcome): (Task<'a, T>, Outcome<bool>)) {
+        (self.at_rest, self.done) = (Some(hand), Some((batch, outcome)));
+    }
+
+    /// The target, while nothing is under way.
+    pub fn target(&mut self) -> Outcome<&mut T> {
+        self.at_rest.as_mut().map(|hand| &mut hand.target).ok_or_else(broken)
+    }
+
+    /// Begins to write; what was under way has to be settled.
+    pub fn begin(&mut self, batch: Batch<T::Content>) -> Outcome<()> {
+        let hand = self.at_rest.take().ok_or_else(broken)?;
+        self.to.send((hand, batch)).map_err(|_| broken())
+    }
+}
+
+fn broken() -> Failure {
+    Failure::transient("SINK_THREAD", "the thread that writes is gone")
+}
+
+impl<T: Target> Hand<'_, T> {
+    /// False if the process is to stop first.
+    fn apply(&mut self, batch: &Batch<T::Content>) -> Outcome<bool> {
+        let _traced = batch.span.enter();
+        let mut rows_max = self.rows_max;
+        let done = portions(&mut rows_max, &batch.deliveries, |portion| self.apply_portion(portion));
+        self.rows_max = rows_max;
+        done
+    }
+
+    fn apply_portion(&mut self, batch: &[Delivery<T::Content>]) -> Outcome<bool> {
+        let started = Instant::now();
+        let Some(report) = self.insist(batch)? else {
+            return Ok(false);
+        };
+        let target = &self.parts.target;
+        metrics::BATCH_SECONDS
+            .with_label_values(&[target])
+            .observe(started.elapsed().as_secs_f64());
+        metrics::count(target, &report);
+        if report.parked > 0 {
+            self.letters.take_from(&mut self.target)?;
+        }
+        Ok(true)
+    }
+
+    /// Applies until it is done; none if the process is to stop first. The end of our claim ends it at once.
+    fn insist(&mut self, batch: &[Delivery<T::Content>]) -> Outcome<Option<Report>> {
+        let (parts, target) = (self.parts, &mut self.target);
+        let policy = RetryPolicy {
+            give_up_after_ms: Some(RETRY_IN_PLACE_MS_MAX),
+            ..RetryPolicy::default()
+        };
+        let mut done = Ok(None);
+        supervise(&parts.name, &parts.shutdown, &policy, || {
+            match target.apply(batch) {
+                Ok(report) => done = Ok(Some(report)),
+                Err(failure) if CLAIM_ENDS.contains(&failure.code) => done = Err(failure),
+                Err(failure) if failure.code == TOO_SLOW && batch.len() > 1 => done = Err(failure),
+                Err(failure) => {
+                    parts.report(&failure);
+                    return Err(failure);
+                }
+            }
+            Ok(())
+        })?;
+        if matches!(done, Ok(Some(_))) {
+            parts.working();
+        }
+        done
+    }
+}
+
+/// Applies a batch in portions of up to `rows_max` records, and in smaller ones when the target is too slow for those; until
+/// `apply` says that it has to stop. False if it has.
+fn portions<D>(rows_max: &mut usize, batch: &[D], mut apply: impl FnMut(&[D]) -> Outcome<bool>) -> Outcome<bool> {
+    let mut rest = batch;
+    while !rest.is_empty() {
+        let (portion, later) = rest.split_at(rest.len().min(*rows_max));
+        match apply(portion) {
+            Ok(true) => rest = later,
+            Ok(false) => return Ok(false),
+            Err(failure) if failure.code == TOO_SLOW && portion.len() > 1 => *rows_max = portion.len() / 2,
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_much_at_once_is_applied_in_smaller_portions() {
+        let slow = |batch: &[u32]| match batch.len() {
+            0..=3 => Ok(true),
+            _ => Err(Failure::transient(TOO_SLOW, "statement timeout")),
+        };
+        let (mut rows_max, mut applied) = (1_000, Vec::new());
+        let batch: Vec<u32> = (0..20).collect();
+        let outcome = portions(&mut rows_max, &batch, |portion| {
+            slow(portion).inspect(|_| applied.extend_from_slice(portion))
+        });
+        assert!(matches!(outcome, Ok(true)));
+        assert_eq!((applied, rows_max), (batch, 2));
+    }
+}
