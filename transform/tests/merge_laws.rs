@@ -585,3 +585,86 @@ fn what_is_held_ends_when_its_time_is_up_and_not_before() {
     }
     assert!(held > 0 && held == ended, "{held} held, {ended} ended");
 }
+
+/// A person's word needs no conflict. It puts a field back that everybody agrees on, and nobody is asked about that; who
+/// then speaks has seen it, as he has seen every word that was delivered.
+#[test]
+fn a_person_may_put_back_what_nobody_disputes() {
+    let alone = [
+        "email", "phone", "limit", "name", "price", "cost", "notes", "fax", "slot",
+    ];
+    for seed in 0..scaled(4_000) {
+        let mut dice = Dice::new(seed);
+        let mut entity = every_strategy(DeletePolicy::Ignore);
+        entity.fields.retain(|field| alone.contains(&field.name.as_str()));
+        entity.groups.clear();
+        entity.checks.clear();
+        let mut world = World::new(&APPS, entity, &[0, HOUR_US, -HOUR_US]);
+        let row = random_row(&mut dice, &world.entity);
+        (0..3).for_each(|app| world.insert(app, row.clone()));
+        assert!(world.settle());
+        for _ in 0..2 {
+            let field = alone[dice.below(alone.len())];
+            let before = world.canonical.as_ref().unwrap().fields[field].clone();
+            world.edit(dice.below(3), field, random_value(&mut dice, field));
+            assert!(world.settle(), "seed {seed}");
+            world.decide(field, before.clone());
+            assert!(world.settle(), "seed {seed}");
+            assert_eq!(
+                world.canonical.as_ref().unwrap().fields[field],
+                before,
+                "seed {seed} {field}"
+            );
+            assert_agreed(&world, seed);
+            let later = random_value(&mut dice, field);
+            world.edit(dice.below(3), field, later.clone());
+            assert!(world.settle(), "seed {seed}");
+            assert_eq!(
+                world.canonical.as_ref().unwrap().fields[field],
+                later,
+                "seed {seed} {field}"
+            );
+        }
+        assert!(world.conflicts.is_empty(), "seed {seed}: {:?}", world.conflicts);
+        assert_agreed(&world, seed);
+        assert_order_free(&world, &mut dice, seed);
+        assert_eq!(
+            world.with_late_marks(&mut dice),
+            world.canonical,
+            "seed {seed}: late marks"
+        );
+    }
+}
+
+/// An edit that had not seen the person's word meets it as it would meet any word: by the rule of the field. Unless its
+/// editor had the value in front of him that the person puts back: then it is later than both.
+#[test]
+fn an_edit_that_had_not_seen_what_was_put_back_is_a_word_beside_it() {
+    for received in [true, false] {
+        let mut world = World::new(&APPS, entity(&[("limit", Strategy::Hold)], DeletePolicy::Ignore), &[]);
+        (0..3).for_each(|app| world.insert(app, [("limit".to_owned(), Value::from(1))].into()));
+        assert!(world.settle());
+        world.edit(0, "limit", Value::from(2));
+        world.read(0, usize::MAX);
+        if received {
+            assert!(world.settle());
+        }
+        world.decide("limit", Value::from(1));
+        world.edit(1, "limit", Value::from(3));
+        world.read(1, usize::MAX);
+        let canonical = world.canonical.as_ref().unwrap();
+        if received {
+            let last = world.conflicts.last().unwrap();
+            let sources: Vec<&str> = last.candidates.iter().map(|said| said.source.as_str()).collect();
+            assert_eq!(
+                sources,
+                ["crm", "operator"],
+                "it had 2 before it and not the person's 1"
+            );
+            assert_eq!(canonical.held, ["limit"]);
+        } else {
+            assert!(world.conflicts.is_empty(), "{:?}", world.conflicts);
+            assert_eq!(canonical.fields["limit"], Value::from(3), "it had 1 before it");
+        }
+    }
+}
