@@ -4,6 +4,7 @@ mod conflicts;
 mod dead_letters;
 mod held;
 mod plan;
+mod undo;
 mod verify;
 mod why;
 
