@@ -392,8 +392,11 @@ impl View<'_> {
         )
     }
 
-    /// The command for who knows the value.
+    /// The command for who knows the value, where a person may say it.
     fn decide(&self, unit: &Unit<'_>) -> String {
+        if matches!(unit.strategy, Strategy::Add | Strategy::Union | Strategy::Owner(_)) {
+            return format!("put it right in {}", self.window.source);
+        }
         let (entity, cid) = (&self.rules.entity.name, &self.known.cid);
         format!(
             "syncline-transform decide --entity {entity} --cid {cid} --field {} --value JSON",
