@@ -113,8 +113,9 @@ pub struct Entity {
     pub groups: Vec<Group>,
     /// What the agreed record has to meet.
     pub checks: Vec<Check>,
-    /// Rows are the same entity if they hold the same in all the fields of one of these lists.
-    pub match_on: Vec<Vec<String>>,
+    /// What rows are matched by at first sight: of these lists the first that a row has all of. A part is a field, or an
+    /// expression over fields ([`crate::lens::key`]).
+    pub match_on: Vec<Vec<Expr>>,
     /// What a delete in a system means, where the file says it for that system.
     pub on_delete: BTreeMap<String, DeletePolicy>,
     /// What a delete means in every other system.
