@@ -142,6 +142,22 @@ fn a_level_gives_way_to_the_one_below_it() {
 }
 
 #[test]
+fn what_a_guard_holds_is_approved_by_those_of_its_kind() {
+    let text = fixture("acme.yaml").replace(
+        "money:    { on_conflict: hold }",
+        "money:    { on_conflict: hold, approvers: [ada, bob] }",
+    );
+    let acme = parse(&text).unwrap_or_else(|problems| panic!("{}", rendered(&problems)));
+    let approvers = |entity: &str, field: &str| {
+        let entity = acme.entity(entity).unwrap();
+        entity.field(field).unwrap().terms.approvers.clone()
+    };
+    assert_eq!(approvers("customer", "credit_limit"), ["ada", "bob"]);
+    assert_eq!(approvers("product", "price"), ["ada", "bob"]);
+    assert!(approvers("customer", "email").is_empty());
+}
+
+#[test]
 fn links_read_and_write_columns() {
     let acme = acme();
     let crm = acme.links_of("customer").nth(1).unwrap();

@@ -2,7 +2,7 @@
 //!
 //! Rows of different apps are the same entity if the first `match` list that they have all of is one list, and they hold
 //! the same in all its parts, after normalising. A part is a field or an expression over fields; one that lacks anything
-//! ([`syncline_schemas::lens::key`]) makes the row pass over its list, so that nobody is matched by what he does not have.
+//! ([`syncline_schemas::lens::key()`]) makes the row pass over its list, so that nobody is matched by what he does not have.
 //! The id is a hash of those values, so two apps that are read in any order, by any number of processes, agree on it
 //! without asking each other: and that is why only the first list counts. Who has a telephone is known by his telephone,
 //! and could be known by his mail too only by asking who else is. It is sticky: once in the crosswalk it stays, also when

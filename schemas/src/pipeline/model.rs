@@ -114,7 +114,7 @@ pub struct Entity {
     /// What the agreed record has to meet.
     pub checks: Vec<Check>,
     /// What rows are matched by at first sight: of these lists the first that a row has all of. A part is a field, or an
-    /// expression over fields ([`crate::lens::key`]).
+    /// expression over fields ([`crate::lens::key()`]).
     pub match_on: Vec<Vec<Expr>>,
     /// What a delete in a system means, where the file says it for that system.
     pub on_delete: BTreeMap<String, DeletePolicy>,
@@ -333,6 +333,13 @@ impl Entity {
         self.groups
             .iter()
             .find(|group| group.fields.iter().any(|member| member == field))
+    }
+
+    /// The terms on which it is decided about a group, or a field.
+    pub fn terms_of(&self, name: &str) -> Option<&Terms> {
+        let group = self.groups.iter().find(|group| group.name == name);
+        let field = || self.field(name).map(|field| &field.terms);
+        group.map(|group| &group.terms).or_else(field)
     }
 
     /// What a delete in `system` means.
