@@ -188,27 +188,27 @@ fn answer(desk: &mut Desk, cases: &[&Case], choice: &Choice, actor: &Actor, json
 
 fn decision(desk: &Desk, case: &Case, choice: &Choice, actor: &Actor) -> Outcome<Decision> {
     let conflict = &case.conflict;
-    let field = desk.entity(&case.entity)?.field(&conflict.field);
-    let Some(field) = field else {
+    let rule = desk.entity(&case.entity)?.rule_of(&conflict.field);
+    let Some((strategy, _)) = rule else {
         return Err(wrong(format!(
             "{} is a question about rows and no value answers it",
             conflict.id
         ))
         .hint("keep or delete the row in one of the apps; that is a later word"));
     };
-    if matches!(field.strategy, Strategy::Add | Strategy::Union | Strategy::Owner(_)) {
+    if matches!(strategy, Strategy::Add | Strategy::Union | Strategy::Owner(_)) {
         return Err(wrong(format!(
-            "{} is made of all words by {}, no person's",
-            field.name, field.strategy
+            "{} is made of all words by {strategy}, no person's",
+            conflict.field
         )));
     }
     if !case.approvers.is_empty() && who_may_approve(case, &actor.by).is_empty() {
-        let message = format!("nobody but {} may approve what is said of {}", actor.by, field.name);
+        let message = format!("nobody but {} may approve what is said of {}", actor.by, conflict.field);
         return Err(wrong(message).hint("let somebody else answer, or name somebody else in `approvers`"));
     }
     Ok(Decision {
         cid: conflict.cid.clone(),
-        field: field.name.clone(),
+        field: conflict.field.clone(),
         value: chosen(case, choice)?,
         answers: conflict.vector.clone(),
         by: actor.by.clone(),

@@ -110,8 +110,8 @@ impl Book {
 
     fn name_approvers(&mut self, pipeline: &Pipeline) {
         for ((entity, _, field), case) in &mut self.cases {
-            let terms = pipeline.entity(entity).and_then(|entity| entity.terms_of(field));
-            case.approvers = terms.map(|terms| terms.approvers.clone()).unwrap_or_default();
+            let rule = pipeline.entity(entity).and_then(|entity| entity.rule_of(field));
+            case.approvers = rule.map(|(_, terms)| terms.approvers.clone()).unwrap_or_default();
         }
     }
 

@@ -335,11 +335,11 @@ impl Entity {
             .find(|group| group.fields.iter().any(|member| member == field))
     }
 
-    /// The terms on which it is decided about a group, or a field.
-    pub fn terms_of(&self, name: &str) -> Option<&Terms> {
+    /// What decides about a group, or a field, and on what terms.
+    pub fn rule_of(&self, name: &str) -> Option<(&Strategy, &Terms)> {
         let group = self.groups.iter().find(|group| group.name == name);
-        let field = || self.field(name).map(|field| &field.terms);
-        group.map(|group| &group.terms).or_else(field)
+        let field = || self.field(name).map(|field| (&field.strategy, &field.terms));
+        group.map(|group| (&group.strategy, &group.terms)).or_else(field)
     }
 
     /// What a delete in `system` means.
