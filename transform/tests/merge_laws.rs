@@ -474,6 +474,84 @@ fn an_address_never_mixes_two_sources() {
     }
 }
 
+/// Of a held field people say this and that: what holds is told from their words alone, in the order in which they were
+/// said: the last answer that another of those who may has approved. Whatever the order in which they are read.
+#[test]
+fn what_one_person_says_goes_to_nobody_until_another_has_approved_it() {
+    const PEOPLE: [&str; 3] = ["ada", "bob", "carl"];
+    let (mut waited, mut approved) = (0, 0);
+    for seed in 0..scaled(10_000) {
+        let mut dice = Dice::new(seed);
+        let mut entity = entity(
+            &[("limit", Strategy::Hold), ("email", Strategy::Latest)],
+            DeletePolicy::Ignore,
+        );
+        terms(&mut entity, "limit").approvers = vec!["ada".to_owned(), "bob".to_owned()];
+        let mut world = World::new(&APPS, entity, &[0, HOUR_US, -HOUR_US]);
+        let start: Row = [
+            ("limit".to_owned(), "first".into()),
+            ("email".to_owned(), "first".into()),
+        ]
+        .into();
+        (0..3).for_each(|app| world.insert(app, start.clone()));
+        assert!(world.settle());
+        for app in 0..3 {
+            world.edit(app, "limit", Value::text(format!("of {app}")));
+        }
+        assert!(world.settle(), "seed {seed} never comes to rest");
+        // Who answered, what, and at which offset; the answer that holds, and since when.
+        let mut answers: Vec<(&str, Value, usize)> = Vec::new();
+        let mut holds: Option<(usize, Value)> = None;
+        for said in 0..2 + dice.below(8) {
+            let by = PEOPLE[dice.below(3)];
+            match dice.below(4) {
+                0 => {
+                    let app = dice.below(3);
+                    world.edit(app, "email", Value::text(format!("e{said}")));
+                    assert!(world.settle(), "seed {seed}");
+                }
+                1 => world.decide_by(by, "email", Value::text(format!("d{said}"))),
+                2 if !answers.is_empty() => {
+                    let (author, value, offset) = answers[dice.below(answers.len())].clone();
+                    world.approve(by, offset);
+                    if by != author && by != "carl" && holds.as_ref().is_none_or(|(last, _)| *last <= offset) {
+                        holds = Some((offset, value));
+                    }
+                }
+                _ => {
+                    let value = Value::text(format!("v{said}"));
+                    answers.push((by, value.clone(), world.decisions.len()));
+                    world.decide_by(by, "limit", value);
+                }
+            }
+            if dice.below(2) == 0 {
+                assert!(world.settle(), "seed {seed} never comes to rest");
+            }
+        }
+        assert!(world.settle(), "seed {seed} never comes to rest");
+        let canonical = world.canonical.clone().unwrap();
+        for (index, app) in world.apps.iter().enumerate() {
+            let wanted = match &holds {
+                Some((_, value)) => value.clone(),
+                None => Value::text(format!("of {index}")),
+            };
+            assert_eq!(
+                app.row.as_ref().unwrap()["limit"],
+                wanted,
+                "seed {seed}: {} has what it was not to have",
+                app.name
+            );
+        }
+        assert_eq!(canonical.held.is_empty(), holds.is_some(), "seed {seed}");
+        waited += usize::from(holds.is_none() && !answers.is_empty());
+        approved += usize::from(holds.is_some());
+        assert_order_free(&world, &mut dice, seed);
+        let disorder = world.with_words_in_disorder(&mut dice);
+        assert_eq!(disorder, world.canonical, "seed {seed}: people's words in disorder");
+    }
+    assert!(waited > 0 && approved > 0, "{waited} waited, {approved} approved");
+}
+
 /// Whoever empties a field and fills it again has made one jump in two steps.
 #[test]
 fn a_jump_by_way_of_nothing_is_a_jump() {

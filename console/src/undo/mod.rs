@@ -222,6 +222,7 @@ fn write(desk: &Desk, undo: &Undo, args: &Args) -> Outcome<()> {
                 by: args.by.clone().unwrap_or_default(),
                 why: args.reason.clone().unwrap_or_default(),
                 at_us: now_us(),
+                approves: None,
             })?;
         }
         sent.flush()?;

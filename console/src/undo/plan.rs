@@ -228,6 +228,12 @@ impl View<'_> {
         if !self.holds(unit, last, self.agreed) {
             return Some(left(format!("what {source} said does not hold")));
         }
+        if !unit.approvers.is_empty() {
+            return Some(stays(
+                format!("what one person says of it holds when another approves it ({})", unit.approvers.join(", ")),
+                format!("put it right in {source}"),
+            ));
+        }
         if !self.is_written(unit) {
             // It would never hear of the word, and each of its later edits would be a conflict with it.
             return Some(stays(

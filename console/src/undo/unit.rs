@@ -12,6 +12,8 @@ pub struct Unit<'a> {
     pub fields: Vec<&'a str>,
     /// What decides about it.
     pub strategy: &'a Strategy,
+    /// Who has to approve what a person says of it.
+    pub approvers: &'a [String],
     is_group: bool,
 }
 
@@ -25,12 +27,14 @@ pub fn units(entity: &Entity) -> Vec<Unit<'_>> {
                 name: &field.name,
                 fields: vec![field.name.as_str()],
                 strategy: &field.strategy,
+                approvers: &field.terms.approvers,
                 is_group: false,
             },
             Some(group) => Unit {
                 name: &group.name,
                 fields: group.fields.iter().map(String::as_str).collect(),
                 strategy: &group.strategy,
+                approvers: &group.terms.approvers,
                 is_group: true,
             },
         };

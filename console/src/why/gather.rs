@@ -209,9 +209,14 @@ fn people(desk: &mut Desk, entity: &Entity, cid: &str, story: &mut Story) -> Out
     let topic = topic::decisions(&desk.pipeline.name, &entity.name);
     for (value, _) in values_of(&desk.bus, &topic, cid)? {
         let decision = desk.read(&topic, &value, Decision::decode)?;
+        let done = if decision.approves.is_some() {
+            "approved"
+        } else {
+            "decided"
+        };
         story.events.push(Event {
             at_us: decision.at_us,
-            what: format!("decided {} = {}: {}", decision.field, decision.value, decision.why),
+            what: format!("{done} {} = {}: {}", decision.field, decision.value, decision.why),
             who: decision.by,
             fields: vec![decision.field],
         });

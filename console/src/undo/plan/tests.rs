@@ -175,6 +175,7 @@ impl History {
             by: "ada".to_owned(),
             why: "wrong import".to_owned(),
             at_us: self.now_us,
+            approves: None,
         };
         self.known.decisions.push((Position::new(0, Lsn(place), 0), decision));
     }
