@@ -55,6 +55,9 @@ pub mod replay;
 /// `syncline conflicts`: what waits for a person.
 pub mod conflicts;
 
+/// `syncline undo`: what one app wrote in some time, taken back.
+pub mod undo;
+
 /// The command line of `syncline`.
 #[derive(Clone, Debug, clap::Parser)]
 #[command(
@@ -93,6 +96,8 @@ pub enum Verb {
     /// Conflicts that wait for a person, and what people decide
     #[command(subcommand)]
     Conflicts(conflicts::Verb),
+    /// Takes back what one app wrote between two moments, where nobody has edited it since
+    Undo(undo::Args),
     /// Prints the pipeline file that means what a Debezium connector's configuration means
     ImportDebezium(import_debezium::Args),
 }

@@ -29,6 +29,13 @@ pub fn each_of(bus: &BusConfig, topic: &str, key: &str, mut see: impl FnMut(InRe
     })
 }
 
+/// The first offset that each partition still has: beyond 0 something is gone.
+pub fn begins(bus: &BusConfig, topic: &str) -> Outcome<Vec<i64>> {
+    let partitions = 0..admin::partitions(bus, topic)?.unwrap_or(0);
+    let first = |partition| Ok(PartitionReader::open(bus, topic, partition, 0)?.first());
+    partitions.map(first).collect()
+}
+
 /// The record at one place, if it is still there.
 pub fn at(bus: &BusConfig, topic: &str, partition: i32, offset: i64) -> Outcome<Option<InRecord>> {
     let mut reader = match PartitionReader::open(bus, topic, partition, offset) {

@@ -1,8 +1,11 @@
 //! A person's word, on `<pipeline>.decisions.<entity>`, keyed by the entity id. Its position is its offset in that topic.
+//!
+//! Where the file names `approvers`, a word on a field holds when another person has approved it. The approval is a word
+//! too, which says all that it approves: who reads it alone knows what was approved.
 
 use serde::{Deserialize, Serialize};
 
-use crate::position::Vector;
+use crate::position::{Lsn, Position, Vector};
 use crate::value::Value;
 
 /// Name of the source that a person's words belong to.
@@ -25,4 +28,12 @@ pub struct Decision {
     pub why: String,
     /// When, microseconds since 1970.
     pub at_us: i64,
+    /// Of an approval, the offset of the decision that it approves; the rest is as it says, but for who, why and when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approves: Option<i64>,
+}
+
+/// The position of the decision with this offset.
+pub const fn position(offset: i64) -> Position {
+    Position::new(0, Lsn(offset.cast_unsigned()), 0)
 }

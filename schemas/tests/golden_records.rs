@@ -159,7 +159,7 @@ fn conflicts_and_decisions() {
     };
     check([Status::Open, Status::Settled, Status::Closed].map(conflict));
     check([Tick { at_us: i64::MAX }]);
-    check([Decision {
+    check([None, Some(7)].map(|approves| Decision {
         cid: "c1".to_owned(),
         field: "limit".to_owned(),
         value: 1200.into(),
@@ -167,7 +167,8 @@ fn conflicts_and_decisions() {
         by: "finance".to_owned(),
         why: "agreed by phone".to_owned(),
         at_us: 1,
-    }]);
+        approves,
+    }));
     let kinds = [
         ActionKind::Take,
         ActionKind::Release,

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
-use syncline_schemas::lens::{self, Cell, Row};
+use syncline_schemas::lens::{self, Cell, Expr, Row};
 use syncline_schemas::pipeline::{self, CapturedBy, DeletePolicy, Delivery, FieldKind, Pipeline, Problem, Strategy};
 use syncline_schemas::value::Value;
 
@@ -89,7 +89,7 @@ fn rules_come_from_the_nearest_place() {
     assert_eq!(rule("email"), ("latest".to_owned(), "acme.yaml:12".to_owned()));
     assert_eq!(rule("credit_limit"), ("hold".to_owned(), "acme.yaml:13".to_owned()));
     assert_eq!(customer.version, 3);
-    assert_eq!(customer.match_on, [["email"]]);
+    assert_eq!(customer.match_on, [[Expr::name("email")]]);
     assert_eq!(customer.delete_policy("shop"), DeletePolicy::UpdateWins);
     assert_eq!(customer.delete_policy("wms"), DeletePolicy::Ignore);
     let product = acme.entity("product").unwrap();
@@ -142,6 +142,22 @@ fn a_level_gives_way_to_the_one_below_it() {
 }
 
 #[test]
+fn what_a_guard_holds_is_approved_by_those_of_its_kind() {
+    let text = fixture("acme.yaml").replace(
+        "money:    { on_conflict: hold }",
+        "money:    { on_conflict: hold, approvers: [ada, bob] }",
+    );
+    let acme = parse(&text).unwrap_or_else(|problems| panic!("{}", rendered(&problems)));
+    let approvers = |entity: &str, field: &str| {
+        let entity = acme.entity(entity).unwrap();
+        entity.field(field).unwrap().terms.approvers.clone()
+    };
+    assert_eq!(approvers("customer", "credit_limit"), ["ada", "bob"]);
+    assert_eq!(approvers("product", "price"), ["ada", "bob"]);
+    assert!(approvers("customer", "email").is_empty());
+}
+
+#[test]
 fn links_read_and_write_columns() {
     let acme = acme();
     let crm = acme.links_of("customer").nth(1).unwrap();
@@ -177,6 +193,27 @@ fn the_fingerprint_knows_rules_and_not_spelling() {
         original
     );
     assert_ne!(rules(&text.replace("shop: update_wins", "shop: delete_wins")), original);
+}
+
+#[test]
+fn rows_are_matched_by_fields_and_by_what_is_made_of_them() {
+    let text = fixture("acme.yaml").replace(
+        "- same: [email]",
+        "- same: [\"e164( phone, \\\"GB\\\" )\", name]\n      - same: [\"lower(email)\"]",
+    );
+    let acme = parse(&text).unwrap_or_else(|problems| panic!("{}", rendered(&problems)));
+    let written: Vec<Vec<String>> = acme
+        .entity("customer")
+        .unwrap()
+        .match_on
+        .iter()
+        .map(|same| same.iter().map(ToString::to_string).collect())
+        .collect();
+    assert_eq!(written, [vec!["e164(phone, 'GB')", "name"], vec!["lower(email)"]]);
+    assert_ne!(
+        acme.entity("customer").unwrap().rules,
+        self::acme().entity("customer").unwrap().rules
+    );
 }
 
 #[test]

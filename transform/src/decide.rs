@@ -91,6 +91,7 @@ pub fn run(context: &Context, args: &DecideArgs) -> Outcome<()> {
         by: args.by.clone(),
         why: args.why.clone(),
         at_us: now_us(),
+        approves: None,
     };
     let mut decisions = Decisions::open(&context.bus, &context.pipeline.name, &entity.name, &schemas)?;
     decisions.send(&decision)?;

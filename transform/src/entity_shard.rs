@@ -15,10 +15,9 @@ use syncline_bus::InRecord;
 use syncline_runtime::{Failure, Outcome, failpoint};
 use syncline_schemas::codec::{CanonicalCodec, State, Wire};
 use syncline_schemas::conflict::Conflict;
-use syncline_schemas::decision::Decision;
+use syncline_schemas::decision::{self, Decision};
 use syncline_schemas::mapped::MappedRecord;
 use syncline_schemas::pipeline::{Entity, Link, Pipeline};
-use syncline_schemas::position::{Lsn, Position};
 use syncline_schemas::topic;
 
 use crate::merge::{EntityState, Outputs, due, published};
@@ -257,10 +256,9 @@ impl EntityShard {
         schemas: &mut Schemas,
         touched: &mut Touched<'a>,
     ) -> Outcome<()> {
-        let position = Position::new(0, Lsn(cause.offset.cast_unsigned()), 0);
         self.touch(&decision.cid, cause, store, schemas, touched)?
             .after
-            .decide(decision, position);
+            .decide(decision, decision::position(cause.offset));
         Ok(())
     }
 

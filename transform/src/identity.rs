@@ -1,11 +1,15 @@
 //! The entity id of a row, at first sight: a pure function of what the row says.
 //!
-//! Rows of different apps are the same entity if they hold the same in all fields of one `match` list, after normalising.
+//! Rows of different apps are the same entity if the first `match` list that they have all of is one list, and they hold
+//! the same in all its parts, after normalising. A part is a field or an expression over fields; one that lacks anything
+//! ([`syncline_schemas::lens::key()`]) makes the row pass over its list, so that nobody is matched by what he does not have.
 //! The id is a hash of those values, so two apps that are read in any order, by any number of processes, agree on it
-//! without asking each other. It is sticky: once in the crosswalk it stays, also when the values change later.
+//! without asking each other: and that is why only the first list counts. Who has a telephone is known by his telephone,
+//! and could be known by his mail too only by asking who else is. It is sticky: once in the crosswalk it stays, also when
+//! the values change later.
 
 use sha2::{Digest, Sha256};
-use syncline_schemas::lens::Fields;
+use syncline_schemas::lens::{self, Expr, Fields};
 use syncline_schemas::mapped::RowKey;
 use syncline_schemas::pipeline::{Entity, Link};
 use syncline_schemas::position::Position;
@@ -20,7 +24,7 @@ const INVISIBLE: [char; 6] = ['\u{ad}', '\u{200b}', '\u{200c}', '\u{200d}', '\u{
 
 /// The id that a row of `link` has if nobody knows it yet. Where another row had its key and `left` it, it is not that row.
 pub fn cid(entity: &Entity, link: &Link, row: &RowKey, left: Option<Position>, fields: &Fields) -> String {
-    match entity.match_on.iter().find_map(|names| normalised(names, fields)) {
+    match entity.match_on.iter().find_map(|same| normalised(same, fields)) {
         Some(values) => hash(&entity.name, "match", &values),
         None => {
             let mut parts = vec![link.name(), row.0.clone()];
@@ -30,19 +34,18 @@ pub fn cid(entity: &Entity, link: &Link, row: &RowKey, left: Option<Position>, f
     }
 }
 
-/// Names and values of a match list, if the row has them all.
-fn normalised(names: &[String], fields: &Fields) -> Option<Vec<String>> {
-    let mut parts = Vec::with_capacity(names.len() * 2);
-    for name in names {
-        let text = match fields.get(name)?.as_ref()? {
-            Value::Null => return None,
-            Value::Text(text) => normalised_text(text),
+/// The parts of a match list as the file says them, and what they hold, if the row has them all.
+fn normalised(same: &[Expr], fields: &Fields) -> Option<Vec<String>> {
+    let mut parts = Vec::with_capacity(same.len() * 2);
+    for part in same {
+        let text = match lens::key(part, fields)? {
+            Value::Text(text) => normalised_text(&text),
             other => other.to_string(),
         };
         if text.is_empty() {
             return None;
         }
-        parts.extend([name.clone(), text]);
+        parts.extend([part.to_string(), text]);
     }
     (!parts.is_empty()).then_some(parts)
 }
@@ -74,7 +77,7 @@ mod tests {
 
     fn values(value: &str) -> Option<Vec<String>> {
         let fields = Fields::from([("email".to_owned(), Some(value.into()))]);
-        normalised(&["email".to_owned()], &fields)
+        normalised(&[Expr::name("email")], &fields)
     }
 
     #[test]
@@ -83,10 +86,30 @@ mod tests {
         assert_eq!(values("Ada   Lovelace"), values("ada lovelace"));
         assert_eq!(values("  "), None);
         assert_eq!(
-            normalised(&["email".to_owned()], &Fields::from([("email".to_owned(), None)])),
+            normalised(&[Expr::name("email")], &Fields::from([("email".to_owned(), None)])),
             None,
             "unknown"
         );
+    }
+
+    #[test]
+    fn a_field_alone_is_hashed_as_ever() {
+        assert_eq!(values("Ada@New.uk").unwrap(), ["email", "ada@new.uk"]);
+    }
+
+    #[test]
+    fn what_an_expression_makes_is_normalised_too() {
+        let same = ["e164(phone, 'GB')", "rest(name)"].map(|part| part.parse::<Expr>().unwrap());
+        let row = |phone: &str, name: &str| {
+            let field = |name: &str, value: &str| (name.to_owned(), Some(Value::from(value)));
+            normalised(&same, &Fields::from([field("phone", phone), field("name", name)]))
+        };
+        let ada = row("+44 (0)20 7946 0018", "Ada  LOVELACE");
+        assert!(ada.is_some());
+        assert_eq!(ada, row("020 7946 0018", "A. Lovelace"));
+        assert_ne!(ada, row("020 7946 0018", "Ada Byron"));
+        assert_eq!(row("020 7946 0018", "Ada"), None, "no second name");
+        assert_eq!(row("ask her", "Ada Lovelace"), None, "no number");
     }
 
     #[test]

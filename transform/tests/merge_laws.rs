@@ -474,6 +474,84 @@ fn an_address_never_mixes_two_sources() {
     }
 }
 
+/// Of a held field people say this and that: what holds is told from their words alone, in the order in which they were
+/// said: the last answer that another of those who may has approved. Whatever the order in which they are read.
+#[test]
+fn what_one_person_says_goes_to_nobody_until_another_has_approved_it() {
+    const PEOPLE: [&str; 3] = ["ada", "bob", "carl"];
+    let (mut waited, mut approved) = (0, 0);
+    for seed in 0..scaled(10_000) {
+        let mut dice = Dice::new(seed);
+        let mut entity = entity(
+            &[("limit", Strategy::Hold), ("email", Strategy::Latest)],
+            DeletePolicy::Ignore,
+        );
+        terms(&mut entity, "limit").approvers = vec!["ada".to_owned(), "bob".to_owned()];
+        let mut world = World::new(&APPS, entity, &[0, HOUR_US, -HOUR_US]);
+        let start: Row = [
+            ("limit".to_owned(), "first".into()),
+            ("email".to_owned(), "first".into()),
+        ]
+        .into();
+        (0..3).for_each(|app| world.insert(app, start.clone()));
+        assert!(world.settle());
+        for app in 0..3 {
+            world.edit(app, "limit", Value::text(format!("of {app}")));
+        }
+        assert!(world.settle(), "seed {seed} never comes to rest");
+        // Who answered, what, and at which offset; the answer that holds, and since when.
+        let mut answers: Vec<(&str, Value, usize)> = Vec::new();
+        let mut holds: Option<(usize, Value)> = None;
+        for said in 0..2 + dice.below(8) {
+            let by = PEOPLE[dice.below(3)];
+            match dice.below(4) {
+                0 => {
+                    let app = dice.below(3);
+                    world.edit(app, "email", Value::text(format!("e{said}")));
+                    assert!(world.settle(), "seed {seed}");
+                }
+                1 => world.decide_by(by, "email", Value::text(format!("d{said}"))),
+                2 if !answers.is_empty() => {
+                    let (author, value, offset) = answers[dice.below(answers.len())].clone();
+                    world.approve(by, offset);
+                    if by != author && by != "carl" && holds.as_ref().is_none_or(|(last, _)| *last <= offset) {
+                        holds = Some((offset, value));
+                    }
+                }
+                _ => {
+                    let value = Value::text(format!("v{said}"));
+                    answers.push((by, value.clone(), world.decisions.len()));
+                    world.decide_by(by, "limit", value);
+                }
+            }
+            if dice.below(2) == 0 {
+                assert!(world.settle(), "seed {seed} never comes to rest");
+            }
+        }
+        assert!(world.settle(), "seed {seed} never comes to rest");
+        let canonical = world.canonical.clone().unwrap();
+        for (index, app) in world.apps.iter().enumerate() {
+            let wanted = match &holds {
+                Some((_, value)) => value.clone(),
+                None => Value::text(format!("of {index}")),
+            };
+            assert_eq!(
+                app.row.as_ref().unwrap()["limit"],
+                wanted,
+                "seed {seed}: {} has what it was not to have",
+                app.name
+            );
+        }
+        assert_eq!(canonical.held.is_empty(), holds.is_some(), "seed {seed}");
+        waited += usize::from(holds.is_none() && !answers.is_empty());
+        approved += usize::from(holds.is_some());
+        assert_order_free(&world, &mut dice, seed);
+        let disorder = world.with_words_in_disorder(&mut dice);
+        assert_eq!(disorder, world.canonical, "seed {seed}: people's words in disorder");
+    }
+    assert!(waited > 0 && approved > 0, "{waited} waited, {approved} approved");
+}
+
 /// Whoever empties a field and fills it again has made one jump in two steps.
 #[test]
 fn a_jump_by_way_of_nothing_is_a_jump() {
@@ -584,4 +662,87 @@ fn what_is_held_ends_when_its_time_is_up_and_not_before() {
         assert_order_free(&world, &mut dice, seed);
     }
     assert!(held > 0 && held == ended, "{held} held, {ended} ended");
+}
+
+/// A person's word needs no conflict. It puts a field back that everybody agrees on, and nobody is asked about that; who
+/// then speaks has seen it, as he has seen every word that was delivered.
+#[test]
+fn a_person_may_put_back_what_nobody_disputes() {
+    let alone = [
+        "email", "phone", "limit", "name", "price", "cost", "notes", "fax", "slot",
+    ];
+    for seed in 0..scaled(4_000) {
+        let mut dice = Dice::new(seed);
+        let mut entity = every_strategy(DeletePolicy::Ignore);
+        entity.fields.retain(|field| alone.contains(&field.name.as_str()));
+        entity.groups.clear();
+        entity.checks.clear();
+        let mut world = World::new(&APPS, entity, &[0, HOUR_US, -HOUR_US]);
+        let row = random_row(&mut dice, &world.entity);
+        (0..3).for_each(|app| world.insert(app, row.clone()));
+        assert!(world.settle());
+        for _ in 0..2 {
+            let field = alone[dice.below(alone.len())];
+            let before = world.canonical.as_ref().unwrap().fields[field].clone();
+            world.edit(dice.below(3), field, random_value(&mut dice, field));
+            assert!(world.settle(), "seed {seed}");
+            world.decide(field, before.clone());
+            assert!(world.settle(), "seed {seed}");
+            assert_eq!(
+                world.canonical.as_ref().unwrap().fields[field],
+                before,
+                "seed {seed} {field}"
+            );
+            assert_agreed(&world, seed);
+            let later = random_value(&mut dice, field);
+            world.edit(dice.below(3), field, later.clone());
+            assert!(world.settle(), "seed {seed}");
+            assert_eq!(
+                world.canonical.as_ref().unwrap().fields[field],
+                later,
+                "seed {seed} {field}"
+            );
+        }
+        assert!(world.conflicts.is_empty(), "seed {seed}: {:?}", world.conflicts);
+        assert_agreed(&world, seed);
+        assert_order_free(&world, &mut dice, seed);
+        assert_eq!(
+            world.with_late_marks(&mut dice),
+            world.canonical,
+            "seed {seed}: late marks"
+        );
+    }
+}
+
+/// An edit that had not seen the person's word meets it as it would meet any word: by the rule of the field. Unless its
+/// editor had the value in front of him that the person puts back: then it is later than both.
+#[test]
+fn an_edit_that_had_not_seen_what_was_put_back_is_a_word_beside_it() {
+    for received in [true, false] {
+        let mut world = World::new(&APPS, entity(&[("limit", Strategy::Hold)], DeletePolicy::Ignore), &[]);
+        (0..3).for_each(|app| world.insert(app, [("limit".to_owned(), Value::from(1))].into()));
+        assert!(world.settle());
+        world.edit(0, "limit", Value::from(2));
+        world.read(0, usize::MAX);
+        if received {
+            assert!(world.settle());
+        }
+        world.decide("limit", Value::from(1));
+        world.edit(1, "limit", Value::from(3));
+        world.read(1, usize::MAX);
+        let canonical = world.canonical.as_ref().unwrap();
+        if received {
+            let last = world.conflicts.last().unwrap();
+            let sources: Vec<&str> = last.candidates.iter().map(|said| said.source.as_str()).collect();
+            assert_eq!(
+                sources,
+                ["crm", "operator"],
+                "it had 2 before it and not the person's 1"
+            );
+            assert_eq!(canonical.held, ["limit"]);
+        } else {
+            assert!(world.conflicts.is_empty(), "{:?}", world.conflicts);
+            assert_eq!(canonical.fields["limit"], Value::from(3), "it had 1 before it");
+        }
+    }
 }

@@ -1,4 +1,5 @@
-//! `conflicts resolve` and `conflicts bulk`: a person's word, in answer to the question that the person had seen.
+//! `conflicts resolve` and `conflicts bulk`: a person's word, in answer to the question that the person had seen. Where the
+//! file names approvers, it is a proposal until one of them has approved it (`approve`).
 //!
 //! The word carries the vector of that question. If an app says something between our look and merge's, the word does not
 //! overrule it: merge finds that out by itself, and the conflict is open again under another id.
@@ -74,6 +75,9 @@ pub struct BulkArgs {
 /// One decision.
 #[derive(Debug, Serialize)]
 struct Decided {
+    /// Who may approve it; nobody has to if nobody is named.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    waits_for: Vec<String>,
     id: String,
     entity: String,
     cid: String,
@@ -106,7 +110,8 @@ pub fn bulk(args: &BulkArgs) -> Outcome<ExitCode> {
     let book = Book::read(&mut desk, None)?;
     let alike: Vec<&Case> = book
         .cases()
-        .filter(|case| group::name(case) == args.group && case.standing().waits())
+        .filter(|case| group::name(case) == args.group)
+        .filter(|case| matches!(case.standing(), Standing::Open | Standing::Taken))
         .collect();
     let free: Vec<&Case> = alike
         .into_iter()
@@ -125,20 +130,22 @@ pub fn bulk(args: &BulkArgs) -> Outcome<ExitCode> {
 }
 
 /// The question is not the one that was answered.
-fn moved(case: &Case) -> Failure {
+pub(super) fn moved(case: &Case) -> Failure {
     let message = format!("the question has changed since; as it is now:\n{}", question(case));
     Failure::definite("CONFLICT_MOVED", message)
         .hint(format!("if that is still your answer, answer {}", case.conflict.id))
 }
 
 fn may_answer(case: &Case, actor: &Actor) -> Outcome<()> {
-    let who = case.who().unwrap_or_default();
-    match case.standing() {
-        Standing::Open | Standing::Settled | Standing::Expired => Ok(()),
-        Standing::Taken if who == actor.by => Ok(()),
-        Standing::Taken => Err(Failure::definite("CONFLICT_TAKEN", format!("{who} works on it"))
-            .hint(format!("syncline conflicts take {} --release", case.conflict.id))),
-        Standing::Answered | Standing::Resolved | Standing::Agreed => {
+    let other = case.taker().filter(|taker| *taker != actor.by);
+    match (case.standing(), other) {
+        (Standing::Settled | Standing::Expired, _) => Ok(()),
+        (Standing::Open | Standing::Taken | Standing::Proposed, None) => Ok(()),
+        (Standing::Open | Standing::Taken | Standing::Proposed, Some(who)) => {
+            let taken = Failure::definite("CONFLICT_TAKEN", format!("{who} works on it"));
+            Err(taken.hint(format!("syncline conflicts take {} --release", case.conflict.id)))
+        }
+        (Standing::Answered | Standing::Resolved | Standing::Agreed, _) => {
             let message = format!(
                 "it is {} already; as it is now:\n{}",
                 case.standing().word(),
@@ -163,6 +170,7 @@ fn answer(desk: &mut Desk, cases: &[&Case], choice: &Choice, actor: &Actor, json
         }
     }
     let decided = cases.iter().zip(decisions).map(|(case, decision)| Decided {
+        waits_for: who_may_approve(case, &decision.by),
         id: case.conflict.id.clone(),
         entity: case.entity.clone(),
         cid: decision.cid,
@@ -180,29 +188,40 @@ fn answer(desk: &mut Desk, cases: &[&Case], choice: &Choice, actor: &Actor, json
 
 fn decision(desk: &Desk, case: &Case, choice: &Choice, actor: &Actor) -> Outcome<Decision> {
     let conflict = &case.conflict;
-    let field = desk.entity(&case.entity)?.field(&conflict.field);
-    let Some(field) = field else {
+    let rule = desk.entity(&case.entity)?.rule_of(&conflict.field);
+    let Some((strategy, _)) = rule else {
         return Err(wrong(format!(
             "{} is a question about rows and no value answers it",
             conflict.id
         ))
         .hint("keep or delete the row in one of the apps; that is a later word"));
     };
-    if matches!(field.strategy, Strategy::Add | Strategy::Union | Strategy::Owner(_)) {
+    if matches!(strategy, Strategy::Add | Strategy::Union | Strategy::Owner(_)) {
         return Err(wrong(format!(
-            "{} is made of all words by {}, no person's",
-            field.name, field.strategy
+            "{} is made of all words by {strategy}, no person's",
+            conflict.field
         )));
+    }
+    if !case.approvers.is_empty() && who_may_approve(case, &actor.by).is_empty() {
+        let message = format!("nobody but {} may approve what is said of {}", actor.by, conflict.field);
+        return Err(wrong(message).hint("let somebody else answer, or name somebody else in `approvers`"));
     }
     Ok(Decision {
         cid: conflict.cid.clone(),
-        field: field.name.clone(),
+        field: conflict.field.clone(),
         value: chosen(case, choice)?,
         answers: conflict.vector.clone(),
         by: actor.by.clone(),
         why: actor.why.clone(),
         at_us: now_us(),
+        approves: None,
     })
+}
+
+/// Of those who are named as approvers, all but the author.
+fn who_may_approve(case: &Case, author: &str) -> Vec<String> {
+    let others = case.approvers.iter().filter(|name| *name != author);
+    others.cloned().collect()
 }
 
 fn chosen(case: &Case, choice: &Choice) -> Outcome<Value> {
@@ -259,8 +278,22 @@ fn fit(desk: &mut Desk, entity: &str, decisions: &[&Decision]) -> Outcome<()> {
 }
 
 fn text(answer: &Answer) -> String {
-    let done = if answer.dry_run { "would decide" } else { "decided" };
+    let waits = answer.decided.iter().any(|one| !one.waits_for.is_empty());
+    let done = match (answer.dry_run, waits) {
+        (true, true) => "would propose",
+        (true, false) => "would decide",
+        (false, true) => "proposed",
+        (false, false) => "decided",
+    };
     match answer.decided.as_slice() {
+        [one] if waits => format!(
+            "{done}: {} {} {} = {}; it holds when {} has approved it\n",
+            one.entity,
+            one.cid,
+            one.field,
+            one.value,
+            one.waits_for.join(" or ")
+        ),
         [one] => format!("{done}: {} {} {} = {}\n", one.entity, one.cid, one.field, one.value),
         many => format!("{done}: {} conflicts\n", many.len()),
     }

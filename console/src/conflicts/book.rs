@@ -7,6 +7,7 @@ use syncline_schemas::action::{Action, conflict_subject};
 use syncline_schemas::codec::Wire;
 use syncline_schemas::conflict::Conflict;
 use syncline_schemas::decision::Decision;
+use syncline_schemas::pipeline::Pipeline;
 use syncline_schemas::topic;
 
 use super::case::Case;
@@ -46,6 +47,7 @@ impl Book {
         }
         let actions = actions::read(desk)?;
         book.note(actions);
+        book.name_approvers(&desk.pipeline);
         Ok(book)
     }
 
@@ -75,6 +77,7 @@ impl Book {
             conflict,
             decisions: Vec::new(),
             actions: Vec::new(),
+            approvers: Vec::new(),
         };
         self.cases.insert(key, case);
         Ok(())
@@ -102,6 +105,13 @@ impl Book {
         for ((entity, cid, field), case) in &mut self.cases {
             let subject = conflict_subject(entity, cid, field);
             case.actions = by_subject.remove(&subject).unwrap_or_default();
+        }
+    }
+
+    fn name_approvers(&mut self, pipeline: &Pipeline) {
+        for ((entity, _, field), case) in &mut self.cases {
+            let rule = pipeline.entity(entity).and_then(|entity| entity.rule_of(field));
+            case.approvers = rule.map(|(_, terms)| terms.approvers.clone()).unwrap_or_default();
         }
     }
 

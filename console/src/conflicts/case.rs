@@ -1,7 +1,8 @@
 //! Pure: one conflict with all that people have said and done about it, and where that leaves it.
 //!
 //! `open > taken > answered > resolved`, or `agreed` when the apps settled it among themselves, or `expired` when its time
-//! was up and the file says who wins then. Merge knows only open and
+//! was up and the file says who wins then. Where the file names approvers, an answer is `proposed` until one of them, who
+//! has not given it, approves it. Merge knows only open and
 //! closed; who works on it is on the actions topic, what they answered on the decisions topic, and *resolved* is what
 //! merge says once it has taken the answer in. A take or an answer counts for the question as it was: when the
 //! candidates change, the conflict has another id, and it is open again.
@@ -9,8 +10,8 @@
 use serde::Serialize;
 use syncline_schemas::action::{Action, ActionKind};
 use syncline_schemas::conflict::{Conflict, Status};
-use syncline_schemas::decision::{Decision, OPERATOR};
-use syncline_schemas::position::{Lsn, Position};
+use syncline_schemas::decision::{self, Decision, OPERATOR};
+use syncline_schemas::position::Position;
 
 /// One conflict, and what was done about it.
 #[derive(Clone, Debug)]
@@ -25,6 +26,8 @@ pub struct Case {
     pub decisions: Vec<(i64, Decision)>,
     /// What people did about it.
     pub actions: Vec<Action>,
+    /// Who may approve an answer; where nobody is named, nobody has to.
+    pub approvers: Vec<String>,
 }
 
 /// Where a conflict stands.
@@ -35,6 +38,8 @@ pub enum Standing {
     Open,
     /// Somebody works on it.
     Taken,
+    /// Somebody has decided; somebody else has to approve it.
+    Proposed,
     /// Somebody has decided; merge has not taken it in yet.
     Answered,
     /// Decided by a person.
@@ -53,6 +58,7 @@ impl Standing {
         match self {
             Standing::Open => "open",
             Standing::Taken => "taken",
+            Standing::Proposed => "proposed",
             Standing::Answered => "answered",
             Standing::Resolved => "resolved",
             Standing::Agreed => "agreed",
@@ -63,7 +69,7 @@ impl Standing {
 
     /// Whether a person has still something to do.
     pub fn waits(self) -> bool {
-        matches!(self, Standing::Open | Standing::Taken)
+        matches!(self, Standing::Open | Standing::Taken | Standing::Proposed)
     }
 }
 
@@ -72,6 +78,7 @@ impl Case {
     pub fn standing(&self) -> Standing {
         match (self.conflict.status, self.answer(), self.taker()) {
             (Status::Open, Some(_), _) => Standing::Answered,
+            (Status::Open, None, _) if !self.proposals().is_empty() => Standing::Proposed,
             (Status::Open, None, Some(_)) => Standing::Taken,
             (Status::Open, None, None) => Standing::Open,
             (_, Some(_), _) => Standing::Resolved,
@@ -83,15 +90,53 @@ impl Case {
 
     /// Who works on it, or has answered it.
     pub fn who(&self) -> Option<&str> {
-        self.answer().map(|answer| answer.by.as_str()).or(self.taker())
+        let proposed = || self.proposals().into_iter().next().map(|(_, proposal)| proposal);
+        let answer = self.answer().or_else(proposed);
+        answer.map(|answer| answer.by.as_str()).or(self.taker())
     }
 
-    /// The last decision whose author had seen all candidates.
+    /// Who may approve the last answer, while it waits for that.
+    pub fn waits_for(&self) -> Vec<&str> {
+        let waits = self.standing() == Standing::Proposed;
+        let last = self.proposals().into_iter().next().filter(|_| waits);
+        let Some((_, proposal)) = last else { return Vec::new() };
+        let names = self.approvers.iter().map(String::as_str);
+        names.filter(|name| self.may_approve(name, proposal)).collect()
+    }
+
+    /// The last decision that holds, whose author had seen all candidates.
     pub fn answer(&self) -> Option<&Decision> {
+        let mut answers = self.answers();
+        answers
+            .find(|(offset, answer)| self.holds(*offset, answer))
+            .map(|(_, answer)| answer)
+    }
+
+    /// The answers that wait for somebody to approve them, with the offset of each, the last first.
+    pub fn proposals(&self) -> Vec<(i64, &Decision)> {
+        self.answers()
+            .filter(|(offset, answer)| !self.holds(*offset, answer))
+            .collect()
+    }
+
+    /// Whether this person may approve the answer. Merge counts approvals by the same rule.
+    pub fn may_approve(&self, by: &str, answer: &Decision) -> bool {
+        by != answer.by && self.approvers.iter().any(|name| name == by)
+    }
+
+    /// The decisions whose authors had seen all candidates, the last first.
+    fn answers(&self) -> impl Iterator<Item = (i64, &Decision)> {
         let answers = self.decisions.iter().rev();
         answers
-            .map(|(_, decision)| decision)
-            .find(|decision| self.is_answered_by(decision))
+            .map(|(offset, decision)| (*offset, decision))
+            .filter(|(_, decision)| decision.approves.is_none() && self.is_answered_by(decision))
+    }
+
+    fn holds(&self, offset: i64, answer: &Decision) -> bool {
+        let approves = |(at, decision): &(i64, Decision)| {
+            *at > offset && decision.approves == Some(offset) && self.may_approve(&decision.by, answer)
+        };
+        self.approvers.is_empty() || self.decisions.iter().any(approves)
     }
 
     fn is_answered_by(&self, decision: &Decision) -> bool {
@@ -132,19 +177,22 @@ impl Case {
 
     /// The decision that stands at this position in the log of decisions.
     pub fn decision_at(&self, position: Position) -> Option<&Decision> {
-        let here = |offset: i64| Position::new(0, Lsn(offset.cast_unsigned()), 0) == position;
         self.decisions
             .iter()
-            .find(|(offset, _)| here(*offset))
+            .find(|(offset, _)| decision::position(*offset) == position)
             .map(|(_, decision)| decision)
     }
 }
 
 /// Who said it, for people: of an operator's word, who that was.
 pub fn author(case: &Case, source: &str, position: Position) -> String {
-    match case.decision_at(position).filter(|_| source == OPERATOR) {
-        Some(decision) => format!("{source} ({})", decision.by),
-        None => source.to_owned(),
+    let Some(decision) = case.decision_at(position).filter(|_| source == OPERATOR) else {
+        return source.to_owned();
+    };
+    let approved = decision.approves.map(decision::position);
+    match approved.and_then(|position| case.decision_at(position)) {
+        Some(answer) => format!("{source} ({}, approved by {})", answer.by, decision.by),
+        None => format!("{source} ({})", decision.by),
     }
 }
 
@@ -153,7 +201,7 @@ pub(super) mod tests {
     use super::*;
     use syncline_schemas::conflict::Candidate;
     use syncline_schemas::mapped::RowKey;
-    use syncline_schemas::position::Vector;
+    use syncline_schemas::position::{Lsn, Vector};
     use syncline_schemas::value::Value;
 
     fn at(lsn: u64) -> Position {
@@ -191,6 +239,7 @@ pub(super) mod tests {
             since_ms: 0,
             decisions: Vec::new(),
             actions: Vec::new(),
+            approvers: Vec::new(),
         }
     }
 
@@ -214,6 +263,7 @@ pub(super) mod tests {
             by: "finance".to_owned(),
             why: String::new(),
             at_us: 0,
+            approves: None,
         }
     }
 
@@ -248,5 +298,30 @@ pub(super) mod tests {
         assert_eq!(case.standing(), Standing::Resolved);
         case.decisions.clear();
         assert_eq!(case.standing(), Standing::Agreed);
+    }
+    #[test]
+    fn an_answer_waits_for_another_of_the_approvers() {
+        let mut case = case("c", &["crm", "shop"]);
+        case.approvers = ["ada", "bob", "finance"].map(str::to_owned).into();
+        let answer = decision(&[("crm", 10), ("shop", 10)]);
+        let approval = |by: &str| Decision {
+            by: by.to_owned(),
+            approves: Some(3),
+            ..answer.clone()
+        };
+        case.decisions = vec![(3, answer.clone())];
+        assert_eq!((case.standing(), case.who()), (Standing::Proposed, Some("finance")));
+        assert_eq!(case.waits_for(), ["ada", "bob"]);
+        case.decisions.push((4, approval("finance")));
+        case.decisions.push((5, approval("carl")));
+        assert_eq!(case.standing(), Standing::Proposed, "his own, and nobody's");
+        assert_eq!(case.proposals().len(), 1, "an approval is no answer");
+        case.decisions.push((6, approval("bob")));
+        assert_eq!((case.standing(), case.who()), (Standing::Answered, Some("finance")));
+        assert!(case.waits_for().is_empty());
+        assert_eq!(
+            author(&case, OPERATOR, decision::position(6)),
+            "operator (finance, approved by bob)"
+        );
     }
 }

@@ -24,6 +24,9 @@ pub struct Group {
     pub status: Standing,
     /// Who works on them, or has answered.
     pub who: Option<String>,
+    /// Who may approve the answers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub waits_for: Vec<String>,
     /// The rule.
     pub strategy: String,
     /// Its place in the file.
@@ -72,6 +75,7 @@ fn group(group: String, status: Standing, who: Option<&str>, cases: &[&Case]) ->
         field: conflict.field.clone(),
         status,
         who: who.map(str::to_owned),
+        waits_for: oldest.waits_for().into_iter().map(str::to_owned).collect(),
         strategy: conflict.strategy.clone(),
         rule: conflict.rule.clone(),
         apps: oldest.apps(),

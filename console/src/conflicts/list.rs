@@ -76,6 +76,8 @@ struct One {
     field: String,
     status: Standing,
     who: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    waits_for: Vec<String>,
     strategy: String,
     rule: String,
     apps: String,
@@ -107,6 +109,7 @@ fn one(case: &Case) -> One {
         field: conflict.field.clone(),
         status: case.standing(),
         who: case.who().map(str::to_owned),
+        waits_for: case.waits_for().into_iter().map(str::to_owned).collect(),
         strategy: conflict.strategy.clone(),
         rule: conflict.rule.clone(),
         apps: case.apps(),
@@ -136,7 +139,7 @@ fn lines(groups: &[Group]) -> String {
             &group.count.to_string(),
             &format!("{}.{}", group.entity, group.field),
             group.status.word(),
-            group.who.as_deref().unwrap_or("-"),
+            &who(group.who.as_deref(), &group.waits_for),
             &format!("{} ({})", group.strategy, group.rule),
             &group.apps,
             &group.since,
@@ -144,6 +147,15 @@ fn lines(groups: &[Group]) -> String {
         ]);
     }
     table.render()
+}
+
+/// `ada`, or `ada, for bob or carl` where one of them has to approve what ada said.
+fn who(who: Option<&str>, waits_for: &[String]) -> String {
+    match (who, waits_for) {
+        (None, _) => "-".to_owned(),
+        (Some(who), []) => who.to_owned(),
+        (Some(who), others) => format!("{who}, for {}", others.join(" or ")),
+    }
 }
 
 fn each(conflicts: &[One]) -> String {
@@ -155,7 +167,7 @@ fn each(conflicts: &[One]) -> String {
             &one.cid,
             &one.field,
             one.status.word(),
-            one.who.as_deref().unwrap_or("-"),
+            &who(one.who.as_deref(), &one.waits_for),
             &format!("{} ({})", one.strategy, one.rule),
             &one.apps,
             &one.since,

@@ -28,6 +28,9 @@ pub mod take;
 /// A person's word.
 pub mod answer;
 
+/// Another person's, that it may hold.
+pub mod approve;
+
 /// What can be done with conflicts.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum Verb {
@@ -39,6 +42,8 @@ pub enum Verb {
     Take(take::Args),
     /// Decide one, in answer to what you have seen
     Resolve(answer::ResolveArgs),
+    /// Approve what another person has decided, where the file asks for that
+    Approve(approve::Args),
     /// Decide all that are alike
     Bulk(answer::BulkArgs),
     /// How often each rule decided, between whom, and for whom
@@ -54,6 +59,7 @@ pub fn run(verb: &Verb) -> Outcome<ExitCode> {
         Verb::Show(args) => show::run(args),
         Verb::Take(args) => take::run(args),
         Verb::Resolve(args) => answer::resolve(args),
+        Verb::Approve(args) => approve::run(args),
         Verb::Bulk(args) => answer::bulk(args),
         Verb::Stats(args) => stats::run(args),
         Verb::Export(args) => show::export(args),

@@ -42,6 +42,8 @@ struct Whole<'a> {
     entity: &'a str,
     status: Standing,
     who: Option<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    waits_for: Vec<&'a str>,
     since: String,
     conflict: &'a Conflict,
     decisions: Vec<&'a syncline_schemas::decision::Decision>,
@@ -72,6 +74,7 @@ fn whole(case: &Case) -> Whole<'_> {
         entity: &case.entity,
         status: case.standing(),
         who: case.who(),
+        waits_for: case.waits_for(),
         since: time_of_ms(case.since_ms),
         conflict: &case.conflict,
         decisions: case.decisions.iter().map(|(_, decision)| decision).collect(),
@@ -104,7 +107,7 @@ pub fn question(case: &Case) -> String {
     let winner = conflict.winner.as_ref().map(|winner| format!(", of {winner}"));
     let _ = writeln!(text, "  agreed {}{}", conflict.outcome, winner.unwrap_or_default());
     let _ = writeln!(text, "  note   {}\n", conflict.note);
-    text + &candidates(case) + &decisions(case)
+    text + &candidates(case) + &decisions(case) + &proposals(case)
 }
 
 fn candidates(case: &Case) -> String {
@@ -147,8 +150,32 @@ fn decisions(case: &Case) -> String {
     let mut text = String::new();
     for (_, decision) in &case.decisions {
         let (at, by, why) = (time_of_us(decision.at_us), &decision.by, &decision.why);
+        let done = if decision.approves.is_some() {
+            "approved"
+        } else {
+            "decided"
+        };
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "{at}  {by} decided {}: {why}", decision.value);
+        let _ = writeln!(text, "{at}  {by} {done} {}: {why}", decision.value);
+    }
+    text
+}
+
+/// What waits to be approved, by whom, and the command that does it.
+fn proposals(case: &Case) -> String {
+    let (id, waits) = (&case.conflict.id, case.standing() == Standing::Proposed);
+    let mut text = String::new();
+    for (offset, answer) in case.proposals().into_iter().filter(|_| waits) {
+        let named = case.approvers.iter().filter(|name| case.may_approve(name, answer));
+        let names: Vec<&str> = named.map(String::as_str).collect();
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "{} of {} waits for {}: syncline conflicts approve {id}.{offset}",
+            answer.value,
+            answer.by,
+            names.join(" or ")
+        );
     }
     text
 }

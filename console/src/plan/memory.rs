@@ -9,11 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use syncline_runtime::{Failure, Outcome};
 use syncline_schemas::codec::{Crosswalk, Wire};
-use syncline_schemas::decision::Decision;
+use syncline_schemas::decision::{self, Decision};
 use syncline_schemas::mapped::Mapped;
 use syncline_schemas::mark::Mark;
 use syncline_schemas::pipeline::{CapturedBy, Entity, Link};
-use syncline_schemas::position::{Lsn, Position};
 use syncline_schemas::progress::MarkRecord;
 use syncline_schemas::tick::Tick;
 use syncline_schemas::topic;
@@ -254,9 +253,8 @@ impl Memory {
         topics::each(&bus, &name, |record| {
             let Some(value) = record.value else { return Ok(()) };
             let decision = desk.read(&name, &value, Decision::decode)?;
-            let position = Position::new(0, Lsn(record.offset.cast_unsigned()), 0);
             if let Some(state) = states.get_mut(&decision.cid) {
-                state.decide(&decision, position);
+                state.decide(&decision, decision::position(record.offset));
             }
             Ok(())
         })

@@ -7,10 +7,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use syncline_schemas::conflict::{Conflict, Status};
-use syncline_schemas::decision::Decision;
+use syncline_schemas::decision::{self, Decision};
 use syncline_schemas::mapped::Mapped;
 use syncline_schemas::pipeline::Entity;
-use syncline_schemas::position::{Lsn, Position};
 use syncline_schemas::value::Value;
 use syncline_transform::merge::{EntityState, resolve};
 
@@ -79,8 +78,7 @@ impl Fixture {
         let mut state = EntityState::default();
         self.said.iter().for_each(|said| state.join(said, entity));
         for decided in &self.decisions {
-            let position = Position::new(0, Lsn(decided.offset.cast_unsigned()), 0);
-            state.decide(&decided.decision, position);
+            state.decide(&decided.decision, decision::position(decided.offset));
         }
         self.time_us.iter().for_each(|time_us| state.tick(*time_us));
         let resolved = resolve(&self.cid, &state, entity, authority);

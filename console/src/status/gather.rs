@@ -157,7 +157,7 @@ fn entities(desk: &mut Desk) -> Outcome<Vec<Entity>> {
         Ok(Entity {
             name: entity.name.clone(),
             not_merged: behind(desk, &inputs, "merge")?,
-            held: count(Standing::Open) + count(Standing::Taken),
+            held: count(Standing::Open) + count(Standing::Taken) + count(Standing::Proposed),
             taken: count(Standing::Taken),
             answered: count(Standing::Answered),
             waits: awaited(desk, entity)?,

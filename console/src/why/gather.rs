@@ -47,10 +47,7 @@ pub fn gather(desk: &mut Desk, entity: &Entity, id: &str) -> Outcome<Known> {
         Some((app, key)) => find(desk, entity, app, key)?,
         None => id.to_owned(),
     };
-    let mut story = Story::default();
-    for said in said(desk, entity, &cid)? {
-        story.tell(&said);
-    }
+    let mut story = Story::of(&said(desk, entity, &cid)?);
     let codec = CanonicalCodec::new(&entity.schema_json).map_err(|error| wrong(error.to_string()))?;
     let agreed = decide::find(&desk.bus, &desk.pipeline, entity, &codec, &cid, &mut desk.schemas)?;
     if agreed.is_none() && story.events.is_empty() {
@@ -82,15 +79,9 @@ pub fn gather(desk: &mut Desk, entity: &Entity, id: &str) -> Outcome<Known> {
 
 /// The entity of an app's row: what was last said through a row whose key has this value.
 fn find(desk: &mut Desk, entity: &Entity, app: &str, key: &str) -> Outcome<String> {
-    let mapped = topic::mapped(&desk.pipeline.name, &entity.name);
-    let bus = desk.bus.clone();
     let mut found = None;
-    topics::each(&bus, &mapped, |record| {
-        let Some(value) = record.value else { return Ok(()) };
-        if let MappedRecord::Said(said) = desk.read(&mapped, &value, MappedRecord::decode)?
-            && said.source == app
-            && has_key(&said.row, key)
-        {
+    each_said(desk, entity, |said| {
+        if said.source == app && has_key(&said.row, key) {
             found = Some(said.cid);
         }
         Ok(())
@@ -100,6 +91,19 @@ fn find(desk: &mut Desk, entity: &Entity, app: &str, key: &str) -> Outcome<Strin
             "no row of {app} with the key {key} was ever mapped to a {}",
             entity.name
         ))
+    })
+}
+
+/// Shows everything that apps said of an entity's records.
+pub(crate) fn each_said(desk: &mut Desk, entity: &Entity, mut see: impl FnMut(Mapped) -> Outcome<()>) -> Outcome<()> {
+    let mapped = topic::mapped(&desk.pipeline.name, &entity.name);
+    let bus = desk.bus.clone();
+    topics::each(&bus, &mapped, |record| {
+        let Some(value) = record.value else { return Ok(()) };
+        match desk.read(&mapped, &value, MappedRecord::decode)? {
+            MappedRecord::Said(said) => see(said),
+            MappedRecord::Loaded { .. } => Ok(()),
+        }
     })
 }
 
@@ -123,8 +127,6 @@ fn said(desk: &mut Desk, entity: &Entity, cid: &str) -> Outcome<Vec<Mapped>> {
             all.push(said);
         }
     }
-    // Across apps the topic has the order of reading; people think in the order of doing.
-    all.sort_by_key(|said| said.commit_us);
     Ok(all)
 }
 
@@ -207,9 +209,14 @@ fn people(desk: &mut Desk, entity: &Entity, cid: &str, story: &mut Story) -> Out
     let topic = topic::decisions(&desk.pipeline.name, &entity.name);
     for (value, _) in values_of(&desk.bus, &topic, cid)? {
         let decision = desk.read(&topic, &value, Decision::decode)?;
+        let done = if decision.approves.is_some() {
+            "approved"
+        } else {
+            "decided"
+        };
         story.events.push(Event {
             at_us: decision.at_us,
-            what: format!("decided {} = {}: {}", decision.field, decision.value, decision.why),
+            what: format!("{done} {} = {}: {}", decision.field, decision.value, decision.why),
             who: decision.by,
             fields: vec![decision.field],
         });

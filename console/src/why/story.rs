@@ -35,11 +35,45 @@ pub struct App {
     pub received_us: Option<i64>,
 }
 
+/// A change of one field that was its app's own doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Edit {
+    /// The app.
+    pub source: String,
+    /// The field.
+    pub field: String,
+    /// Where it stands in the app's log.
+    pub position: Position,
+    /// The app's commit time, microseconds since 1970.
+    pub commit_us: i64,
+    /// What the row held before; none where that is not known, as of a row that is read for the first time.
+    pub before: Option<Value>,
+    /// What it holds from then on.
+    pub value: Value,
+}
+
+/// A row that its app itself made, or deleted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// The app.
+    pub source: String,
+    /// Where it stands in the app's log.
+    pub position: Position,
+    /// The app's commit time, microseconds since 1970.
+    pub commit_us: i64,
+    /// Whether it was made, as far as the words tell: a row that is read for the first time may be older. Else deleted.
+    pub made: bool,
+}
+
 /// The story so far.
 #[derive(Debug, Default)]
 pub struct Story {
     /// What happened, in the order in which it was told.
     pub events: Vec<Event>,
+    /// Everything that apps said themselves, in the same order.
+    pub edits: Vec<Edit>,
+    /// Rows that apps themselves made and deleted, in the same order.
+    pub turns: Vec<Turn>,
     /// What each app did last.
     pub apps: BTreeMap<String, App>,
     /// By app and row: what it holds, and what its users have seen of each field.
@@ -56,6 +90,15 @@ struct Held {
 }
 
 impl Story {
+    /// The story of all this. Across apps the topic has the order of reading; people think in the order of doing.
+    pub fn of(said: &[Mapped]) -> Self {
+        let mut in_time: Vec<&Mapped> = said.iter().collect();
+        in_time.sort_by_key(|said| said.commit_us);
+        let mut story = Self::default();
+        in_time.into_iter().for_each(|said| story.tell(said));
+        story
+    }
+
     /// Goes on with what an app said. A repetition says nothing.
     pub fn tell(&mut self, said: &Mapped) {
         let place = (said.source.clone(), said.row.clone());
@@ -78,7 +121,10 @@ impl Story {
         }
         match said.op {
             RowOp::Present => self.present(said, mark, &mut held),
-            RowOp::Deleted if mark.is_none() => self.own(said, Vec::new(), "deleted the row".to_owned()),
+            RowOp::Deleted if mark.is_none() => {
+                self.turn(said, false);
+                self.own(said, Vec::new(), "deleted the row".to_owned());
+            }
             RowOp::Deleted | RowOp::Seen => {}
         }
         if said.op == RowOp::Deleted {
@@ -142,9 +188,20 @@ impl Story {
                 .map(|(field, before)| self.edit(said, field, before.as_ref(), first, held));
             let texts: Vec<String> = texts.collect();
             let names: Vec<String> = edits.iter().map(|(field, _)| field.name.clone()).collect();
-            for (field, _) in &edits {
+            if first && said.before.is_empty() {
+                self.turn(said, true);
+            }
+            for (field, before) in &edits {
                 let words = self.words.entry(field.name.clone()).or_default();
                 words.insert(said.source.clone(), (said.position, field.value.clone()));
+                self.edits.push(Edit {
+                    source: said.source.clone(),
+                    field: field.name.clone(),
+                    position: said.position,
+                    commit_us: said.commit_us,
+                    before: before.clone(),
+                    value: field.value.clone(),
+                });
             }
             self.own(said, names, texts.join("; "));
         }
@@ -181,6 +238,15 @@ impl Story {
             (true, _) => format!("{text} (had not seen {})", names(had_not)),
             _ => format!("{text} (had seen {}, not {})", names(had), names(had_not)),
         }
+    }
+
+    fn turn(&mut self, said: &Mapped, made: bool) {
+        self.turns.push(Turn {
+            source: said.source.clone(),
+            position: said.position,
+            commit_us: said.commit_us,
+            made,
+        });
     }
 
     fn own(&mut self, said: &Mapped, fields: Vec<String>, what: String) {
@@ -281,6 +347,29 @@ mod tests {
             r#"shop email: "mine" -> "later" (had seen crm)"#,
         ];
         assert_eq!(story, expected);
+    }
+
+    #[test]
+    fn edits_are_what_apps_did_themselves_and_know_what_was_there_before() {
+        let story = Story::of(&[
+            said("crm", 3, "mine"),
+            delivered("crm", 4, "theirs", &[("shop", 2)]),
+            said("crm", 1, "old"),
+            said("crm", 5, "again"),
+        ]);
+        let edits: Vec<(Option<&Value>, &Value)> = story
+            .edits
+            .iter()
+            .map(|edit| (edit.before.as_ref(), &edit.value))
+            .collect();
+        let [old, mine, theirs, again] = ["old", "mine", "theirs", "again"].map(Value::from);
+        assert_eq!(
+            edits,
+            [(None, &old), (Some(&old), &mine), (Some(&theirs), &again)],
+            "what was delivered is nobody's edit"
+        );
+        assert_eq!(story.turns.len(), 1, "the row is new once");
+        assert!(story.turns[0].made);
     }
 
     #[test]

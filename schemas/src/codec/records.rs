@@ -381,6 +381,7 @@ fn write_decision(decision: &Decision, out: &mut Out<'_>) {
     out.text(&decision.by);
     out.text(&decision.why);
     out.long(decision.at_us);
+    out.optional_long(decision.approves);
 }
 
 fn read_decision(decision: &Fields<'_>) -> Result<Decision, CodecError> {
@@ -392,6 +393,7 @@ fn read_decision(decision: &Fields<'_>) -> Result<Decision, CodecError> {
         by: decision.text("by")?.to_owned(),
         why: decision.text("why")?.to_owned(),
         at_us: decision.long("at_us")?,
+        approves: decision.optional_long("approves")?,
     })
 }
 

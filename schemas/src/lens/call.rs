@@ -2,6 +2,7 @@
 
 use super::expr::Expr;
 use super::parse::ParseError;
+use super::telephone::Region;
 use super::token::Token;
 use super::verdict::Ending;
 use crate::value::Value;
@@ -10,13 +11,13 @@ use crate::value::Value;
 const SCALE_MAX: i64 = 30;
 
 /// The functions, as a message lists them.
-const FUNCTIONS: [&str; 17] = [
-    "trim", "lower", "split", "join", "scale", "default", "null_if", "enum", "word", "rest", "abs", "length",
+const FUNCTIONS: [&str; 18] = [
+    "trim", "lower", "split", "join", "scale", "default", "null_if", "enum", "word", "rest", "e164", "abs", "length",
     "contains", "accept", "refuse", "set", "hold",
 ];
 
 /// Functions that are designed and not built.
-const FUNCTIONS_LATER: [&str; 5] = ["e164", "hash", "mask", "children", "concat"];
+const FUNCTIONS_LATER: [&str; 4] = ["hash", "mask", "children", "concat"];
 
 /// An argument that has to be there.
 pub(super) struct Arguments {
@@ -43,6 +44,7 @@ impl Arguments {
             "default" => Expr::Default(self.inner()?, self.literal()?),
             "null_if" => Expr::NullIf(self.inner()?, self.literal()?),
             "enum" => Expr::Enum(self.inner()?, self.codes()?),
+            "e164" => Expr::E164(self.inner()?, self.region()?),
             "abs" => Expr::Abs(self.inner()?),
             "length" => Expr::Length(self.inner()?),
             "contains" => Expr::Contains(self.inner()?, self.inner()?),
@@ -89,6 +91,7 @@ impl Arguments {
             "scale" => "scale(column, 2): the column holds hundredths",
             "default" => "default(column, \"value\")",
             "null_if" => "null_if(column, \"\")",
+            "e164" => "e164(column, 'GB')",
             "abs" => "abs(column)",
             "length" => "length(column)",
             "contains" => "contains(column, 'part')",
@@ -159,6 +162,19 @@ impl Arguments {
 
     fn position(&mut self) -> Result<usize, ParseError> {
         Ok(usize::try_from(self.whole("the number of a word", 1..=99)?).unwrap_or(1))
+    }
+
+    fn region(&mut self) -> Result<Region, ParseError> {
+        let usage = self.usage();
+        let argument = self.argument("a region in quotes")?;
+        let Expr::Literal(Value::Text(code)) = &argument.expr else {
+            return Err(argument.token.error("a region in quotes is expected here", usage));
+        };
+        Region::named(code).ok_or_else(|| {
+            let help = format!("there are: {}", Region::codes());
+            let reason = format!("there is no numbering plan of `{code}` here");
+            argument.token.error(reason, help)
+        })
     }
 
     fn parts(&mut self) -> Result<Vec<Expr>, ParseError> {

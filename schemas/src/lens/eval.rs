@@ -30,6 +30,9 @@ pub(super) fn eval<'a>(expr: &Expr, cell: Cells<'_, 'a>) -> Outcome {
             Value::Null => default.clone(),
             value => value,
         })),
+        Expr::E164(inner, region) => known(inner, cell, |value| {
+            Ok(region.e164(&as_text(&value)?).map_or(Value::Null, Value::Text))
+        }),
         Expr::Abs(inner) => known(inner, cell, |value| Ok(Value::Number(as_number(&value)?.abs()))),
         Expr::Length(inner) => known(inner, cell, |value| length(&value)),
         Expr::Contains(whole, part) => contains(whole, part, cell),
@@ -262,6 +265,10 @@ mod tests {
         check("word(a, 9)", &[("a", r#""Ana""#)], r#""""#);
         check("rest(a)", &[("a", r#""Ana de la Cruz""#)], r#""de la Cruz""#);
         check("rest(a)", &[("a", r#""Cher""#)], r#""""#);
+        check("e164(a, 'GB')", &[("a", r#""020 7946 0018""#)], r#""+442079460018""#);
+        check("e164(a, 'US')", &[("a", "2125550123")], r#""+12125550123""#);
+        check("e164(a, 'GB')", &[("a", r#""ask her""#)], "null");
+        check("e164(a, 'GB')", &[("a", r#"["020 7946 0018"]"#)], "!");
         check(
             "trim(a)",
             &[("a", r#"["x"]"#)],
@@ -279,6 +286,7 @@ mod tests {
             "enum(a, 'A=b')",
             "word(a, 1)",
             "rest(a)",
+            "e164(a, 'GB')",
         ] {
             check(expr, &[("a", "null")], "null");
             check(expr, &[("a", "?")], "?");

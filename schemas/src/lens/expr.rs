@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::operator::Operator;
+use super::telephone::Region;
 use super::verdict::Ending;
 use crate::value::Value;
 
@@ -37,6 +38,8 @@ pub enum Expr {
     Word(Box<Expr>, usize),
     /// All after the first word.
     Rest(Box<Expr>),
+    /// A telephone number as it is dialled from anywhere, read as in this region; null if it is not certainly one.
+    E164(Box<Expr>, Region),
     /// A number without its sign.
     Abs(Box<Expr>),
     /// Characters of a text, or elements of a list.
@@ -71,13 +74,20 @@ impl Expr {
     pub fn names(&self) -> BTreeSet<&str> {
         match self {
             Expr::Name(name) => BTreeSet::from([name.as_str()]),
-            Expr::Literal(_) => BTreeSet::new(),
-            Expr::Join(_, parts) => parts.iter().flat_map(Expr::names).collect(),
-            Expr::Binary(_, parts) => parts.iter().flat_map(Expr::names).collect(),
-            Expr::Choice(parts) => parts.iter().flat_map(Expr::names).collect(),
-            Expr::Contains(whole, part) => whole.names().into_iter().chain(part.names()).collect(),
-            Expr::Ending(Ending::Set(inner)) => inner.names(),
-            Expr::Ending(_) => BTreeSet::new(),
+            other => other.parts().into_iter().flat_map(Expr::names).collect(),
+        }
+    }
+
+    /// What it is put together from.
+    pub(super) fn parts(&self) -> Vec<&Expr> {
+        match self {
+            Expr::Name(_) | Expr::Literal(_) => Vec::new(),
+            Expr::Join(_, parts) => parts.iter().collect(),
+            Expr::Binary(_, parts) => parts.iter().collect(),
+            Expr::Choice(parts) => parts.iter().collect(),
+            Expr::Contains(whole, part) => vec![whole.as_ref(), part.as_ref()],
+            Expr::Ending(Ending::Set(inner)) => vec![inner.as_ref()],
+            Expr::Ending(_) => Vec::new(),
             Expr::Trim(inner)
             | Expr::Lower(inner)
             | Expr::Split(inner, _)
@@ -87,10 +97,11 @@ impl Expr {
             | Expr::NullIf(inner, _)
             | Expr::Enum(inner, _)
             | Expr::Word(inner, _)
+            | Expr::E164(inner, _)
             | Expr::Abs(inner)
             | Expr::Length(inner)
             | Expr::Not(inner)
-            | Expr::Rest(inner) => inner.names(),
+            | Expr::Rest(inner) => vec![inner.as_ref()],
         }
     }
 }
@@ -122,6 +133,7 @@ impl fmt::Display for Expr {
             }
             Expr::Word(inner, number) => write!(f, "word({inner}, {number})"),
             Expr::Rest(inner) => write!(f, "rest({inner})"),
+            Expr::E164(inner, region) => write!(f, "e164({inner}, {})", quoted(region.code())),
             Expr::Abs(inner) => write!(f, "abs({inner})"),
             Expr::Length(inner) => write!(f, "length({inner})"),
             Expr::Contains(whole, part) => write!(f, "contains({whole}, {part})"),

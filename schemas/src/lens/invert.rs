@@ -54,7 +54,7 @@ mod tests {
             let (into, expr) = invert(&get.parse().unwrap(), "f").unwrap();
             assert_eq!((into.as_str(), expr.to_string().as_str()), (column, put));
         }
-        for get in ["join(' ', a, b)", "word(a, 1)", "rest(a)", "'x'"] {
+        for get in ["join(' ', a, b)", "word(a, 1)", "rest(a)", "e164(a, 'GB')", "'x'"] {
             assert_eq!(invert(&get.parse().unwrap(), "f"), None, "{get}");
         }
     }

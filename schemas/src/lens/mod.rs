@@ -34,11 +34,17 @@ mod token;
 /// A function and its arguments.
 mod call;
 
+/// Telephone numbers.
+mod telephone;
+
 /// From what reads a field to what writes it.
 mod invert;
 
 /// Which kind of value an expression gives.
 mod types;
+
+/// What rows are matched by.
+mod key;
 
 /// Whether what is written comes back, on sample values.
 pub(crate) mod law;
@@ -46,10 +52,12 @@ pub(crate) mod law;
 pub use eval::Cells;
 pub use expr::Expr;
 pub(crate) use invert::invert;
+pub use key::key;
 pub use operator::Operator;
 pub use parse::ParseError;
+pub use telephone::Region;
 pub use types::{Gives, Names};
-pub(crate) use types::{condition, gives, rule};
+pub(crate) use types::{condition, gives, identifies, rule};
 pub use verdict::{Ending, Verdict, is_met, is_so, judge};
 
 /// What a column holds.

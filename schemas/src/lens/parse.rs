@@ -262,6 +262,7 @@ mod tests {
                 "a ? b : (c ? hold('it''s') : refuse())",
             ),
             ("-a < true", "(0 - a) < true"),
+            ("e164(phone, \"GB\")", "e164(phone, 'GB')"),
         ] {
             let expr: Expr = text.parse().unwrap();
             assert_eq!(expr.to_string(), written);
@@ -294,7 +295,10 @@ mod tests {
             ("word(a, 0)", 8, "from 1 to 99"),
             ("enum(a, 'x')", 0, "no pair"),
             ("splt(a, ';')", 0, "no function `splt`"),
-            ("e164(phone, 'GB')", 0, "not supported yet"),
+            ("mask(phone)", 0, "not supported yet"),
+            ("e164(phone)", 0, "needs a region"),
+            ("e164(phone, GB)", 12, "region in quotes"),
+            ("e164(phone, 'UK')", 12, "no numbering plan of `UK`"),
             ("1.2.3", 0, "no number"),
             ("(a))", 3, "should end here"),
             (")", 0, "expected here"),
@@ -311,7 +315,7 @@ mod tests {
                 .reason
                 .contains("inside each other")
         );
-        assert!("e164(a)".parse::<Expr>().unwrap_err().later);
+        assert!("mask(a)".parse::<Expr>().unwrap_err().later);
         assert_eq!(
             "splt(a, ';')".parse::<Expr>().unwrap_err().help,
             "did you mean `split`?"

@@ -96,6 +96,16 @@ pub(crate) fn rule(expr: &Expr, value: Gives, names: Names<'_>) -> Result<(), St
     }
 }
 
+/// Whether `expr` can be a part of what rows are matched by; if not, why.
+pub(crate) fn identifies(expr: &Expr, names: Names<'_>) -> Result<(), String> {
+    match of(expr, names)? {
+        Gives::List => Err(format!("`{expr}` gives a list, and a list cannot identify an entity")),
+        Gives::Verdict => Err("accept, refuse, set and hold are for `rule`".to_owned()),
+        _ if expr.names().is_empty() => Err(format!("`{expr}` is the same of every row")),
+        _ => Ok(()),
+    }
+}
+
 fn of(expr: &Expr, names: Names<'_>) -> Result<Gives, String> {
     match expr {
         Expr::Name(name) => names(name),
@@ -108,6 +118,7 @@ fn of(expr: &Expr, names: Names<'_>) -> Result<Gives, String> {
         Expr::Word(inner, _) => single(inner, "word", Gives::Text, names),
         Expr::Rest(inner) => single(inner, "rest", Gives::Text, names),
         Expr::Enum(inner, _) => single(inner, "enum", Gives::Text, names),
+        Expr::E164(inner, _) => single(inner, "e164", Gives::Text, names),
         Expr::Split(inner, _) => single(inner, "split", Gives::List, names),
         Expr::Scale(inner, _) | Expr::Unscale(inner, _) => single(inner, "scale", Gives::Number, names),
         Expr::Default(inner, _) => single(inner, "default", of(inner, names)?, names),
@@ -199,6 +210,8 @@ mod tests {
             ("split(a, ';')", list, true),
             ("split(a, ';')", FieldKind::Text, false),
             ("trim(a)", list, false),
+            ("e164(a, 'GB')", list, false),
+            ("e164(split(a, ';'), 'GB')", FieldKind::Text, false),
             ("trim(a)", number, true),
             ("scale(a, 2)", number, true),
             ("scale(a, 2)", FieldKind::Text, true),

@@ -113,8 +113,9 @@ pub struct Entity {
     pub groups: Vec<Group>,
     /// What the agreed record has to meet.
     pub checks: Vec<Check>,
-    /// Rows are the same entity if they hold the same in all the fields of one of these lists.
-    pub match_on: Vec<Vec<String>>,
+    /// What rows are matched by at first sight: of these lists the first that a row has all of. A part is a field, or an
+    /// expression over fields ([`crate::lens::key()`]).
+    pub match_on: Vec<Vec<Expr>>,
     /// What a delete in a system means, where the file says it for that system.
     pub on_delete: BTreeMap<String, DeletePolicy>,
     /// What a delete means in every other system.
@@ -332,6 +333,13 @@ impl Entity {
         self.groups
             .iter()
             .find(|group| group.fields.iter().any(|member| member == field))
+    }
+
+    /// What decides about a group, or a field, and on what terms.
+    pub fn rule_of(&self, name: &str) -> Option<(&Strategy, &Terms)> {
+        let group = self.groups.iter().find(|group| group.name == name);
+        let field = || self.field(name).map(|field| (&field.strategy, &field.terms));
+        group.map(|group| (&group.strategy, &group.terms)).or_else(field)
     }
 
     /// What a delete in `system` means.

@@ -51,6 +51,8 @@ pub struct Terms {
     pub expires: Option<Expires>,
     /// `absolute_from`: the field in which stock-takes of this counter are said.
     pub absolute_from: Option<String>,
+    /// `approvers`: who may approve what another person has decided; where anybody is named, nothing holds before.
+    pub approvers: Vec<String>,
 }
 
 impl Terms {
@@ -67,6 +69,7 @@ impl Terms {
             above_max: Beyond::Hold,
         },
         absolute_from: None,
+        approvers: Vec::new(),
     };
 }
 

@@ -6,6 +6,7 @@ use syncline_schemas::canonical::Canonical;
 use syncline_schemas::codec::{ParsedSchema, frame_id};
 use syncline_schemas::mapped::{FieldValue, Mapped, RowKey, RowOp};
 use syncline_schemas::pipeline::{Expires, Strategy};
+use syncline_schemas::position::{Lsn, Position};
 use syncline_schemas::tick::Tick;
 
 use super::*;

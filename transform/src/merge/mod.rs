@@ -24,6 +24,9 @@ mod word;
 /// Sets whose removals take only what the editor had seen.
 mod elements;
 
+/// What people said, and who approved it.
+mod answers;
+
 /// Which words have seen which, and which are left standing.
 mod causality;
 

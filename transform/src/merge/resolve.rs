@@ -28,6 +28,8 @@ mod expiry;
 /// What deletions come to.
 mod fate;
 
+use std::collections::BTreeMap;
+
 use syncline_schemas::canonical::{AppWords, Canonical, SaidWord};
 use syncline_schemas::conflict::Conflict;
 use syncline_schemas::decision::OPERATOR;
@@ -41,6 +43,7 @@ use super::elements::{Side, unite};
 use super::rule::{Verdict, decide};
 use super::ruled::Record;
 use super::state::{EntityState, Presence};
+use super::word::Word;
 use fate::Fate;
 use speaker::{Speaker, speakers};
 use unit::{Composed, Unit};
@@ -67,10 +70,24 @@ pub fn resolve(cid: &str, state: &EntityState, entity: &Entity, authority: &[Str
         entity,
         authority,
         vector: vector(state),
+        answers: answers(state, &units),
         composed: Composed::of(&units, &speakers),
         speakers,
     };
     view.resolve(&units)
+}
+
+/// People's words that hold, by field or group. What has to be approved and is not is none.
+fn answers(state: &EntityState, units: &[Unit<'_>]) -> BTreeMap<String, Word> {
+    let answer = |name: &str| {
+        let unit = units.iter().find(|unit| unit.name == name);
+        let word = match unit {
+            Some(unit) => state.answer(name, &unit.terms.approvers),
+            None => state.answer(name, &[]),
+        };
+        Some((name.to_owned(), word?))
+    };
+    state.answered().into_iter().filter_map(answer).collect()
 }
 
 /// Up to where each source's own words go.
@@ -81,8 +98,8 @@ fn vector(state: &EntityState) -> Vector {
             vector.advance(source, said);
         }
     }
-    for word in state.decisions.values() {
-        vector.advance(OPERATOR, word.position);
+    if let Some(said) = state.people_said() {
+        vector.advance(OPERATOR, said);
     }
     vector
 }
@@ -94,6 +111,8 @@ struct View<'a> {
     entity: &'a Entity,
     authority: &'a [String],
     vector: Vector,
+    /// People's words.
+    answers: BTreeMap<String, Word>,
     /// Words on groups.
     composed: Composed,
     speakers: Vec<Speaker<'a>>,
@@ -200,7 +219,7 @@ impl<'a> View<'a> {
             Presence::Deleted { stamp_us, .. } => Some(stamp_us),
             _ => None,
         });
-        let stamps = words.chain(self.state.decisions.values()).map(|word| word.stamp_us);
+        let stamps = words.chain(self.answers.values()).map(|word| word.stamp_us);
         stamps.chain(deletions).max().unwrap_or_default()
     }
 
@@ -322,7 +341,7 @@ impl<'a> View<'a> {
             .filter_map(|speaker| self.said(speaker, unit))
             .collect();
         if decidable(unit.strategy) {
-            let word = self.state.decisions.get(unit.name);
+            let word = self.answers.get(unit.name);
             words.extend(word.map(|word| Said {
                 source: OPERATOR,
                 row: &NOWHERE,

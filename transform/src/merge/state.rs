@@ -18,6 +18,7 @@ use syncline_schemas::pipeline::Entity;
 use syncline_schemas::position::Position;
 use syncline_schemas::value::Value;
 
+use super::answers::Answers;
 use super::field_lane::{FieldLane, notice};
 use super::mutant::breaks;
 use super::stock::{Counters, StockTake};
@@ -28,8 +29,12 @@ use super::word::{Notice, Word};
 pub struct EntityState {
     /// By source and row.
     pub(super) lanes: BTreeMap<String, BTreeMap<RowKey, Lane>>,
-    /// People's words, by field.
-    pub(super) decisions: BTreeMap<String, Word>,
+    /// What people said, by field.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    answers: BTreeMap<String, Answers>,
+    /// Only in states of older versions, which kept the last answer on a field and not whose it is.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    decisions: BTreeMap<String, Word>,
     /// What time it is, as far as it was told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) time_us: Option<i64>,
@@ -101,26 +106,31 @@ impl EntityState {
 
     /// Takes in a person's word, which stands at `position` in the log of decisions.
     pub fn decide(&mut self, decision: &Decision, position: Position) {
-        let later = self
-            .decisions
-            .get(&decision.field)
-            .is_none_or(|word| word.position < position);
-        if later {
-            let word = Word {
-                value: decision.value.clone(),
-                base: None,
-                position,
-                stamp_us: decision.at_us,
-                seen: decision.answers.clone(),
-                initial: false,
-                past: Vec::new(),
-                steps: Vec::new(),
-                put_back: 0,
-                set_back: false,
-                ahead: false,
-            };
-            self.decisions.insert(decision.field.clone(), word);
-        }
+        let answers = self.answers.entry(decision.field.clone()).or_default();
+        answers.take(decision, position);
+    }
+
+    /// The fields and groups that people said something of.
+    pub(super) fn answered(&self) -> BTreeSet<&str> {
+        self.answers
+            .keys()
+            .chain(self.decisions.keys())
+            .map(String::as_str)
+            .collect()
+    }
+
+    /// Up to where people said anything, whether or not it holds.
+    pub(super) fn people_said(&self) -> Option<Position> {
+        let answers = self.answers.values().filter_map(Answers::last);
+        let before = self.decisions.values().map(|word| word.position);
+        answers.chain(before).max()
+    }
+
+    /// What of that holds, where these have to approve it.
+    pub(super) fn answer(&self, name: &str, approvers: &[String]) -> Option<Word> {
+        let told = self.answers.get(name).and_then(|answers| answers.holding(approvers));
+        let before = self.decisions.get(name).filter(|_| approvers.is_empty()).cloned();
+        told.into_iter().chain(before).max_by_key(|word| word.position)
     }
 
     /// Takes in what time it is: the greatest that was ever told.
@@ -130,7 +140,7 @@ impl EntityState {
 
     /// Whether nothing was ever said.
     pub fn is_empty(&self) -> bool {
-        self.lanes.is_empty() && self.decisions.is_empty()
+        self.lanes.is_empty() && self.answered().is_empty()
     }
 }
 

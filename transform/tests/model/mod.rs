@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use syncline_schemas::canonical::Canonical;
 use syncline_schemas::conflict::Conflict;
-use syncline_schemas::decision::Decision;
+use syncline_schemas::decision::{self, Decision};
 use syncline_schemas::mapped::{FieldValue, Mapped, RowOp};
 use syncline_schemas::mark::{Act, Mark};
 use syncline_schemas::pipeline::Entity;
@@ -159,21 +159,41 @@ impl World {
         }
     }
 
-    /// A person decides, knowing the agreed record.
+    /// Somebody decides, knowing the agreed record.
     pub fn decide(&mut self, field: &str, value: Value) {
+        self.decide_by("finance", field, value);
+    }
+
+    /// This person decides, knowing the agreed record.
+    pub fn decide_by(&mut self, by: &str, field: &str, value: Value) {
         let Some(record) = &self.canonical else { return };
-        self.now_us += 1_000_000;
         let decision = Decision {
             cid: CID.to_owned(),
             field: field.to_owned(),
             value,
             answers: record.vector.clone(),
-            by: "finance".to_owned(),
+            by: by.to_owned(),
             why: "agreed by phone".to_owned(),
-            at_us: self.now_us,
+            at_us: 0,
+            approves: None,
         };
-        let offset = u64::try_from(self.decisions.len()).unwrap();
-        let position = Position::new(0, Lsn(offset), 0);
+        self.say(decision);
+    }
+
+    /// This person approves a decision, by its offset.
+    pub fn approve(&mut self, by: &str, offset: usize) {
+        let (decision, _) = self.decisions[offset].clone();
+        self.say(Decision {
+            by: by.to_owned(),
+            approves: Some(i64::try_from(offset).unwrap()),
+            ..decision
+        });
+    }
+
+    fn say(&mut self, mut decision: Decision) {
+        self.now_us += 1_000_000;
+        decision.at_us = self.now_us;
+        let position = decision::position(i64::try_from(self.decisions.len()).unwrap());
         let before = self.state.clone();
         self.state.decide(&decision, position);
         self.decisions.push((decision, position));
@@ -272,6 +292,23 @@ impl World {
         self.decisions
             .iter()
             .for_each(|(decision, position)| state.decide(decision, *position));
+        resolve(CID, &state, &self.entity, &self.authority).canonical
+    }
+
+    /// The agreed record made from people's words in any order, with repetitions.
+    pub fn with_words_in_disorder(&self, dice: &mut Dice) -> Option<Canonical> {
+        let mut state = EntityState::default();
+        let mut left: Vec<usize> = (0..self.decisions.len()).collect();
+        while !left.is_empty() {
+            let (decision, position) = &self.decisions[left.swap_remove(dice.below(left.len()))];
+            state.decide(decision, *position);
+            let (decision, position) = &self.decisions[dice.below(self.decisions.len())];
+            state.decide(decision, *position);
+        }
+        for said in self.apps.iter().flat_map(|app| &app.log) {
+            state.join(said, &self.entity);
+        }
+        self.ticks.iter().for_each(|at_us| state.tick(*at_us));
         resolve(CID, &state, &self.entity, &self.authority).canonical
     }
 

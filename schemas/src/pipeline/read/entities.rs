@@ -10,6 +10,7 @@ use super::super::yaml::{Content, Key, Node};
 use super::expressions;
 use super::fingerprint::fingerprint;
 use super::groups::{self, Head};
+use super::matching;
 use super::rules::{Kinds, Rule, Scope, kinds, strategy};
 use super::{Check, Keys, Map, suggestion};
 use crate::lens::Gives;
@@ -26,11 +27,6 @@ const ENTITY: Keys = Keys {
         "on_delete",
     ],
     later: &["subject", "references", "initial", "migrate"],
-};
-
-const MATCH: Keys = Keys {
-    known: &["same"],
-    later: &["score", "link", "review"],
 };
 
 const POLICIES: [(&str, DeletePolicy); 4] = [
@@ -142,7 +138,7 @@ impl EntityReader<'_, '_, '_> {
             schema_json,
             match_on: map
                 .get("match")
-                .map(|node| self.match_on(node, &fields))
+                .map(|node| matching::read(self.check, node, self.name, &fields))
                 .unwrap_or_default(),
             fields,
             groups,
@@ -481,49 +477,6 @@ impl EntityReader<'_, '_, '_> {
             span,
             context: context.to_owned(),
         }));
-    }
-
-    /// `[{ same: [email] }]`
-    fn match_on(&mut self, node: &Node, fields: &[Field]) -> Vec<Vec<String>> {
-        let context = format!("entities.{}.match", self.name);
-        let Content::List(items) = &node.content else {
-            self.check.shape(node, &context, "a list such as `[{ same: [email] }]`");
-            return Vec::new();
-        };
-        items
-            .iter()
-            .filter_map(|item| self.same(item, fields, &context))
-            .collect()
-    }
-
-    fn same(&mut self, node: &Node, fields: &[Field], context: &str) -> Option<Vec<String>> {
-        let map = self.check.map(node, context, &MATCH);
-        let Some(node) = map.get("same") else {
-            if !MATCH.later.iter().any(|key| map.get(key).is_some()) {
-                self.check
-                    .missing(&map, context, "same", "name the fields: `{ same: [email] }`");
-            }
-            return None;
-        };
-        let names = self.check.texts(node, context);
-        for (name, node) in &names {
-            match fields.iter().find(|field| field.name == *name) {
-                None => self.unknown_field(node, fields, context),
-                Some(field) if matches!(field.kind, FieldKind::List(_)) => {
-                    self.check
-                        .report("H205", node.span, context, "a list cannot identify an entity")
-                        .help("match on single values");
-                }
-                Some(_) => {}
-            }
-        }
-        Some(names.into_iter().map(|(name, _)| name).collect())
-    }
-
-    fn unknown_field(&mut self, node: &Node, fields: &[Field], context: &str) {
-        let help = suggestion(node.shown(), fields.iter().map(|field| field.name.as_str()));
-        let title = format!("{} has no field `{}`", self.name, node.shown());
-        self.check.report("H206", node.span, context, title).help(help);
     }
 
     /// One policy for all, or one for each system.

@@ -1,4 +1,5 @@
-//! Expressions that judge: `rule` of a conflict, `check` of a field, `checks` of an entity; held against the schema.
+//! Expressions over fields: `rule` of a conflict, `check` of a field, `checks` of an entity, parts of `match`; held against the
+//! schema.
 
 use super::super::avro::SchemaField;
 use super::super::model::{Field, FieldKind};
@@ -42,6 +43,16 @@ impl Check<'_> {
                 line: node.span.line,
             },
         })
+    }
+
+    /// A part of what rows are matched by, where the names are `known`.
+    pub(super) fn key(&mut self, node: &Node, known: &[(String, Gives)], context: &str) -> Option<Expr> {
+        let expr = self.expression(node, context)?;
+        if let Err(reason) = lens::identifies(&expr, &|name| look_up(name, known)) {
+            let help = "match on fields, or on what is made of them: `lower(email)`, `e164(phone, 'GB')`";
+            self.wrong(node.span, context, reason, help);
+        }
+        Some(expr)
     }
 
     fn wrong(&mut self, span: Span, context: &str, reason: String, help: &str) {

@@ -46,10 +46,10 @@ pub(super) fn fingerprint(entity: &Entity, pipeline: &Pipeline) -> String {
             terms(&group.terms)
         ));
     }
-    entity
-        .match_on
-        .iter()
-        .for_each(|fields| say(format!("match {}", fields.join("\u{1}"))));
+    for same in &entity.match_on {
+        let parts: Vec<String> = same.iter().map(ToString::to_string).collect();
+        say(format!("match {}", parts.join("\u{1}")));
+    }
     entity
         .on_delete
         .iter()

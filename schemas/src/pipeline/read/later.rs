@@ -30,8 +30,8 @@ pub(super) fn of(key: &str) -> (&'static str, &'static str) {
         "same_as" | "score" | "link" | "review" => ("matching by similarity", "use `match: [{ same: [FIELD] }]`"),
         "expires" | "then" => ("a deadline of its own for a group", "give it to the kind of its fields"),
         "approvers" => (
-            "who may decide",
-            "remove it; whoever may run `syncline conflicts` decides",
+            "approvers of its own for a group",
+            "give them to the kind of its fields",
         ),
         "group" => (
             "naming its group at the field",

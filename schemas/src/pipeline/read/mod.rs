@@ -20,11 +20,14 @@ mod terms;
 /// Fields that win together.
 mod groups;
 
-/// Expressions that judge.
+/// Expressions over fields.
 mod expressions;
 
 /// What identifies the rules of an entity.
 mod fingerprint;
+
+/// Which rows are one entity.
+mod matching;
 
 /// Which columns are which field.
 pub(super) mod links;

@@ -23,8 +23,9 @@ const KIND: Keys = Keys {
         "absolute_from",
         "expires",
         "then",
+        "approvers",
     ],
-    later: &["approvers"],
+    later: &[],
 };
 
 const FIELD: Keys = Keys {
@@ -44,8 +45,9 @@ const FIELD: Keys = Keys {
         "guard",
         "expires",
         "then",
+        "approvers",
     ],
-    later: &["pii", "for", "group", "approvers"],
+    later: &["pii", "for", "group"],
 };
 
 /// Strategies that are a word.
@@ -194,9 +196,11 @@ impl Scope<'_> {
         match (own, of_kind) {
             (Some(node), of_kind) => {
                 let mut rule = strategy(check, node, context).map(Rule::own)?;
-                // What a guard holds waits as long as everything of its kind.
-                let guarded = map.get("guard").and(of_kind.flatten());
-                rule.terms.expires = guarded.and_then(|kind| kind.terms.expires);
+                // What a guard holds waits as long as everything of its kind, and for whom that waits.
+                if let Some(kind) = map.get("guard").and(of_kind.flatten()) {
+                    rule.terms.expires = kind.terms.expires;
+                    rule.terms.approvers = kind.terms.approvers;
+                }
                 Some(rule)
             }
             (None, Some(of_kind)) => of_kind,

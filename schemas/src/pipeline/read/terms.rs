@@ -1,5 +1,5 @@
-//! What a rule says beside its strategy: `else`, `if_uncertain`, `lease`, the bounds and stock-takes of counters, and when
-//! what is held expires.
+//! What a rule says beside its strategy: `else`, `if_uncertain`, `lease`, the bounds and stock-takes of counters, when what is
+//! held expires, and who approves what a person decides about it.
 
 use super::super::rule::{Beyond, Expires, Strategy, Terms, Uncertain};
 use super::super::yaml::{Content, Node};
@@ -32,6 +32,7 @@ pub(super) fn read(check: &mut Check<'_>, map: &Map<'_>, context: &str, mut rule
         }
     }
     expiry(check, map, context, &mut rule);
+    approvers(check, map, context, &mut rule);
     let bounds = &rule.terms.bounds;
     if let (Some(min), Some(max)) = (&bounds.min, &bounds.max)
         && min > max
@@ -71,6 +72,20 @@ fn expiry(check: &mut Check<'_>, map: &Map<'_>, context: &str, rule: &mut Rule) 
     let after_us = duration_ms(check, after, context).map(|ms| ms.saturating_mul(1000));
     let then = decider(check, then, context, "what is held");
     rule.terms.expires = after_us.zip(then).map(|(after_us, then)| Expires { after_us, then });
+}
+
+/// `approvers: [ada, bob]`
+fn approvers(check: &mut Check<'_>, map: &Map<'_>, context: &str, rule: &mut Rule) {
+    let Some(node) = map.get("approvers") else { return };
+    if !may_hold(&rule.strategy, &rule.terms) && map.get("guard").is_none() {
+        let title = format!("nobody is asked by `{}`, so nobody approves anything", rule.strategy);
+        check
+            .report("H309", node.span, context, title)
+            .found("approvers belong to `hold`, to a rule, or to a guard")
+            .help("remove them, or decide by `hold`");
+        return;
+    }
+    rule.terms.approvers = check.texts(node, context).into_iter().map(|(name, _)| name).collect();
 }
 
 /// Whether a person may be asked by such a rule.

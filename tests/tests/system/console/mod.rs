@@ -1,9 +1,11 @@
 //! The operator's verbs on real parts: what they say is so, and what they do is what happens.
 
+mod approvers;
 mod conflicts;
 mod dead_letters;
 mod held;
 mod plan;
+mod undo;
 mod verify;
 mod why;
 

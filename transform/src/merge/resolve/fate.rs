@@ -145,13 +145,7 @@ impl View<'_> {
                 .chain([(source, position)])
                 .all(|(source, position)| answer.seen.covers(source, position))
         };
-        match self
-            .state
-            .decisions
-            .get(WHOLE)
-            .filter(heard)
-            .map(|answer| &answer.value)
-        {
+        match self.answers.get(WHOLE).filter(heard).map(|answer| &answer.value) {
             Some(Value::Bool(true)) => End::Lives,
             Some(Value::Bool(false)) => End::Deleted,
             _ if breaks("held-deletes-wait") => End::Deleted,

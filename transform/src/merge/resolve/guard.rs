@@ -40,7 +40,7 @@ impl View<'_> {
         verdict: Option<&Verdict>,
     ) -> Option<Jump> {
         let guard = unit.guard.filter(|_| !breaks("guards-hold"))?;
-        let answer = self.state.decisions.get(unit.name);
+        let answer = self.answers.get(unit.name);
         let jumps = |said: &Said<'_>| old_of(guard, said, answer);
         let (index, old) = sent_out(standing, verdict)
             .into_iter()

@@ -1,0 +1,98 @@
+//! Pure: what is known of one record, and what was agreed of it just before somebody said something.
+//!
+//! What was agreed then is worked out as merge works it out, by the real `join` and `resolve`: the canonical topic is
+//! compacted and has only what is agreed now. Which words had been said by then? Of the app that spoke, those before in its
+//! own log, and that is certain. Of the others, those with an earlier commit time, which is as certain as the apps' clocks:
+//! in the order of reading there is no "before" at all, for it is another one at every replay. The rules are today's.
+
+use syncline_schemas::canonical::Canonical;
+use syncline_schemas::decision::Decision;
+use syncline_schemas::mapped::Mapped;
+use syncline_schemas::pipeline::{Entity, Link};
+use syncline_schemas::position::Position;
+use syncline_transform::merge::{EntityState, resolve};
+
+use crate::why::story::{Edit, Turn};
+
+/// What the pipeline file says of an entity.
+pub struct Rules<'a> {
+    /// The entity.
+    pub entity: &'a Entity,
+    /// Its links.
+    pub links: Vec<&'a Link>,
+    /// The systems by falling authority.
+    pub authority: &'a [String],
+}
+
+/// What is known of one record.
+pub struct Known {
+    /// Its id.
+    pub cid: String,
+    /// What the apps said, in the order of the topic.
+    pub said: Vec<Mapped>,
+    /// What people decided, in the order of the topic, with the place of each.
+    pub decisions: Vec<(Position, Decision)>,
+    /// The agreed record as it is now; none if merge has published none.
+    pub agreed: Option<Canonical>,
+    /// Whether the topic still has everything that was ever said of it.
+    pub whole: bool,
+}
+
+/// A place in an app's log, and its commit time.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment<'a> {
+    /// The app.
+    pub source: &'a str,
+    /// Where.
+    pub position: Position,
+    /// When, microseconds since 1970.
+    pub at_us: i64,
+}
+
+impl<'a> From<&'a Edit> for Moment<'a> {
+    fn from(edit: &'a Edit) -> Self {
+        Self {
+            source: &edit.source,
+            position: edit.position,
+            at_us: edit.commit_us,
+        }
+    }
+}
+
+impl<'a> From<&'a Turn> for Moment<'a> {
+    fn from(turn: &'a Turn) -> Self {
+        Self {
+            source: &turn.source,
+            position: turn.position,
+            at_us: turn.commit_us,
+        }
+    }
+}
+
+impl Known {
+    /// What was agreed just before `moment`; none if nothing had been said of it.
+    pub fn before(&self, moment: Moment<'_>, rules: &Rules<'_>) -> Option<Canonical> {
+        let by_then = |said: &&Mapped| match said.source == moment.source {
+            true => said.position < moment.position,
+            false => said.commit_us < moment.at_us,
+        };
+        let mut state = EntityState::default();
+        for said in self.said.iter().filter(by_then) {
+            state.join(said, rules.entity);
+        }
+        for (position, decision) in self.decided_by(moment.at_us) {
+            state.decide(decision, *position);
+        }
+        if rules.entity.has_deadlines() {
+            state.tick(moment.at_us);
+        }
+        resolve(&self.cid, &state, rules.entity, rules.authority).canonical
+    }
+
+    /// What people had decided by then.
+    pub fn decided_by(&self, at_us: i64) -> impl Iterator<Item = &(Position, Decision)> {
+        self.decisions
+            .iter()
+            .filter(move |(_, decision)| decision.at_us < at_us)
+    }
+}
