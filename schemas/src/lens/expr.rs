@@ -133,7 +133,7 @@ impl fmt::Display for Expr {
             }
             Expr::Word(inner, number) => write!(f, "word({inner}, {number})"),
             Expr::Rest(inner) => write!(f, "rest({inner})"),
-            Expr::E164(inner, region) => write!(f, "e164({inner}, {})", quoted(region.code())),
+            Expr::E164(inner, region) => write!(f, "e164({inner}, {})", quoted(region.name())),
             Expr::Abs(inner) => write!(f, "abs({inner})"),
             Expr::Length(inner) => write!(f, "length({inner})"),
             Expr::Contains(whole, part) => write!(f, "contains({whole}, {part})"),

@@ -34,7 +34,7 @@ pub struct Region(&'static Plan);
 
 impl fmt::Debug for Region {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Region({})", self.code())
+        write!(f, "Region({})", self.name())
     }
 }
 
@@ -45,7 +45,7 @@ impl Region {
     }
 
     /// Its code.
-    pub fn code(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         self.0.region
     }
 

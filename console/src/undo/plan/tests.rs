@@ -22,14 +22,15 @@ defaults: { kafka: "localhost:9092", registry: "http://localhost:8081", partitio
 systems:
   shop: { postgres: "postgres://u@localhost/shop" }
   crm:  { postgres: "postgres://u@localhost/crm" }
+kinds: { contact: latest }
 entities:
   customer:
     schema: customer.avsc@1
     fields:
       email: latest
       note: latest
-      street: latest
-      city: latest
+      street: contact
+      city: contact
       stock: add
     groups: { address: [street, city] }
     match: [ { same: [email] } ]
