@@ -135,7 +135,8 @@ impl Producer {
     /// A producer of transactions. Whoever held this id before is fenced, and what it left open is aborted.
     pub fn transactional(config: &BusConfig, id: &str) -> Outcome<Self> {
         let mut producer = Self::of(client(config, Some(id))?, id);
-        let second = client(config, Some(&format!("{id}{SECOND_ID}")))?;
+        let second_id = format!("{id}{SECOND_ID}");
+        let second = client(config, Some(&second_id))?;
         let timeout = Duration::from_millis(INIT_TIMEOUT_MS);
         let (first_started, second_started) = thread::scope(|scope| {
             let first = scope.spawn(|| producer.inner.init_transactions(timeout));
@@ -148,7 +149,10 @@ impl Producer {
         )?;
         producer.other = Some(second);
         producer.take_turns();
-        producer.known(second_started, "start the transactions of")?;
+        producer.known(
+            second_started,
+            &format!("start the transactions of {second_id}, the second id of"),
+        )?;
         Ok(producer)
     }
 

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use syncline_runtime::{Failure, Outcome, Shutdown};
+use syncline_runtime::{Outcome, Shutdown};
 use syncline_schemas::position::Position;
 use syncline_schemas::progress::{MarkRecord, Progress, SnapshotState};
 
@@ -153,7 +153,7 @@ fn jobs(index: usize, table: &Pending<'_>, parts: &Parts, unwanted: &Arc<AtomicB
 /// which rows there are and not where they lie: it is not divided.
 fn parts(table: &Pending<'_>, progress: &Progress, snapshot: &Snapshot, threads_max: usize) -> Outcome<Parts> {
     let key = key(table.info);
-    if let Some(parts) = begun(&table.name(), &progress.table(&table.name()))? {
+    if let Some(parts) = begun(&table.name(), &progress.table(&table.name())) {
         // Keys of another key say nothing, nor do pages of a file that is there no longer, nor parts of a table of a statement.
         let is_stale = !parts.is_cut_by(&key)
             || match (parts.file(), table.select) {
@@ -176,13 +176,12 @@ fn parts(table: &Pending<'_>, progress: &Progress, snapshot: &Snapshot, threads_
     Ok(Parts::between(key, snapshot.borders(table.info, file, parts)?))
 }
 
-/// What cuts the table: the columns of its primary key by their numbers, which outlive names, with their types, which say how keys are
-/// ordered.
+/// What cuts the table: of this table and no other of its name, the columns of its primary key by their numbers, which outlive
+/// names, with their types, which say how keys are ordered.
 fn key(info: &TableInfo) -> Vec<String> {
     let columns = info.primary_key.iter().filter_map(|name| info.column(name));
-    columns
-        .map(|column| format!("{} {}", column.number, column.type_info.name))
-        .collect()
+    let named = columns.map(|column| format!("{}.{} {}", info.oid, column.number, column.type_info.name));
+    named.collect()
 }
 
 fn sorted(names: impl Iterator<Item = String>) -> Vec<String> {
@@ -191,20 +190,28 @@ fn sorted(names: impl Iterator<Item = String>) -> Vec<String> {
     names
 }
 
-/// What is left of a table that has been begun with.
-fn begun(name: &str, state: &SnapshotState) -> Outcome<Option<Parts>> {
+/// What is left of a table that has been begun with, if that can be read: to begin anew is never wrong.
+fn begun(name: &str, state: &SnapshotState) -> Option<Parts> {
     let SnapshotState::Started {
         done_to: Some(text),
         rows,
     } = state
     else {
-        return Ok(None);
+        return None;
     };
-    let parts = Parts::parse(text).map_err(|error| {
-        Failure::definite("PROGRESS_BROKEN", format!("{name}: the key that its snapshot came to")).source(error)
-    })?;
-    tracing::info!(table = name, rows, "snapshot goes on after the last chunk in Kafka");
-    Ok(Some(parts))
+    match Parts::parse(text) {
+        Ok(parts) => {
+            tracing::info!(table = name, rows, "snapshot goes on after the last chunk in Kafka");
+            Some(parts)
+        }
+        Err(error) => {
+            tracing::warn!(
+                table = name,
+                "what is left of its snapshot cannot be read, it begins anew: {error}"
+            );
+            None
+        }
+    }
 }
 
 /// All rows that the table had are in Kafka, up to `position`.

@@ -33,6 +33,16 @@ pub struct Hand<'a, T> {
 /// A batch with the hand that writes it, or has written it.
 type Task<'a, T> = (Hand<'a, T>, Batch<<T as Target>::Content>);
 
+/// What had become of what was under way.
+pub enum Settled<C> {
+    /// There was nothing.
+    Nothing,
+    /// It is durable.
+    Written(Batch<C>),
+    /// It is not, and the process is to stop: what comes after it must not be written before it.
+    Stopped,
+}
+
 /// What became of a batch.
 type Done<C> = (Batch<C>, Outcome<bool>);
 
@@ -79,15 +89,17 @@ where
         self.at_rest.is_some()
     }
 
-    /// Waits until nothing is under way. Gives the batch that was written since this was last asked; fails as that did.
-    pub fn settle(&mut self) -> Outcome<Option<Batch<T::Content>>> {
+    /// Waits until nothing is under way, and says what became of the batch that was; fails as that did.
+    pub fn settle(&mut self) -> Outcome<Settled<T::Content>> {
         if self.at_rest.is_none() {
             let back = self.from.recv().map_err(|_| broken())?;
             self.take_back(back);
         }
         match self.done.take() {
-            Some((batch, outcome)) => Ok(outcome?.then_some(batch)),
-            None => Ok(None),
+            None => Ok(Settled::Nothing),
+            Some((batch, Ok(true))) => Ok(Settled::Written(batch)),
+            Some((_, Ok(false))) => Ok(Settled::Stopped),
+            Some((_, Err(failure))) => Err(failure),
         }
     }
 

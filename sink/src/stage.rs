@@ -18,7 +18,7 @@ use tracing::Span;
 
 use crate::dead_letter::DeadLetters;
 use crate::feed::Feed;
-use crate::hand::{Hand, Hands};
+use crate::hand::{Hand, Hands, Settled};
 use crate::metrics;
 use crate::target::{Delivery, Partition, Target};
 
@@ -216,7 +216,10 @@ where
             let wait = self.wait();
             match self.consumer.poll(wait)? {
                 Event::Assigned(partitions) => self.claim(partitions)?,
-                Event::Revoked(_) => self.apply().and_then(|()| self.settle())?,
+                Event::Revoked(_) => {
+                    self.apply()?;
+                    self.settle()?;
+                }
                 Event::Record(record) => {
                     self.batch.caused_by(&record.headers);
                     self.batch.push(self.feed.read(record)?);
@@ -225,8 +228,9 @@ where
                     }
                 }
                 Event::Idle => {
-                    self.apply()?;
-                    self.settle()?;
+                    if !self.apply()? || !self.settle()? {
+                        break;
+                    }
                     if self.parts.until_current && self.consumer.caught_up(ends)? {
                         return Ok(());
                     }
@@ -234,7 +238,7 @@ where
                 }
             }
         }
-        self.settle()
+        self.settle().map(drop)
     }
 
     /// A batch waits for more only while the one before it is under way: so batches are small when there is little to do, and
@@ -296,20 +300,28 @@ where
     }
 
     /// Begins to write what has been gathered, if anything has, as soon as what was under way is written.
-    fn apply(&mut self) -> Outcome<()> {
-        self.settle()?;
-        match self.batch.deliveries.is_empty() {
-            true => Ok(()),
-            false => self.hands.begin(self.batch.take()),
+    /// False as [`Stage::settle`].
+    fn apply(&mut self) -> Outcome<bool> {
+        if !self.settle()? {
+            return Ok(false);
         }
+        if !self.batch.deliveries.is_empty() {
+            self.hands.begin(self.batch.take())?;
+        }
+        Ok(true)
     }
 
-    /// Waits until nothing is under way.
-    fn settle(&mut self) -> Outcome<()> {
-        if let Some(batch) = self.hands.settle()? {
-            self.show(&batch.deliveries);
+    /// Waits until nothing is under way. False if what was is not written, because the process is to stop.
+    fn settle(&mut self) -> Outcome<bool> {
+        match self.hands.settle()? {
+            Settled::Nothing => Ok(true),
+            Settled::Written(batch) => {
+                self.show(&batch.deliveries);
+                Ok(true)
+            }
+            // Who hears of it leaves the loop: what comes after the batch must not be written without it.
+            Settled::Stopped => Ok(false),
         }
-        Ok(())
     }
 
     /// Tells Kafka, the metrics and the person in front of the terminal how far it has come.

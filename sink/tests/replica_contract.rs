@@ -23,6 +23,7 @@ struct Copy {
     target: ReplicaTarget,
     next: i64,
     shape: Arc<Shape>,
+    topic: &'static str,
 }
 
 fn shape(columns: &[(&str, &str)]) -> Arc<Shape> {
@@ -43,6 +44,7 @@ fn copy(world: &World) -> Copy {
         target,
         next,
         shape: shape(&[("id", "bigint"), ("note", "text"), ("big", "text")]),
+        topic: "shop.public.orders",
     }
 }
 
@@ -77,7 +79,10 @@ impl Copy {
                 content: Ok(Some(Change {
                     table,
                     shape,
+                    topic: Arc::from(self.topic),
                     position,
+                    is_comparable: true,
+                    came_from: None,
                     act,
                 })),
             }
@@ -222,6 +227,57 @@ fn a_row_that_was_deleted_under_its_new_key_is_not_brought_back_by_its_old_one()
         assert_eq!(rows(&world), if is_left { vec!["9|c|x"] } else { vec![] }, "{later:?}");
         world.db.exec("DROP TABLE orders; DROP SCHEMA syncline CASCADE");
     }
+}
+
+/// Of its own position the copy's row has it from its source, and an app has made one row itself.
+#[test]
+fn a_copy_of_a_copy_goes_by_its_own_positions() {
+    let world = World::new("");
+    let mut copy = copy(&world);
+    let with_position = |id: i64, note: &str, position: Value| {
+        let Act::Put(key, mut row) = put(id, note, Some("x")) else {
+            unreachable!()
+        };
+        Arc::make_mut(&mut row).insert("_syncline_position".to_owned(), Cell::Set(position));
+        Act::Put(key, row)
+    };
+    let high = || Value::from(format!("\\x{}", "ff".repeat(32)).as_str());
+    copy.deliver(&[
+        (1, with_position(1, "a", high())),
+        (2, with_position(2, "b", Value::Null)),
+    ]);
+    copy.deliver(&[(3, Act::Remove(key(1))), (4, with_position(2, "c", Value::Null))]);
+    assert_eq!(rows(&world), ["2|c|x"]);
+}
+
+#[test]
+fn a_copy_that_gets_another_source_follows_it() {
+    let world = World::new("");
+    let mut copy = copy(&world);
+    copy.deliver(&[
+        (900, put(1, "a", Some("x"))),
+        (901, put(2, "b", Some("x"))),
+        (902, Act::Remove(key(3))),
+    ]);
+    copy.topic = "shop2.public.orders";
+    copy.deliver(&[
+        (1, put(1, "new", Some("x"))),
+        (2, put(3, "again", Some("x"))),
+        (3, Act::Remove(key(2))),
+    ]);
+    assert_eq!(rows(&world), ["1|new|x", "3|again|x"]);
+}
+
+/// The stale row under the new key is one whose end is still to be read, from another partition.
+#[test]
+fn a_row_takes_its_large_value_to_a_key_that_another_has_left() {
+    let world = World::new("");
+    let mut copy = copy(&world);
+    copy.deliver(&[(1, put(1, "a", Some("large"))), (1, put(7, "stale", Some("other")))]);
+    copy.deliver(&[(3, Act::Move(key(1), key(7)))]);
+    copy.deliver(&[(2, Act::Remove(key(7)))]);
+    copy.deliver(&[(4, put(7, "b", None))]);
+    assert_eq!(rows(&world), ["7|b|large"]);
 }
 
 #[test]

@@ -230,7 +230,10 @@ impl View<'_> {
         }
         if !unit.approvers.is_empty() {
             return Some(stays(
-                format!("what one person says of it holds when another approves it ({})", unit.approvers.join(", ")),
+                format!(
+                    "what one person says of it holds when another approves it ({})",
+                    unit.approvers.join(", ")
+                ),
                 format!("put it right in {source}"),
             ));
         }

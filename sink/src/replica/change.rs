@@ -3,8 +3,12 @@
 //! Only the last change of a row counts, by its position in the source's log. But what it leaves out (a large value that the
 //! log did not repeat) may have been said by the change before it, and so is taken from there. A truncate and a change of
 //! key divide a table's changes: nothing is carried over them.
+//!
+//! A change of key is said by two records, which may be read in either order: the row leaves its old key, and comes under its new
+//! one. Either says enough for the row to be moved, so whichever comes first moves it, and the other finds that done.
 
 use std::collections::BTreeMap;
+use std::slice;
 use std::sync::Arc;
 
 use syncline_schemas::lens::{Cell, Row};
@@ -20,10 +24,32 @@ pub struct Change {
     pub table: Arc<(String, String)>,
     /// What the copy needs to have for it.
     pub shape: Arc<Shape>,
+    /// The topic: only positions of one topic are compared, one topic having the changes of one table of one log.
+    pub topic: Arc<str>,
     /// Where it stands in the source's log.
     pub position: Position,
+    /// Whether it can be compared with positions of other rows. (Not if it is an offset, which counts in one partition.)
+    pub is_comparable: bool,
+    /// The key that the row had until then, if it is known to have had another.
+    pub came_from: Option<RowKey>,
     /// What happened.
     pub act: Act,
+}
+
+impl Change {
+    /// That the row left its old key, which comes just before its change under the new one.
+    fn arrival(&self) -> Option<Self> {
+        let (Act::Put(key, _), Some(old), true) = (&self.act, &self.came_from, self.is_comparable) else {
+            return None;
+        };
+        let Position { epoch, lsn, ordinal } = self.position;
+        Some(Self {
+            position: Position::new(epoch, lsn, ordinal.checked_sub(1)?),
+            came_from: None,
+            act: Act::Move(old.clone(), key.clone()),
+            ..self.clone()
+        })
+    }
 }
 
 /// What happened.
@@ -42,8 +68,8 @@ pub enum Act {
 /// What is done at once, in order.
 #[derive(Clone, Debug)]
 pub enum Step {
-    /// Rows of one table, the last change of each.
-    Rows(Arc<(String, String)>, Vec<Change>),
+    /// Rows of one table, the last change of each; there is at least one.
+    Rows(Vec<Change>),
     /// A change of key or a truncate.
     Alone(Change),
 }
@@ -51,7 +77,10 @@ pub enum Step {
 /// The steps for changes in the order of the source's log: a row that moved may have been read under its new key, from
 /// another partition, before its old one was left.
 pub fn steps(changes: impl Iterator<Item = Change>) -> Vec<Step> {
-    let mut changes: Vec<Change> = changes.collect();
+    let mut changes: Vec<Change> = changes
+        .flat_map(|change| [change.arrival(), Some(change)])
+        .flatten()
+        .collect();
     changes.sort_by_key(|change| change.position);
     let mut steps = Vec::new();
     let mut gathered: BTreeMap<Arc<(String, String)>, BTreeMap<RowKey, Change>> = BTreeMap::new();
@@ -76,8 +105,18 @@ pub fn steps(changes: impl Iterator<Item = Change>) -> Vec<Step> {
     steps
 }
 
-fn rows((table, rows): (Arc<(String, String)>, BTreeMap<RowKey, Change>)) -> Step {
-    Step::Rows(table, rows.into_values().collect())
+fn rows((_, rows): (Arc<(String, String)>, BTreeMap<RowKey, Change>)) -> Step {
+    Step::Rows(rows.into_values().collect())
+}
+
+impl Step {
+    /// What is done; all of it to one table.
+    pub fn changes(&self) -> &[Change] {
+        match self {
+            Step::Rows(changes) => changes,
+            Step::Alone(change) => slice::from_ref(change),
+        }
+    }
 }
 
 /// Which of two changes of one row holds, and with what.
@@ -111,7 +150,10 @@ mod tests {
                 columns: Vec::new(),
                 key: Vec::new(),
             }),
-            position: Position::new(1, Lsn(lsn), 0),
+            topic: "topic".into(),
+            position: Position::new(1, Lsn(lsn), 1),
+            is_comparable: true,
+            came_from: None,
             act,
         }
     }
@@ -133,7 +175,7 @@ mod tests {
 
     fn acts(changes: Vec<Change>) -> Vec<Vec<Act>> {
         let acts = |step: Step| match step {
-            Step::Rows(_, rows) => rows.into_iter().map(|change| change.act).collect(),
+            Step::Rows(rows) => rows.into_iter().map(|change| change.act).collect(),
             Step::Alone(change) => vec![change.act],
         };
         steps(changes.into_iter()).into_iter().map(acts).collect()
@@ -162,6 +204,22 @@ mod tests {
         let moved = Act::Move(key(1), key(7));
         let changes = vec![change(3, put(7, "x", None)), change(2, moved.clone())];
         assert_eq!(acts(changes), [[moved], [put(7, "x", None)]]);
+    }
+
+    #[test]
+    fn either_record_of_a_key_change_moves_the_row() {
+        let here = Change {
+            came_from: Some(key(1)),
+            ..change(3, put(7, "x", None))
+        };
+        let moved = Act::Move(key(1), key(7));
+        assert_eq!(acts(vec![here.clone()]), [vec![moved.clone()], vec![put(7, "x", None)]]);
+        let away = Change {
+            position: Position::new(1, Lsn(3), 0),
+            ..change(3, moved.clone())
+        };
+        let both = acts(vec![here, away]);
+        assert_eq!(both, [vec![moved.clone()], vec![moved], vec![put(7, "x", None)]]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use syncline_bus::{BusConfig, InRecord, Registry, admin};
 use syncline_runtime::{Failure, Outcome};
 use syncline_schemas::codec::{ParsedSchema, frame_id};
-use syncline_schemas::envelope::{self, ChangeEvent, NEW_KEY_HEADER, Op, POSITION_HEADER};
+use syncline_schemas::envelope::{self, ChangeEvent, NEW_KEY_HEADER, OLD_KEY_HEADER, Op, POSITION_HEADER};
 use syncline_schemas::lens::{Cell, Row};
 use syncline_schemas::mapped::RowKey;
 use syncline_schemas::position::{Lsn, Position};
@@ -38,7 +38,9 @@ pub struct ReplicaFeed {
 #[derive(Clone)]
 struct Read {
     table: Arc<(String, String)>,
+    /// `schema.table`.
     name: Arc<str>,
+    topic: Arc<str>,
 }
 
 /// A record's schemas and datums: the key's, the value's.
@@ -96,17 +98,21 @@ impl ReplicaFeed {
     fn look_up(&mut self, topic: &str) -> Outcome<Read> {
         let table = self.table(topic).ok_or_else(|| unexpected(topic))?;
         let name = Arc::from(format!("{}.{}", table.0, table.1));
-        let read = Read { table, name };
+        let read = Read {
+            table,
+            name,
+            topic: topic.into(),
+        };
         self.known.insert(topic.to_owned(), read.clone());
         Ok(read)
     }
 
-    fn change(&mut self, record: &InRecord, table: &Arc<(String, String)>) -> Outcome<Result<Option<Change>, String>> {
+    fn change(&mut self, record: &InRecord, read: &Read) -> Outcome<Result<Option<Change>, String>> {
         let Some(value) = &record.value else {
-            return self.tombstone(record, table);
+            return self.tombstone(record, read);
         };
         let Some(key) = &record.key else {
-            return self.without_key(record, table, value);
+            return self.without_key(record, read, value);
         };
         let frames = match (frame_id(key), frame_id(value)) {
             (Ok(key), Ok(value)) => Frames { key, value },
@@ -120,16 +126,12 @@ impl ReplicaFeed {
             Ok(shape) => shape,
             Err(reason) => return Ok(Err(reason)),
         };
-        Ok(change(record, &frames, &key_schema, &value_schema, table, shape))
+        Ok(change(record, &frames, &key_schema, &value_schema, read, shape))
     }
 
     /// A tombstone follows a delete; where a topic is compacted it may be all that is left of it. Ours say where the delete
     /// stood. Without that it cannot be told from one before a row of the same key.
-    fn tombstone(
-        &mut self,
-        record: &InRecord,
-        table: &Arc<(String, String)>,
-    ) -> Outcome<Result<Option<Change>, String>> {
+    fn tombstone(&mut self, record: &InRecord, read: &Read) -> Outcome<Result<Option<Change>, String>> {
         let position = record
             .header(POSITION_HEADER)
             .and_then(|text| std::str::from_utf8(text).ok());
@@ -141,27 +143,14 @@ impl ReplicaFeed {
             Err(error) => return Ok(Err(error.to_string())),
         };
         Ok(match (self.schemas.get(id)?, self.schemas.text(id)?) {
-            (Ok(schema), Ok(text)) => removal(record, &schema, &text, datum).map(|act| {
-                let shape = Arc::new(Shape::default());
-                let table = Arc::clone(table);
-                Some(Change {
-                    table,
-                    shape,
-                    position,
-                    act,
-                })
-            }),
+            (Ok(schema), Ok(text)) => removal(record, &schema, &text, datum)
+                .map(|act| Some(read.change(Arc::new(Shape::default()), (position, true), act))),
             (Err(reason), _) | (_, Err(reason)) => Err(reason),
         })
     }
 
     /// Of records without a key only a truncate can be copied.
-    fn without_key(
-        &mut self,
-        record: &InRecord,
-        table: &Arc<(String, String)>,
-        value: &[u8],
-    ) -> Outcome<Result<Option<Change>, String>> {
+    fn without_key(&mut self, record: &InRecord, read: &Read, value: &[u8]) -> Outcome<Result<Option<Change>, String>> {
         let (id, datum) = match frame_id(value) {
             Ok(frame) => frame,
             Err(error) => return Ok(Err(error.to_string())),
@@ -171,20 +160,13 @@ impl ReplicaFeed {
             Err(reason) => return Ok(Err(reason)),
         };
         match envelope::decode(&schema, datum) {
-            Ok(Some(event)) if event.op == Op::Truncate => Ok(position(record, &event).map(|position| {
-                let shape = Arc::new(Shape::default());
-                Some(Change {
-                    table: Arc::clone(table),
-                    shape,
-                    position,
-                    act: Act::Truncate,
-                })
-            })),
+            Ok(Some(event)) if event.op == Op::Truncate => Ok(position(record, &event)
+                .map(|position| Some(read.change(Arc::new(Shape::default()), position, Act::Truncate)))),
             Ok(Some(event)) if event.op != Op::Message => Err(Failure::definite(
                 "TABLE_WITHOUT_KEY",
                 format!(
-                    "{}.{} has no primary key, so its rows cannot be told apart in a copy",
-                    table.0, table.1
+                    "{} has no primary key, so its rows cannot be told apart in a copy",
+                    read.name
                 ),
             )
             .hint("give it a primary key, or list the tables to copy under `tables`")),
@@ -224,12 +206,12 @@ impl Feed for ReplicaFeed {
     }
 
     fn read(&mut self, record: InRecord) -> Outcome<Delivery<Change>> {
-        let Read { table, name } = match self.known.get(&record.topic) {
+        let read = match self.known.get(&record.topic) {
             Some(known) => known.clone(),
             None => self.look_up(&record.topic)?,
         };
-        let content = self.change(&record, &table)?;
-        Ok(delivery(record, name, content))
+        let content = self.change(&record, &read)?;
+        Ok(delivery(record, read.name, content))
     }
 }
 
@@ -238,7 +220,7 @@ fn change(
     frames: &Frames<'_>,
     key_schema: &ParsedSchema,
     value_schema: &ParsedSchema,
-    table: &Arc<(String, String)>,
+    read: &Read,
     shape: Arc<Shape>,
 ) -> Result<Option<Change>, String> {
     let said = |error: syncline_schemas::codec::CodecError| error.to_string();
@@ -254,12 +236,25 @@ fn change(
         Op::Truncate => Act::Truncate,
         Op::Message => return Ok(None),
     };
+    let old = record.header(OLD_KEY_HEADER);
     Ok(Some(Change {
-        table: Arc::clone(table),
-        shape,
-        position,
-        act,
+        came_from: old.and_then(|json| other_key(key_schema, &shape, json)),
+        ..read.change(shape, position, act)
     }))
+}
+
+impl Read {
+    fn change(&self, shape: Arc<Shape>, (position, is_comparable): (Position, bool), act: Act) -> Change {
+        Change {
+            table: Arc::clone(&self.table),
+            shape,
+            topic: Arc::clone(&self.topic),
+            position,
+            is_comparable,
+            came_from: None,
+            act,
+        }
+    }
 }
 
 /// What a tombstone says.
@@ -276,19 +271,26 @@ fn removal(record: &InRecord, schema: &ParsedSchema, text: &str, datum: &[u8]) -
 fn gone(record: &InRecord, schema: &ParsedSchema, shape: &Shape, key: RowKey) -> Act {
     match record
         .header(NEW_KEY_HEADER)
-        .and_then(|json| moved_to(schema, shape, json))
+        .and_then(|json| other_key(schema, shape, json))
     {
         Some(new) => Act::Move(key, new),
         None => Act::Remove(key),
     }
 }
 
-/// Our own capture says where a change stands. Of Debezium's, the LSN of the row orders the changes of one row.
-fn position(record: &InRecord, event: &ChangeEvent) -> Result<Position, String> {
-    if record.header(POSITION_HEADER).is_none() && event.source.lsn.is_none() {
-        return Ok(Position::new(0, Lsn(record.offset.cast_unsigned()), 0));
+/// Where a change stands, and whether that can be compared with where others do. Our own capture says it. Of Debezium's, the
+/// LSN of the row orders the changes of one row; it is the same for both records of a key change, of which the row's new key
+/// comes second. Other databases have the offset, which counts in one partition.
+fn position(record: &InRecord, event: &ChangeEvent) -> Result<(Position, bool), String> {
+    if record.header(POSITION_HEADER).is_some() {
+        let position = envelope::position(&record.headers, event, record.offset);
+        return Ok((position.map_err(|error| error.to_string())?, true));
     }
-    envelope::position(&record.headers, event, record.offset).map_err(|error| error.to_string())
+    let second = u64::from(record.header(OLD_KEY_HEADER).is_some());
+    Ok(match event.source.lsn {
+        Some(lsn) => (Position::new(0, lsn, second), true),
+        None => (Position::new(0, Lsn(record.offset.cast_unsigned()), 0), false),
+    })
 }
 
 fn key_of(shape: &Shape, key: &Row) -> Result<RowKey, String> {
@@ -299,7 +301,7 @@ fn key_of(shape: &Shape, key: &Row) -> Result<RowKey, String> {
     Ok(RowKey::new(values.collect::<Result<Vec<(&str, &Value)>, String>>()?))
 }
 
-/// The new key, which Debezium writes as JSON. If it cannot be read, the change is a delete like any other.
-fn moved_to(schema: &ParsedSchema, shape: &Shape, json: &[u8]) -> Option<RowKey> {
+/// The other key, which Debezium writes as JSON. If it cannot be read, the changes are a delete and a row like any other.
+fn other_key(schema: &ParsedSchema, shape: &Shape, json: &[u8]) -> Option<RowKey> {
     key_of(shape, &envelope::header_key(schema, json)?).ok()
 }

@@ -3,16 +3,17 @@
 //! A row that is there has its position with it, in a column of the copy: so it is compared and written with the row, by the
 //! same statement. (A table beside the copy would cost as much again as the row.) What is no longer there keeps its position in
 //! `syncline.replica_rows`, or a replay would bring it back: rows that were deleted or that left their key, by the key, and
-//! under the empty key the table itself, by its last truncate.
+//! under the empty key the table itself, by its last truncate. There a copy goes by the name of its topic.
 
 use std::collections::BTreeMap;
 
+use sha2::{Digest as _, Sha256};
 use syncline_runtime::{Failure, Outcome};
 use syncline_schemas::position::Position;
 
 use crate::postgres::books::Owner;
 use crate::postgres::session::Session;
-use crate::postgres::statement::{Cells, Column, Ident, Statement, TableName};
+use crate::postgres::statement::{Cells, Column, Statement, TableName};
 use crate::postgres::text;
 
 /// The column of a copy that says since when its row is so.
@@ -22,10 +23,31 @@ pub const COLUMN_TYPE: &str = "bytea";
 /// The key that stands for the table.
 pub const TABLE: &str = "";
 
-/// The position in the column of a row: the bytes of epoch, LSN and ordinal, which are ordered as positions are.
-pub fn stamp(position: Position) -> String {
-    let Position { epoch, lsn, ordinal } = position;
-    format!("\\x{epoch:016x}{:016x}{ordinal:016x}", lsn.0)
+/// Characters of a stamp that say of which topic it is: `\\x` and eight bytes.
+const TOPIC_CHARS: usize = 18;
+
+/// The stamps of a topic's rows. Positions of another topic (the copy once had another source) say nothing here.
+#[derive(Clone, Debug)]
+pub struct Stamps(String);
+
+impl Stamps {
+    /// Of this topic.
+    pub fn of(topic: &str) -> Self {
+        let digest = Sha256::digest(topic);
+        let bytes = digest.iter().take(TOPIC_CHARS / 2 - 1);
+        Self(bytes.fold("\\x".to_owned(), |text, byte| text + &format!("{byte:02x}")))
+    }
+
+    /// The position in the column of a row: the topic, then epoch, LSN and ordinal, whose bytes are ordered as positions are.
+    pub fn at(&self, position: Position) -> String {
+        let Position { epoch, lsn, ordinal } = position;
+        format!("{}{epoch:016x}{:016x}{ordinal:016x}", self.0, lsn.0)
+    }
+
+    /// Whether a row with that stamp is no older than `this`.
+    pub fn holds(&self, there: Option<&String>, this: &str) -> bool {
+        there.is_some_and(|there| there.starts_with(&self.0) && there.as_str() >= this)
+    }
 }
 
 /// What is no longer there.
@@ -78,11 +100,12 @@ const OF_KEYS: &str = "SELECT r.key, r.epoch || ':' || r.lsn || ':' || r.ordinal
 
 /// Notes the ends of rows.
 pub async fn write(session: &Session, owner: &Owner, table: &str, rows: &[(&str, Position)]) -> Outcome<()> {
-    let sql = "INSERT INTO syncline.replica_rows (pipeline, target, \"table\", key, epoch, lsn, ordinal) \
+    let sql = "INSERT INTO syncline.replica_rows AS r (pipeline, target, \"table\", key, epoch, lsn, ordinal) \
         SELECT ($1::text[])[1], ($2::text[])[1], ($3::text[])[1], v.key, v.epoch::bigint, v.lsn::pg_lsn, v.ordinal::bigint \
         FROM unnest($4::text[], $5::text[], $6::text[], $7::text[]) AS v(key, epoch, lsn, ordinal) \
         ON CONFLICT (pipeline, target, \"table\", key) \
-        DO UPDATE SET epoch = EXCLUDED.epoch, lsn = EXCLUDED.lsn, ordinal = EXCLUDED.ordinal";
+        DO UPDATE SET epoch = EXCLUDED.epoch, lsn = EXCLUDED.lsn, ordinal = EXCLUDED.ordinal \
+        WHERE (r.epoch, r.lsn, r.ordinal) < (EXCLUDED.epoch, EXCLUDED.lsn, EXCLUDED.ordinal)";
     if rows.is_empty() {
         return Ok(());
     }
@@ -116,13 +139,15 @@ pub async fn stamps(
     found.ok_or_else(|| Failure::definite("COPY_UNREADABLE", format!("the positions of {table}")))
 }
 
-/// Deletes the rows of a copy that are older than `position`.
-pub async fn truncate(session: &Session, name: &TableName, column: &Ident, position: Position) -> Outcome<u64> {
-    let statement = Statement {
-        sql: format!("DELETE FROM {name} AS t WHERE COALESCE(t.{column}, ''::bytea) < ($1::text[])[1]::bytea"),
-        arrays: vec![vec![Some(stamp(position))]],
-    };
-    session.execute(&statement).await
+/// Waits until no other sink is at work on the copy whom this one could miss: whoever moves or removes many rows is alone with
+/// it, for what he looks for another may be about to write. The lock ends with the transaction.
+pub async fn enter(session: &Session, owner: &Owner, table: &str, is_alone: bool) -> Outcome<()> {
+    let kind = if is_alone { "" } else { "_shared" };
+    let sql = format!(
+        "SELECT pg_advisory_xact_lock{kind}(hashtextextended(\
+             ($1::text[])[1] || '/' || ($2::text[])[1] || '/' || ($3::text[])[1], 0))::text"
+    );
+    session.rows(&statement(&sql, owner, table, Vec::new())).await.map(drop)
 }
 
 fn statement(sql: &str, owner: &Owner, table: &str, others: Vec<Cells>) -> Statement {
@@ -148,8 +173,19 @@ mod tests {
     proptest! {
         #[test]
         fn stamps_are_ordered_as_positions_are(one in positions(), two in positions()) {
-            prop_assert_eq!(stamp(one).cmp(&stamp(two)), one.cmp(&two));
+            let stamps = Stamps::of("a.public.t");
+            prop_assert_eq!(stamps.at(one).cmp(&stamps.at(two)), one.cmp(&two));
         }
+    }
+
+    #[test]
+    fn stamps_of_another_topic_hold_nothing() {
+        let (ours, others) = (Stamps::of("a.public.t"), Stamps::of("b.public.t"));
+        let at = |lsn| Position::new(1, Lsn(lsn), 0);
+        let holds = |there: Option<String>| ours.holds(there.as_ref(), &ours.at(at(5)));
+        assert!(holds(Some(ours.at(at(5)))) && !holds(Some(ours.at(at(4)))));
+        assert!(!holds(Some(others.at(at(9)))) && !holds(None));
+        assert_eq!(ours.0.len(), TOPIC_CHARS);
     }
 
     #[test]

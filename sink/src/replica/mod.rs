@@ -166,11 +166,16 @@ async fn apply(
         .into_iter()
         .flatten()
         .collect();
-    let writer = |table: &(String, String)| Writer::new(session, owner, known.table(table)?, known.may_stage);
-    for step in steps(changes.into_iter()) {
+    let steps = steps(changes.into_iter());
+    enter(session, owner, &steps).await?;
+    for step in &steps {
+        let Some(Change { table, topic, .. }) = step.changes().first() else {
+            continue;
+        };
+        let writer = Writer::new(session, owner, (known.table(table)?, topic), known.may_stage)?;
         let written = match step {
-            Step::Rows(table, changes) => writer(&table)?.write(&changes).await?,
-            Step::Alone(change) => writer(&change.table)?.alone(&change).await?,
+            Step::Rows(changes) => writer.write(changes).await?,
+            Step::Alone(change) => writer.alone(change).await?,
         };
         *report.verdicts.entry(Verdict::Updated).or_default() += written.written;
         *report.verdicts.entry(Verdict::Older).or_default() += written.older;
@@ -182,6 +187,20 @@ async fn apply(
     offsets::commit(session).await?;
     failpoint::check("sink.after_commit")?;
     Ok(report)
+}
+
+/// Enters the copies of a batch, always in one order, or two sinks would wait for each other.
+async fn enter(session: &Session, owner: &Owner, steps: &[Step]) -> Outcome<()> {
+    let mut copies: BTreeMap<&str, bool> = BTreeMap::new();
+    for step in steps {
+        for change in step.changes() {
+            *copies.entry(&change.topic).or_default() |= matches!(step, Step::Alone(_));
+        }
+    }
+    for (topic, is_alone) in copies {
+        fence::enter(session, owner, topic, is_alone).await?;
+    }
+    Ok(())
 }
 
 fn said(delivery: &Delivery<Change>) -> Outcome<Option<Change>> {

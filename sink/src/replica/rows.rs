@@ -8,7 +8,8 @@ use syncline_schemas::mapped::RowKey;
 use syncline_schemas::position::Position;
 
 use super::change::{Act, Change};
-use super::{fence, statements};
+use super::fence::{self, Stamps};
+use super::statements;
 use crate::postgres::books::Owner;
 use crate::postgres::catalog::Table;
 use crate::postgres::session::{Session, TextRow};
@@ -32,8 +33,9 @@ pub struct Writer<'a> {
     session: &'a Session,
     owner: &'a Owner,
     table: &'a Table,
-    /// As the books name it.
-    name: String,
+    /// Its topic, by which the books name it.
+    topic: &'a str,
+    stamps: Stamps,
     key: Vec<&'a Column>,
     /// The column of positions.
     fence: &'a Column,
@@ -49,8 +51,13 @@ struct Put<'a> {
 }
 
 impl<'a> Writer<'a> {
-    /// Of this table.
-    pub fn new(session: &'a Session, owner: &'a Owner, table: &'a Table, may_stage: bool) -> Outcome<Self> {
+    /// Of this table, by what this topic says.
+    pub fn new(
+        session: &'a Session,
+        owner: &'a Owner,
+        (table, topic): (&'a Table, &'a str),
+        may_stage: bool,
+    ) -> Outcome<Self> {
         let fence = table.column(fence::COLUMN).ok_or_else(|| {
             let text = format!("{} has no column {}", table.name, fence::COLUMN);
             Failure::transient("TABLE_UNKNOWN", text)
@@ -58,7 +65,8 @@ impl<'a> Writer<'a> {
         Ok(Self {
             session,
             owner,
-            name: format!("{}.{}", table.name.schema.name(), table.name.table.name()),
+            topic,
+            stamps: Stamps::of(topic),
             key: table.primary_key.iter().filter_map(|name| table.column(name)).collect(),
             table,
             fence,
@@ -69,7 +77,7 @@ impl<'a> Writer<'a> {
     /// Writes the last change of each of some rows.
     pub async fn write(&self, changes: &[Change]) -> Outcome<Written> {
         let keys = changes.iter().filter_map(|change| Some(key(&change.act)?.0.as_str()));
-        let gone = fence::read(self.session, self.owner, &self.name, keys).await?;
+        let gone = fence::read(self.session, self.owner, self.topic, keys).await?;
         let is_due = |key: &RowKey, change: &Change| gone.is_before(&key.0, change.position);
         let (mut puts, mut removed) = (Vec::new(), Vec::new());
         for change in changes {
@@ -94,7 +102,7 @@ impl<'a> Writer<'a> {
     /// Carries out a change that is no change of one row alone.
     pub async fn alone(&self, change: &Change) -> Outcome<Written> {
         let is_written = match &change.act {
-            Act::Move(old, new) => self.relocate(old, new, change.position).await?,
+            Act::Move(old, new) => self.relocate(old, new, change).await?,
             _ => self.truncate(change.position).await?,
         };
         let written = u64::from(is_written);
@@ -105,12 +113,13 @@ impl<'a> Writer<'a> {
     }
 
     async fn truncate(&self, position: Position) -> Outcome<bool> {
-        let gone = fence::read(self.session, self.owner, &self.name, std::iter::empty()).await?;
+        let gone = fence::read(self.session, self.owner, self.topic, std::iter::empty()).await?;
         if !gone.is_before(fence::TABLE, position) {
             return Ok(false);
         }
-        fence::truncate(self.session, &self.table.name, &self.fence.name, position).await?;
-        fence::write(self.session, self.owner, &self.name, &[(fence::TABLE, position)]).await?;
+        let truncate = statements::truncate(&self.table.name, self.fence, self.stamps.at(position));
+        self.session.execute(&truncate).await?;
+        fence::write(self.session, self.owner, self.topic, &[(fence::TABLE, position)]).await?;
         Ok(true)
     }
 
@@ -120,7 +129,7 @@ impl<'a> Writer<'a> {
         }
         let cells = removed.iter().map(|(key, position)| {
             let mut cells = self.key_cells(key)?;
-            cells.push(Some(fence::stamp(*position)));
+            cells.push(Some(self.stamps.at(*position)));
             Ok(cells)
         });
         let cells = text::transposed(cells.collect::<Outcome<_>>()?, self.key.len() + 1);
@@ -130,7 +139,7 @@ impl<'a> Writer<'a> {
             .iter()
             .map(|(key, position)| (key.0.as_str(), *position))
             .collect();
-        fence::write(self.session, self.owner, &self.name, &ends).await
+        fence::write(self.session, self.owner, self.topic, &ends).await
     }
 
     /// Whole rows are made or replaced. A row with parts that the log did not repeat can only be changed. Says how many were.
@@ -164,14 +173,14 @@ impl<'a> Writer<'a> {
     async fn replace(&self, columns: &[&Column], puts: &[Put<'_>]) -> Outcome<u64> {
         let table = &self.table.name;
         if puts.len() < STAGED_ROWS_MIN || !self.may_stage {
-            let rows = puts.iter().map(|put| put.cells(columns).collect()).collect();
+            let rows = puts.iter().map(|put| self.cells(put, columns).collect()).collect();
             let cells = text::transposed(rows, columns.len());
             let statement = statements::upsert(table, &self.key, columns, self.fence, cells);
             return self.session.execute(&statement).await;
         }
         let mut lines = Vec::new();
         for put in puts {
-            statements::line(put.cells(columns), &mut lines);
+            statements::line(self.cells(put, columns), &mut lines);
         }
         let staging = statements::staging(table, &self.key, columns, self.fence);
         self.session.define(&staging.make).await?;
@@ -199,9 +208,10 @@ impl<'a> Writer<'a> {
             .zip(keys)
             .enumerate()
             .filter_map(|(place, (put, mut cells))| {
-                let is_later = |stamp: &String| *stamp < fence::stamp(put.position);
-                there.get(&place)?.as_ref().is_none_or(is_later).then(|| {
-                    cells.extend(put.cells(columns));
+                let there = there.get(&place)?.as_ref();
+                let is_older = self.stamps.holds(there, &self.stamps.at(put.position));
+                (!is_older).then(|| {
+                    cells.extend(self.cells(put, columns));
                     cells
                 })
             });
@@ -210,37 +220,58 @@ impl<'a> Writer<'a> {
         self.session.execute(&statement).await
     }
 
-    /// Gives a row its new key. Where the new row has been here already, it knows more than the old one, which goes: it may still
-    /// be there, or have been deleted since, or have moved on. False if the old row itself has come back since.
-    async fn relocate(&self, old: &RowKey, new: &RowKey, position: Position) -> Outcome<bool> {
+    /// Gives a row its new key. False if that is done, or the old row itself has come back since.
+    ///
+    /// Where the new row has been here already it knows more than the old one, which goes: the new one may still be there, or have
+    /// been deleted since, or have moved on. An older row under that key is one whose end is still to be read: two cannot have had
+    /// the key at one time.
+    async fn relocate(&self, old: &RowKey, new: &RowKey, change: &Change) -> Outcome<bool> {
+        let position = change.position;
         let keys = [&old.0, &new.0].into_iter().map(String::as_str);
-        let gone = fence::read(self.session, self.owner, &self.name, keys).await?;
+        let gone = fence::read(self.session, self.owner, self.topic, keys).await?;
         if !gone.is_before(&old.0, position) {
             return Ok(false);
         }
-        let (from, to) = (self.key_cells(old)?, self.key_cells(new)?);
+        let (from, to, stamp) = (self.key_cells(old)?, self.key_cells(new)?, self.stamps.at(position));
         let both = vec![from.clone(), to.clone()];
         let there = fence::stamps(self.session, &self.table.name, &self.key, self.fence, both).await?;
-        let stamp = fence::stamp(position);
-        if there
-            .get(&0)
-            .is_some_and(|old| old.as_ref().is_some_and(|old| *old >= stamp))
-        {
+        if self.stamps.holds(there.get(&0).and_then(Option::as_ref), &stamp) {
             return Ok(false);
         }
-        let statement = if there.contains_key(&1) || !gone.is_before(&new.0, position) {
-            let cells = from.into_iter().chain([Some(stamp)]).collect();
-            let cells = text::transposed(vec![cells], self.key.len() + 1);
-            statements::remove(&self.table.name, &self.key, self.fence, cells)
+        let newer = self.stamps.holds(there.get(&1).and_then(Option::as_ref), &stamp);
+        if newer || !gone.is_before(&new.0, position) || (!change.is_comparable && there.contains_key(&1)) {
+            self.delete(from, stamp).await?;
         } else {
+            if there.contains_key(&1) {
+                self.delete(to.clone(), stamp.clone()).await?;
+            }
             let columns: Vec<&Column> = self.key.iter().copied().chain([self.fence]).collect();
-            let cells = from.into_iter().chain(to).chain([Some(stamp)]).collect();
+            // What cannot be compared with the row's next change must not keep it out.
+            let stamp = change.is_comparable.then_some(stamp);
+            let cells = from.into_iter().chain(to).chain([stamp]).collect();
             let cells = text::transposed(vec![cells], self.key.len() + columns.len());
-            statement::update(&self.table.name, &self.key, &columns, cells)
-        };
-        self.session.execute(&statement).await?;
-        fence::write(self.session, self.owner, &self.name, &[(old.0.as_str(), position)]).await?;
+            let statement = statement::update(&self.table.name, &self.key, &columns, cells);
+            self.session.execute(&statement).await?;
+        }
+        fence::write(self.session, self.owner, self.topic, &[(old.0.as_str(), position)]).await?;
         Ok(true)
+    }
+
+    /// Deletes a row that is older than that.
+    async fn delete(&self, key: TextRow, stamp: String) -> Outcome<()> {
+        let cells = key.into_iter().chain([Some(stamp)]).collect();
+        let cells = text::transposed(vec![cells], self.key.len() + 1);
+        let statement = statements::remove(&self.table.name, &self.key, self.fence, cells);
+        self.session.execute(&statement).await.map(drop)
+    }
+
+    fn cells(&self, put: &Put<'_>, columns: &[&Column]) -> impl Iterator<Item = Option<String>> {
+        columns.iter().map(|column| match put.row.get(column.name.name()) {
+            // Of a source that is a copy itself, the positions are not ours.
+            _ if column.name.name() == fence::COLUMN => Some(self.stamps.at(put.position)),
+            Some(Cell::Set(value)) => column.kind.write(value),
+            _ => None,
+        })
     }
 
     fn key_cells(&self, key: &RowKey) -> Outcome<TextRow> {
@@ -256,16 +287,6 @@ impl<'a> Writer<'a> {
                 format!("the primary key of {} is not the key of its source", self.table.name),
             )
             .hint("give the copy the primary key of the source")
-        })
-    }
-}
-
-impl Put<'_> {
-    fn cells(&self, columns: &[&Column]) -> impl Iterator<Item = Option<String>> {
-        columns.iter().map(|column| match self.row.get(column.name.name()) {
-            Some(Cell::Set(value)) => column.kind.write(value),
-            _ if column.name.name() == fence::COLUMN => Some(fence::stamp(self.position)),
-            _ => None,
         })
     }
 }

@@ -25,11 +25,17 @@ pub fn upsert(table: &TableName, key: &[&Column], columns: &[&Column], fence: &C
 fn instead(key: &[&Column], columns: &[&Column], fence: &Column) -> String {
     let others: Vec<&Column> = columns.iter().filter(|column| !key.contains(column)).copied().collect();
     format!(
-        "ON CONFLICT ({}) DO UPDATE SET {} WHERE COALESCE(t.{fence}, ''::bytea) < EXCLUDED.{fence}",
+        "ON CONFLICT ({}) DO UPDATE SET {} WHERE {}",
         list(key, |_, column| column.name.to_string()),
         list(&others, |_, column| format!("{0} = EXCLUDED.{0}", column.name)),
-        fence = fence.name,
+        is_older(fence, &format!("EXCLUDED.{}", fence.name)),
     )
+}
+
+/// Whether the row `t` has no stamp, one of another topic, or an older one.
+fn is_older(fence: &Column, than: &str) -> String {
+    let there = format!("t.{}", fence.name);
+    format!("NOT (COALESCE({there}, ''::bytea) >= {than} AND substr({there}, 1, 8) = substr({than}, 1, 8))")
 }
 
 /// Where many rows wait to be written into one copy.
@@ -96,13 +102,23 @@ pub fn line(cells: impl Iterator<Item = Option<String>>, out: &mut Vec<u8>) {
 /// Deletes rows that are older than that; `cells` are those of the key, then the stamp.
 pub fn remove(table: &TableName, key: &[&Column], fence: &Column, cells: Vec<Cells>) -> Statement {
     let sql = format!(
-        "DELETE FROM {table} AS t USING {} WHERE {} AND COALESCE(t.{}, ''::bytea) < v.c{}::bytea",
+        "DELETE FROM {table} AS t USING {} WHERE {} AND {}",
         unnest("v", key.len() + 1),
         matches(key, "v", 0),
-        fence.name,
-        key.len(),
+        is_older(fence, &format!("v.c{}::bytea", key.len())),
     );
     Statement { sql, arrays: cells }
+}
+
+/// Deletes all rows that are older than `stamp`.
+pub fn truncate(table: &TableName, fence: &Column, stamp: String) -> Statement {
+    Statement {
+        sql: format!(
+            "DELETE FROM {table} AS t WHERE {}",
+            is_older(fence, "($1::text[])[1]::bytea")
+        ),
+        arrays: vec![vec![Some(stamp)]],
+    }
 }
 
 /// Locks rows, in the order of the keys given, and reads their place in that order and their stamps.
@@ -157,7 +173,7 @@ mod tests {
         assert!(
             statement.sql.ends_with(
                 "ON CONFLICT (\"id\") DO UPDATE SET \"a RETURNING b\" = EXCLUDED.\"a RETURNING b\", \"p\" = EXCLUDED.\"p\" \
-                 WHERE COALESCE(t.\"p\", ''::bytea) < EXCLUDED.\"p\""
+                 WHERE NOT (COALESCE(t.\"p\", ''::bytea) >= EXCLUDED.\"p\" AND substr(t.\"p\", 1, 8) = substr(EXCLUDED.\"p\", 1, 8))"
             ),
             "{}",
             statement.sql
@@ -171,7 +187,8 @@ mod tests {
         assert_eq!(
             removed.sql,
             "DELETE FROM \"public\".\"odd \"\"table\" AS t USING unnest($1::text[], $2::text[]) AS v(c0, c1) \
-             WHERE t.\"id\" = v.c0::bigint AND COALESCE(t.\"p\", ''::bytea) < v.c1::bytea"
+             WHERE t.\"id\" = v.c0::bigint AND NOT (COALESCE(t.\"p\", ''::bytea) >= v.c1::bytea AND \
+             substr(t.\"p\", 1, 8) = substr(v.c1::bytea, 1, 8))"
         );
     }
 

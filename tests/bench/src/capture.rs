@@ -4,6 +4,7 @@
 //! nowhere.
 
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
@@ -92,19 +93,17 @@ fn copy_slot(db: &Db, work: &Work) -> anyhow::Result<()> {
     .map(|_| ())
 }
 
+/// Names of pipelines and slots may not be longer.
+const PREFIX_CHARS_MAX: usize = 40;
+
 /// A prefix that no other run has.
 pub fn prefix(case: &str, who: Contender, number: i64) -> String {
-    let stamp = Instant::now();
-    let unique = format!("{stamp:?}")
-        .chars()
-        .filter(char::is_ascii_digit)
-        .collect::<String>();
-    let words = [case, who.name(), &number.to_string(), &unique].join("_");
-    let name: String = words
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
-        .collect();
-    format!("bench_{name}").chars().take(120).collect()
+    static MADE: AtomicU32 = AtomicU32::new(0);
+    let made = MADE.fetch_add(1, Ordering::Relaxed);
+    let unique = format!("b{}x{made}", std::process::id());
+    let words = [&unique, case, who.name(), &number.to_string()].join("_");
+    let plain = words.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' });
+    plain.take(PREFIX_CHARS_MAX).collect()
 }
 
 fn catch_up(bed: &Bed, plan: &Plan, case: &str, work: &Work, who: Contender, number: i64) -> anyhow::Result<Run> {

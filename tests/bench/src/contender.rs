@@ -205,7 +205,7 @@ fn debezium_sink(bed: &Bed, task: &Task) -> anyhow::Result<Json> {
         "connection.url": format!("jdbc:postgresql://{host}:{port}/postgres?reWriteBatchedInserts=true"),
         "connection.username": "postgres", "connection.password": "",
         "insert.mode": "upsert", "delete.enabled": "true", "primary.key.mode": "record_key",
-        "collection.name.format": TABLE, "schema.evolution": "none",
+        "collection.name.format": "${source.table}", "schema.evolution": "none",
         "batch.size": "3000", "consumer.override.max.poll.records": "3000", "consumer.override.auto.offset.reset": "earliest",
         "consumer.override.isolation.level": "read_committed",
         "use.reduction.buffer": "true", "dialect.postgres.unnest.insert.enabled": "true",

@@ -58,7 +58,7 @@ fn measure(bed: &Bed, plan: &Plan, case: &str, to_target: bool, who: Contender, 
         target.exec(&format!("DROP TABLE IF EXISTS {TABLE}; CREATE TABLE {TABLE} {COLUMNS}"))?;
         running.push(who.sink(bed, &task)?);
     }
-    await_first(bed, &db, &task, to_target.then_some(&target), &mut running)?;
+    let first = await_first(bed, &db, &task, to_target.then_some(&target), &mut running)?;
 
     let parties = Parties {
         contender: running[0].pid()?,
@@ -71,7 +71,7 @@ fn measure(bed: &Bed, plan: &Plan, case: &str, to_target: bool, who: Contender, 
     let rows = load.rows;
     let seen = match to_target {
         true => load.wait().map(|()| Vec::new()),
-        false => watch(bed, &task, load),
+        false => watch(bed, &task, load, first),
     }?;
     let spent = parties.since(&before)?;
     let peak_rss_mb = running
@@ -138,27 +138,27 @@ fn now_us() -> anyhow::Result<i64> {
     )?)
 }
 
-/// Rows of their own (negative keys) until one has gone all the way.
-fn await_first(bed: &Bed, db: &Db, task: &Task, target: Option<&Db>, running: &mut [Running]) -> anyhow::Result<()> {
+/// Rows of their own (negative keys) until one has gone all the way; says how many.
+fn await_first(bed: &Bed, db: &Db, task: &Task, target: Option<&Db>, running: &mut [Running]) -> anyhow::Result<u64> {
     let (consumer, deadline) = (topic::reader(&bed.stack)?, Instant::now() + START_MAX);
-    for number in 1.. {
+    for number in 1_u64.. {
         running.iter_mut().try_for_each(Running::check)?;
         ensure!(
             Instant::now() < deadline,
             "nothing has arrived within {} s",
             START_MAX.as_secs()
         );
-        db.exec(&format!("INSERT INTO {TABLE} VALUES ({}, 0, 'the first')", -number))?;
+        db.exec(&format!("INSERT INTO {TABLE} VALUES (-{number}, 0, 'the first')"))?;
         std::thread::sleep(Duration::from_millis(200));
         let there = match target {
             Some(target) => target.number(&format!("SELECT count(*) FROM {TABLE}"))? > 0,
             None => topic::has_any(&consumer, &task.topics()[0])?,
         };
         if there {
-            break;
+            return Ok(number);
         }
     }
-    Ok(())
+    anyhow::bail!("there are no more numbers")
 }
 
 /// Sessions that insert on a fixed schedule.
@@ -211,15 +211,15 @@ fn send(db: &Db, session: u64, rows: u64, began: Instant, began_us: i64) -> anyh
     Ok(())
 }
 
-/// Takes down when each record was seen; what it says is read later.
-fn watch(bed: &Bed, task: &Task, load: Load) -> anyhow::Result<Vec<(i64, Vec<u8>)>> {
+/// Takes down when each record was seen, those of the first rows too; what it says is read later.
+fn watch(bed: &Bed, task: &Task, load: Load, first: u64) -> anyhow::Result<Vec<(i64, Vec<u8>)>> {
     let consumer = topic::reader(&bed.stack)?;
     topic::from_beginning(&consumer, &task.topics()[0])?;
     let mut seen = Vec::new();
     while !load.has_ended() {
         take(&consumer, &mut seen, Duration::from_millis(20))?;
     }
-    let (rows, deadline) = (usize::try_from(load.rows)?, Instant::now() + DRAIN_MAX);
+    let (rows, deadline) = (usize::try_from(load.rows + first)?, Instant::now() + DRAIN_MAX);
     load.wait()?;
     while seen.len() < rows && Instant::now() < deadline {
         take(&consumer, &mut seen, Duration::from_millis(20))?;

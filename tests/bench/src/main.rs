@@ -63,7 +63,7 @@ enum Verb {
 /// What to run.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Plan {
-    /// Cases, by name or by its beginning (`capture`, `latency/at_least_once`); none: all
+    /// Cases, by name (`capture/insert_100`) or by its first part (`capture`); none: all
     pub cases: Vec<String>,
     /// Rows of a work-load
     #[arg(long, default_value_t = 1_000_000)]
@@ -88,7 +88,11 @@ pub struct Plan {
 impl Plan {
     /// Whether a case of this name is asked for.
     pub fn wants(&self, case: &str) -> bool {
-        self.cases.is_empty() || self.cases.iter().any(|wanted| case.starts_with(wanted))
+        let is_of = |wanted: &String| {
+            case.strip_prefix(wanted)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        self.cases.is_empty() || self.cases.iter().any(is_of)
     }
 }
 

@@ -187,14 +187,13 @@ fn staged(bed: &Bed, db: &Db, lines: &[Bytes]) -> anyhow::Result<Run> {
         postgres: server_pid(db)?,
         broker: None,
     };
-    let before = parties.read()?;
+    let (before, merge) = (parties.read()?, merge(db)?);
     runtime.block_on(async {
         let (client, connection) = tokio_postgres::connect(&bed.target.dsn("postgres"), tokio_postgres::NoTls).await?;
         tokio::spawn(connection);
         client
             .batch_execute(&format!("CREATE TEMP TABLE stage (LIKE {TABLE})"))
             .await?;
-        let merge = merge(db)?;
         for batch in lines {
             client.batch_execute("BEGIN; TRUNCATE stage").await?;
             let sink = client.copy_in("COPY stage FROM STDIN").await?;

@@ -1,6 +1,6 @@
 //! The house as its users meet it: the binaries, real PostgreSQL, a real broker, a real registry. One binary, because the
-//! tests mostly wait: with all of them in one pool the machine is busy. `crash`, `broker` and
-//! `brokers` stand beside it, because their loads and JVMs want the machine.
+//! tests mostly wait: with all of them in one pool the machine is busy. `crash` and `brokers` stand beside it, because
+//! their loads and JVMs want the machine.
 
 mod capture_divided;
 mod capture_faults;
