@@ -215,7 +215,7 @@ impl View<'_> {
                 "do the same again once it has: `syncline status` tells how far it is",
             ));
         }
-        if let Some(who) = self.since(unit, last, self.agreed, i64::MAX) {
+        if let Some(who) = self.since(unit, last, self.agreed, Moment::END) {
             return Some(left(format!("edited since by {who}")));
         }
         if unit.is_held(self.agreed) {
@@ -230,7 +230,10 @@ impl View<'_> {
         }
         if !unit.approvers.is_empty() {
             return Some(stays(
-                format!("what one person says of it holds when another approves it ({})", unit.approvers.join(", ")),
+                format!(
+                    "what one person says of it holds when another approves it ({})",
+                    unit.approvers.join(", ")
+                ),
                 format!("put it right in {source}"),
             ));
         }
@@ -258,14 +261,14 @@ impl View<'_> {
         unmerged.map(|edit| edit.source.as_str())
     }
 
-    /// Who spoke of it after that word, by what is in `record` and what people had decided by `until_us`.
+    /// Who spoke of it after that word, by what is in `record` and what people had decided `until` then.
     ///
     /// Stamps tell it, not commit times: they are later than anything that their author had seen.
-    fn since(&self, unit: &Unit<'_>, of: Moment<'_>, record: &Canonical, until_us: i64) -> Option<String> {
+    fn since(&self, unit: &Unit<'_>, of: Moment<'_>, record: &Canonical, until: Moment<'_>) -> Option<String> {
         let words = record.app(of.source).into_iter().flat_map(|app| unit.words(app));
         let own = words.filter(|word| word.position == of.position);
         let said_us = own.map(|word| word.stamp_us).max().unwrap_or(of.at_us);
-        let decided = self.known.decided_by(until_us).map(|(_, decision)| decision);
+        let decided = self.known.decided_by(until).map(|(_, decision)| decision);
         let decided = decided
             .filter(|decision| decision.field == unit.name)
             .filter(|decision| decision.answers.covers(of.source, of.position) || decision.at_us > said_us);
@@ -323,7 +326,7 @@ impl View<'_> {
             let earlier = earlier.find(|earlier| earlier.position < edit.position);
             let goes_on = earlier.is_some_and(|earlier| {
                 let earlier = Moment::from(*earlier);
-                self.since(unit, earlier, &record, moment.at_us).is_none() && self.holds(unit, earlier, &record)
+                self.since(unit, earlier, &record, moment).is_none() && self.holds(unit, earlier, &record)
             });
             if !goes_on {
                 return self.agreed_then(unit, &own[index..], &record).map(Some);
@@ -337,7 +340,7 @@ impl View<'_> {
         let Some(first) = run.first() else {
             return Err(self.unknown(unit));
         };
-        let mut decided = self.known.decided_by(first.commit_us);
+        let mut decided = self.known.decided_by(Moment::from(*first));
         let spoken = record.apps.iter().any(|app| unit.words(app).next().is_some());
         if !spoken && !decided.any(|(_, decision)| decision.field == unit.name) {
             return Err(stays(
@@ -385,7 +388,7 @@ impl View<'_> {
             position: word.position,
             at_us: word.stamp_us,
         };
-        Some(match self.since(unit, moment, self.agreed, i64::MAX) {
+        Some(match self.since(unit, moment, self.agreed, Moment::END) {
             Some(who) => left(format!("edited since by {who}")),
             None => self.unknown(unit),
         })

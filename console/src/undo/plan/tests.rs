@@ -98,12 +98,7 @@ impl History {
 
     /// What all of it comes to.
     fn agreed(&self) -> Option<Canonical> {
-        let end = Moment {
-            source: "nobody",
-            position: Position::default(),
-            at_us: i64::MAX,
-        };
-        self.known.before(end, &self.rules())
+        self.known.before(Moment::END, &self.rules())
     }
 
     fn log(&mut self, app: &str, op: RowOp, mark: Option<Mark>) {
@@ -304,6 +299,24 @@ fn after_a_person_the_app_may_be_wrong_again() {
     history.gets("shop");
     history.says("shop", &email("again"));
     assert_eq!(history.undo("shop", 30), [r#"email: "again" back to "right""#]);
+}
+
+#[test]
+fn what_the_app_had_received_was_before_whatever_the_clocks_say() {
+    let mut history = History::begun();
+    history.says("shop", &email("x1"));
+    history.known.said.last_mut().unwrap().commit_us += 60_000_000;
+    history.gets("crm");
+    history.says("crm", &email("wrong"));
+    assert_eq!(history.undo("crm", 50), [r#"email: "wrong" back to "x1""#]);
+    let mut history = History::begun();
+    history.says("shop", &email("x1"));
+    let seen = history.agreed().unwrap().vector;
+    history.decides("right", seen);
+    history.known.decisions.last_mut().unwrap().1.at_us += 60_000_000;
+    history.gets("crm");
+    history.says("crm", &email("wrong"));
+    assert_eq!(history.undo("crm", 60), [r#"email: "wrong" back to "right""#]);
 }
 
 #[test]
