@@ -7,12 +7,13 @@
 //! no "before" at all, for it is another one at every replay. The rules are today's.
 
 use syncline_schemas::canonical::Canonical;
-use syncline_schemas::decision::{Decision, OPERATOR};
+use syncline_schemas::decision::{self, Decision, OPERATOR};
 use syncline_schemas::mapped::Mapped;
 use syncline_schemas::pipeline::{Entity, Link};
 use syncline_schemas::position::{Lsn, Position, Vector};
-use syncline_transform::merge::{EntityState, resolve};
+use syncline_transform::merge::{EntityState, Word, resolve};
 
+use super::unit::Unit;
 use crate::why::story::{Edit, Turn};
 
 /// What the pipeline file says of an entity.
@@ -109,6 +110,25 @@ impl Known {
         self.decisions
             .iter()
             .filter(move |(position, decision)| by_then(decision, *position))
+    }
+
+    /// What held by then of what people had decided, by the rule of merge, and whose decision it was.
+    pub fn answer(&self, unit: &Unit<'_>, until: Moment<'_>) -> Option<(Word, &Decision)> {
+        let mut state = EntityState::default();
+        for (position, decision) in self.decided_by(until) {
+            state.decide(decision, *position);
+        }
+        let word = state.answer(unit.name, unit.approvers)?;
+        let said = self.decision_at(word.position)?;
+        let approved = said.approves.map(decision::position);
+        let answer = approved.and_then(|position| self.decision_at(position));
+        Some((word, answer.unwrap_or(said)))
+    }
+
+    fn decision_at(&self, position: Position) -> Option<&Decision> {
+        let mut decisions = self.decisions.iter();
+        let found = decisions.find(|(at, _)| *at == position);
+        found.map(|(_, decision)| decision)
     }
 
     /// What the app had received by then, as the marks in its own log tell: whatever the clocks say, that was before.

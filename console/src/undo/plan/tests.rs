@@ -52,8 +52,13 @@ struct History {
 impl History {
     /// Nothing has been said yet.
     fn empty() -> Self {
+        Self::of(PIPELINE)
+    }
+
+    /// Nothing has been said yet, and the file says this.
+    fn of(text: &str) -> Self {
         let schema = |_: &str| Ok(SCHEMA.to_owned());
-        let pipeline = pipeline::parse("p.yaml", PIPELINE, &|_| None, &schema).unwrap_or_else(|problems| {
+        let pipeline = pipeline::parse("p.yaml", text, &|_| None, &schema).unwrap_or_else(|problems| {
             let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
             panic!("{}", problems.join("\n"))
         });
@@ -74,7 +79,12 @@ impl History {
 
     /// Both apps hold the same: shop at 10, crm at 20.
     fn begun() -> Self {
-        let mut history = Self::empty();
+        Self::begun_by("latest")
+    }
+
+    /// The same, where this decides about the email.
+    fn begun_by(rule: &str) -> Self {
+        let mut history = Self::of(&PIPELINE.replace("email: latest", &format!("email: {rule}")));
         let row = [
             ("email", Value::from("old")),
             ("note", Value::from("n0")),
@@ -248,6 +258,49 @@ fn what_was_edited_since_is_left_alone() {
         lines[0].what,
         left("edited since by shop"),
         "after the time that is undone"
+    );
+}
+
+#[test]
+fn what_was_said_since_and_does_not_hold_is_no_reason_to_leave_it_alone() {
+    let stands = "email: stays, it stands, and what was said since does not hold: ";
+    let person = format!("{stands}operator (ada): wrong import");
+    let mut history = History::begun_by("{ on_conflict: hold, approvers: [ada, bob] }");
+    history.says("shop", &email("wrong"));
+    history.gets("crm");
+    let seen = history.agreed().unwrap().vector;
+    history.decides("right", seen);
+    assert_eq!(history.undo("shop", 30), [person.as_str()], "nobody has approved it");
+    let window = Window {
+        source: "shop".to_owned(),
+        from_us: 30,
+        to_us: i64::MAX,
+    };
+    let lines = plan(&window, &history.rules(), &history.known);
+    let alone = |what: &What| matches!(what, What::Stays { remedy, .. } if remedy == "put it right in shop");
+    assert!(lines.iter().all(|line| alone(&line.what)), "{lines:?}");
+    let mut history = History::begun();
+    history.says("shop", &email("wrong"));
+    history.known.agreed = history.agreed();
+    history.decides("right", Vector::new());
+    assert_eq!(
+        history.undo_as_known("shop", 30),
+        [person.as_str()],
+        "he had not seen it"
+    );
+    let mut history = History::begun_by("[shop, crm]");
+    history.says("shop", &email("wrong"));
+    history.says("crm", &email("mine"));
+    assert_eq!(
+        history.undo("shop", 30),
+        [format!("{stands}crm")],
+        "the rule prefers shop"
+    );
+    history.says("shop", &email("worse"));
+    assert_eq!(
+        history.undo("shop", 30),
+        [r#"email: "worse" back to "old""#],
+        "what lost was never agreed"
     );
 }
 
