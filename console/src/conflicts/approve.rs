@@ -14,7 +14,7 @@ use syncline_transform::decide::{Decisions, now_us};
 
 use super::answer::moved;
 use super::book::Book;
-use super::case::{Case, Standing};
+use super::case::Case;
 use super::show::question;
 use crate::answer::{self, Verdict};
 use crate::desk::{Actor, Asked, Desk, wrong};
@@ -96,10 +96,7 @@ fn named(text: &str) -> Outcome<(&str, Option<i64>)> {
 
 /// The answer that is meant, with its offset.
 fn proposal(case: &Case, offset: Option<i64>) -> Outcome<(i64, &Decision)> {
-    let waiting = match case.standing() {
-        Standing::Proposed => case.proposals(),
-        _ => Vec::new(),
-    };
+    let waiting = case.waiting();
     match (offset, waiting.as_slice()) {
         (None, [only]) => Ok(*only),
         (None, [_, ..]) => {

@@ -2,10 +2,10 @@
 //!
 //! `open > taken > answered > resolved`, or `agreed` when the apps settled it among themselves, or `expired` when its time
 //! was up and the file says who wins then. Where the file names approvers, an answer is `proposed` until one of them, who
-//! has not given it, approves it. Merge knows only open and
-//! closed; who works on it is on the actions topic, what they answered on the decisions topic, and *resolved* is what
-//! merge says once it has taken the answer in. A take or an answer counts for the question as it was: when the
-//! candidates change, the conflict has another id, and it is open again.
+//! has not given it, approves it. What the rule or the deadline has decided stays that, until an answer is approved. Merge
+//! knows only open and closed; who works on it is on the actions topic, what they answered on the decisions topic, and
+//! *resolved* is what merge says once it has taken the answer in. A take or an answer counts for the question as it was:
+//! when the candidates change, the conflict has another id, and it is open again.
 
 use serde::Serialize;
 use syncline_schemas::action::{Action, ActionKind};
@@ -97,9 +97,9 @@ impl Case {
 
     /// Who may approve the last answer, while it waits for that.
     pub fn waits_for(&self) -> Vec<&str> {
-        let waits = self.standing() == Standing::Proposed;
-        let last = self.proposals().into_iter().next().filter(|_| waits);
-        let Some((_, proposal)) = last else { return Vec::new() };
+        let Some((_, proposal)) = self.waiting().into_iter().next() else {
+            return Vec::new();
+        };
         let names = self.approvers.iter().map(String::as_str);
         names.filter(|name| self.may_approve(name, proposal)).collect()
     }
@@ -117,6 +117,15 @@ impl Case {
         self.answers()
             .filter(|(offset, answer)| !self.holds(*offset, answer))
             .collect()
+    }
+
+    /// Of those, the ones that hold once somebody has: of a question that a person may still answer, be it that the rule or
+    /// the deadline has decided it meanwhile.
+    pub fn waiting(&self) -> Vec<(i64, &Decision)> {
+        match self.standing() {
+            Standing::Proposed | Standing::Settled | Standing::Expired => self.proposals(),
+            Standing::Open | Standing::Taken | Standing::Answered | Standing::Resolved | Standing::Agreed => Vec::new(),
+        }
     }
 
     /// Whether this person may approve the answer. Merge counts approvals by the same rule.
@@ -299,6 +308,30 @@ pub(super) mod tests {
         case.decisions.clear();
         assert_eq!(case.standing(), Standing::Agreed);
     }
+
+    #[test]
+    fn what_the_rule_or_the_deadline_decided_waits_for_an_approval_too() {
+        let mut case = case("c", &["crm", "shop"]);
+        case.approvers = ["ada", "finance"].map(str::to_owned).into();
+        case.conflict.status = Status::Settled;
+        assert!(case.waiting().is_empty(), "nobody has answered");
+        let answer = decision(&[("crm", 10), ("shop", 10)]);
+        case.decisions = vec![(3, answer.clone())];
+        assert_eq!(case.standing(), Standing::Settled);
+        assert_eq!((case.waiting().len(), case.waits_for()), (1, vec!["ada"]));
+        case.conflict.expires_us = Some(1);
+        assert_eq!(case.standing(), Standing::Expired);
+        assert_eq!((case.waiting().len(), case.waits_for()), (1, vec!["ada"]));
+        let approval = Decision {
+            by: "ada".to_owned(),
+            approves: Some(3),
+            ..answer
+        };
+        case.decisions.push((4, approval));
+        assert_eq!(case.standing(), Standing::Resolved);
+        assert!(case.waiting().is_empty(), "it holds");
+    }
+
     #[test]
     fn an_answer_waits_for_another_of_the_approvers() {
         let mut case = case("c", &["crm", "shop"]);
