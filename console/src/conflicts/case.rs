@@ -130,7 +130,7 @@ impl Case {
 
     /// Whether this person may approve the answer. Merge counts approvals by the same rule.
     pub fn may_approve(&self, by: &str, answer: &Decision) -> bool {
-        by != answer.by && self.approvers.iter().any(|name| name == by)
+        decision::may_approve(&self.approvers, by, &answer.by)
     }
 
     /// The decisions whose authors had seen all candidates, the last first.
@@ -142,8 +142,11 @@ impl Case {
     }
 
     fn holds(&self, offset: i64, answer: &Decision) -> bool {
+        let is_of_it = |decision: &Decision| {
+            decision.approves == Some(offset) && decision.value == answer.value && decision.answers == answer.answers
+        };
         let approves = |(at, decision): &(i64, Decision)| {
-            *at > offset && decision.approves == Some(offset) && self.may_approve(&decision.by, answer)
+            *at > offset && is_of_it(decision) && self.may_approve(&decision.by, answer)
         };
         self.approvers.is_empty() || self.decisions.iter().any(approves)
     }
@@ -347,7 +350,13 @@ pub(super) mod tests {
         assert_eq!(case.waits_for(), ["ada", "bob"]);
         case.decisions.push((4, approval("finance")));
         case.decisions.push((5, approval("carl")));
-        assert_eq!(case.standing(), Standing::Proposed, "his own, and nobody's");
+        case.decisions.push((5, approval(" Finance")));
+        let another = Decision {
+            value: Value::from(7),
+            ..approval("bob")
+        };
+        case.decisions.push((5, another));
+        assert_eq!(case.standing(), Standing::Proposed, "his own, nobody's, and of another");
         assert_eq!(case.proposals().len(), 1, "an approval is no answer");
         case.decisions.push((6, approval("bob")));
         assert_eq!((case.standing(), case.who()), (Standing::Answered, Some("finance")));
