@@ -37,3 +37,27 @@ pub struct Decision {
 pub const fn position(offset: i64) -> Position {
     Position::new(0, Lsn(offset.cast_unsigned()), 0)
 }
+
+/// Whether two names are one person's: blanks around them and letter case make nobody another.
+pub fn is_same_person(one: &str, other: &str) -> bool {
+    one.trim().to_lowercase() == other.trim().to_lowercase()
+}
+
+/// Whether `by` may approve what `author` has decided, where these are named: another of them.
+pub fn may_approve(approvers: &[String], by: &str, author: &str) -> bool {
+    !is_same_person(by, author) && approvers.iter().any(|name| is_same_person(name, by))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_another_for_how_he_writes_his_name() {
+        let approvers = ["ada", "Bob"].map(str::to_owned);
+        assert!(may_approve(&approvers, "bob", "ada"));
+        assert!(may_approve(&approvers, " BOB ", "carl"));
+        assert!(!may_approve(&approvers, "Ada ", "ada"), "his own");
+        assert!(!may_approve(&approvers, "carl", "ada"), "not named");
+    }
+}

@@ -19,9 +19,6 @@ use unicode_normalization::UnicodeNormalization as _;
 /// Hex digits of an entity id.
 const CID_LENGTH: usize = 32;
 
-/// Soft hyphen, zero-width space, (non-)joiners, word joiner, byte order mark.
-const INVISIBLE: [char; 6] = ['\u{ad}', '\u{200b}', '\u{200c}', '\u{200d}', '\u{2060}', '\u{feff}'];
-
 /// The id that a row of `link` has if nobody knows it yet. Where another row had its key and `left` it, it is not that row.
 pub fn cid(entity: &Entity, link: &Link, row: &RowKey, left: Option<Position>, fields: &Fields) -> String {
     match entity.match_on.iter().find_map(|same| normalised(same, fields)) {
@@ -53,7 +50,7 @@ fn normalised(same: &[Expr], fields: &Fields) -> Option<Vec<String>> {
 /// Without blanks around, with single blanks inside, in lower case, in Unicode's form NFKC (UAX #15) and without what has no
 /// width: keyboards and exports differ in these, people do not see them.
 fn normalised_text(text: &str) -> String {
-    let visible: String = text.nfkc().filter(|c| !INVISIBLE.contains(c)).collect();
+    let visible: String = text.nfkc().filter(|c| !lens::is_invisible(*c)).collect();
     let lower = visible.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
     // Lower case may come apart: that of a capital I with a dot is two characters.
     lower.nfkc().collect()

@@ -11,7 +11,7 @@ use serde::Serialize;
 use syncline_runtime::{Failure, Outcome};
 use syncline_schemas::canonical::Canonical;
 use syncline_schemas::codec::CanonicalCodec;
-use syncline_schemas::decision::Decision;
+use syncline_schemas::decision::{Decision, is_same_person};
 use syncline_schemas::pipeline::Strategy;
 use syncline_schemas::topic;
 use syncline_schemas::value::Value;
@@ -220,7 +220,7 @@ fn decision(desk: &Desk, case: &Case, choice: &Choice, actor: &Actor) -> Outcome
 
 /// Of those who are named as approvers, all but the author.
 fn who_may_approve(case: &Case, author: &str) -> Vec<String> {
-    let others = case.approvers.iter().filter(|name| *name != author);
+    let others = case.approvers.iter().filter(|name| !is_same_person(name, author));
     others.cloned().collect()
 }
 

@@ -8,13 +8,13 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 use syncline_runtime::{Failure, Outcome};
-use syncline_schemas::decision::Decision;
+use syncline_schemas::decision::{Decision, is_same_person};
 use syncline_schemas::value::Value;
 use syncline_transform::decide::{Decisions, now_us};
 
 use super::answer::moved;
 use super::book::Book;
-use super::case::{Case, Standing};
+use super::case::Case;
 use super::show::question;
 use crate::answer::{self, Verdict};
 use crate::desk::{Actor, Asked, Desk, wrong};
@@ -96,10 +96,7 @@ fn named(text: &str) -> Outcome<(&str, Option<i64>)> {
 
 /// The answer that is meant, with its offset.
 fn proposal(case: &Case, offset: Option<i64>) -> Outcome<(i64, &Decision)> {
-    let waiting = match case.standing() {
-        Standing::Proposed => case.proposals(),
-        _ => Vec::new(),
-    };
+    let waiting = case.waiting();
     match (offset, waiting.as_slice()) {
         (None, [only]) => Ok(*only),
         (None, [_, ..]) => {
@@ -126,7 +123,7 @@ fn may_approve(case: &Case, answer: &Decision, actor: &Actor) -> Outcome<()> {
     if case.may_approve(&actor.by, answer) {
         return Ok(());
     }
-    let (code, message) = match actor.by == answer.by {
+    let (code, message) = match is_same_person(&actor.by, &answer.by) {
         true => (
             "APPROVAL_OWN",
             format!("{} has given this answer, and nobody approves his own", actor.by),
@@ -136,7 +133,7 @@ fn may_approve(case: &Case, answer: &Decision, actor: &Actor) -> Outcome<()> {
             format!("{} is not among the approvers of {}", actor.by, answer.field),
         ),
     };
-    let named = case.approvers.iter().filter(|name| **name != answer.by);
+    let named = case.approvers.iter().filter(|name| !is_same_person(name, &answer.by));
     let names: Vec<&str> = named.map(String::as_str).collect();
     Err(Failure::definite(code, message).hint(format!("it waits for {}", names.join(" or "))))
 }

@@ -2,10 +2,10 @@
 //!
 //! `open > taken > answered > resolved`, or `agreed` when the apps settled it among themselves, or `expired` when its time
 //! was up and the file says who wins then. Where the file names approvers, an answer is `proposed` until one of them, who
-//! has not given it, approves it. Merge knows only open and
-//! closed; who works on it is on the actions topic, what they answered on the decisions topic, and *resolved* is what
-//! merge says once it has taken the answer in. A take or an answer counts for the question as it was: when the
-//! candidates change, the conflict has another id, and it is open again.
+//! has not given it, approves it. What the rule or the deadline has decided stays that, until an answer is approved. Merge
+//! knows only open and closed; who works on it is on the actions topic, what they answered on the decisions topic, and
+//! *resolved* is what merge says once it has taken the answer in. A take or an answer counts for the question as it was:
+//! when the candidates change, the conflict has another id, and it is open again.
 
 use serde::Serialize;
 use syncline_schemas::action::{Action, ActionKind};
@@ -97,9 +97,9 @@ impl Case {
 
     /// Who may approve the last answer, while it waits for that.
     pub fn waits_for(&self) -> Vec<&str> {
-        let waits = self.standing() == Standing::Proposed;
-        let last = self.proposals().into_iter().next().filter(|_| waits);
-        let Some((_, proposal)) = last else { return Vec::new() };
+        let Some((_, proposal)) = self.waiting().into_iter().next() else {
+            return Vec::new();
+        };
         let names = self.approvers.iter().map(String::as_str);
         names.filter(|name| self.may_approve(name, proposal)).collect()
     }
@@ -119,9 +119,18 @@ impl Case {
             .collect()
     }
 
+    /// Of those, the ones that hold once somebody has: of a question that a person may still answer, be it that the rule or
+    /// the deadline has decided it meanwhile.
+    pub fn waiting(&self) -> Vec<(i64, &Decision)> {
+        match self.standing() {
+            Standing::Proposed | Standing::Settled | Standing::Expired => self.proposals(),
+            Standing::Open | Standing::Taken | Standing::Answered | Standing::Resolved | Standing::Agreed => Vec::new(),
+        }
+    }
+
     /// Whether this person may approve the answer. Merge counts approvals by the same rule.
     pub fn may_approve(&self, by: &str, answer: &Decision) -> bool {
-        by != answer.by && self.approvers.iter().any(|name| name == by)
+        decision::may_approve(&self.approvers, by, &answer.by)
     }
 
     /// The decisions whose authors had seen all candidates, the last first.
@@ -133,8 +142,11 @@ impl Case {
     }
 
     fn holds(&self, offset: i64, answer: &Decision) -> bool {
+        let is_of_it = |decision: &Decision| {
+            decision.approves == Some(offset) && decision.value == answer.value && decision.answers == answer.answers
+        };
         let approves = |(at, decision): &(i64, Decision)| {
-            *at > offset && decision.approves == Some(offset) && self.may_approve(&decision.by, answer)
+            *at > offset && is_of_it(decision) && self.may_approve(&decision.by, answer)
         };
         self.approvers.is_empty() || self.decisions.iter().any(approves)
     }
@@ -299,6 +311,30 @@ pub(super) mod tests {
         case.decisions.clear();
         assert_eq!(case.standing(), Standing::Agreed);
     }
+
+    #[test]
+    fn what_the_rule_or_the_deadline_decided_waits_for_an_approval_too() {
+        let mut case = case("c", &["crm", "shop"]);
+        case.approvers = ["ada", "finance"].map(str::to_owned).into();
+        case.conflict.status = Status::Settled;
+        assert!(case.waiting().is_empty(), "nobody has answered");
+        let answer = decision(&[("crm", 10), ("shop", 10)]);
+        case.decisions = vec![(3, answer.clone())];
+        assert_eq!(case.standing(), Standing::Settled);
+        assert_eq!((case.waiting().len(), case.waits_for()), (1, vec!["ada"]));
+        case.conflict.expires_us = Some(1);
+        assert_eq!(case.standing(), Standing::Expired);
+        assert_eq!((case.waiting().len(), case.waits_for()), (1, vec!["ada"]));
+        let approval = Decision {
+            by: "ada".to_owned(),
+            approves: Some(3),
+            ..answer
+        };
+        case.decisions.push((4, approval));
+        assert_eq!(case.standing(), Standing::Resolved);
+        assert!(case.waiting().is_empty(), "it holds");
+    }
+
     #[test]
     fn an_answer_waits_for_another_of_the_approvers() {
         let mut case = case("c", &["crm", "shop"]);
@@ -314,7 +350,13 @@ pub(super) mod tests {
         assert_eq!(case.waits_for(), ["ada", "bob"]);
         case.decisions.push((4, approval("finance")));
         case.decisions.push((5, approval("carl")));
-        assert_eq!(case.standing(), Standing::Proposed, "his own, and nobody's");
+        case.decisions.push((5, approval(" Finance")));
+        let another = Decision {
+            value: Value::from(7),
+            ..approval("bob")
+        };
+        case.decisions.push((5, another));
+        assert_eq!(case.standing(), Standing::Proposed, "his own, nobody's, and of another");
         assert_eq!(case.proposals().len(), 1, "an approval is no answer");
         case.decisions.push((6, approval("bob")));
         assert_eq!((case.standing(), case.who()), (Standing::Answered, Some("finance")));

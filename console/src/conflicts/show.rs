@@ -163,9 +163,9 @@ fn decisions(case: &Case) -> String {
 
 /// What waits to be approved, by whom, and the command that does it.
 fn proposals(case: &Case) -> String {
-    let (id, waits) = (&case.conflict.id, case.standing() == Standing::Proposed);
+    let id = &case.conflict.id;
     let mut text = String::new();
-    for (offset, answer) in case.proposals().into_iter().filter(|_| waits) {
+    for (offset, answer) in case.waiting() {
         let named = case.approvers.iter().filter(|name| case.may_approve(name, answer));
         let names: Vec<&str> = named.map(String::as_str).collect();
         // Writing to a String cannot fail.

@@ -26,7 +26,7 @@ use crate::why::gather::each_said;
 const SAID_MAX: usize = 1_000_000;
 
 /// Entity id to what belongs to it.
-type ById<T> = BTreeMap<String, Vec<T>>;
+pub type ById<T> = BTreeMap<String, Vec<T>>;
 
 /// Gathers it for one entity, in the order of ids.
 pub fn gather(desk: &mut Desk, entity: &Entity, window: &Window) -> Outcome<Vec<Known>> {
@@ -97,7 +97,8 @@ fn said(desk: &mut Desk, entity: &Entity, wanted: &BTreeSet<String>) -> Outcome<
     Ok(all)
 }
 
-fn decisions(desk: &mut Desk, entity: &Entity, wanted: &BTreeSet<String>) -> Outcome<ById<(Position, Decision)>> {
+/// What people have decided about these records until now.
+pub fn decisions(desk: &mut Desk, entity: &Entity, wanted: &BTreeSet<String>) -> Outcome<ById<(Position, Decision)>> {
     let name = topic::decisions(&desk.pipeline.name, &entity.name);
     let mut all = ById::new();
     let bus = desk.bus.clone();

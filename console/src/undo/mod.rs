@@ -2,8 +2,10 @@
 //! values of rows; that is what it is for.
 //!
 //! What is put back is a person's word, on the topic of decisions with who and why, as `conflicts resolve` writes it. It is
-//! worked out anew when it is written, from what is there then: an answer is never older than the look that it rests on.
+//! worked out anew when it is written, from what is there then: an answer is never older than the look that it rests on. And
+//! what people decide while it is worked out is looked for once more before a word is written: nobody is overruled unseen.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use serde::Serialize;
@@ -11,7 +13,7 @@ use syncline_runtime::{Failure, Outcome};
 use syncline_schemas::codec::CanonicalCodec;
 use syncline_schemas::decision::Decision;
 use syncline_schemas::pipeline::{Entity, Link};
-use syncline_schemas::position::Vector;
+use syncline_schemas::position::{Position, Vector};
 use syncline_schemas::value::Value;
 use syncline_transform::decide::{self, Decisions, now_us};
 
@@ -80,7 +82,7 @@ fn moment(text: &str) -> Result<i64, String> {
 }
 
 /// A field that is put back.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 struct Undone {
     entity: String,
     cid: String,
@@ -89,6 +91,9 @@ struct Undone {
     back_to: Value,
     #[serde(skip)]
     answers: Vector,
+    /// The last decision about it that was known then.
+    #[serde(skip)]
+    decided: Option<Position>,
 }
 
 /// A field that was edited again.
@@ -129,12 +134,12 @@ pub fn run(args: &Args) -> Outcome<ExitCode> {
         return Err(wrong("--from has to be before --to"));
     }
     let mut desk = Desk::open(&args.asked.pipeline)?;
-    let undo = work_out(&mut desk, args)?;
+    let mut undo = work_out(&mut desk, args)?;
     if let Some(count) = args.count.filter(|count| *count != undo.undone.len()) {
         return Err(moved(&undo, count));
     }
     if !args.preview {
-        write(&desk, &undo, args)?;
+        write(&mut desk, &mut undo, args)?;
     }
     answer::give(args.asked.json, &undo, || undo.text())?;
     Ok(Verdict::act_if(!undo.not_undone.is_empty()).into())
@@ -209,11 +214,20 @@ fn moved(undo: &Undo, seen: usize) -> Failure {
 }
 
 /// Writes the words, entity by entity. If that ends half-way, the same command does the rest.
-fn write(desk: &Desk, undo: &Undo, args: &Args) -> Outcome<()> {
-    for those in undo.undone.chunk_by(|one, next| one.entity == next.entity) {
+fn write(desk: &mut Desk, undo: &mut Undo, args: &Args) -> Outcome<()> {
+    let planned = std::mem::take(&mut undo.undone);
+    for those in planned.chunk_by(|one, next| one.entity == next.entity) {
         let Some(first) = those.first() else { continue };
-        let mut sent = Decisions::open(&desk.bus, &desk.pipeline.name, &first.entity, &desk.schemas)?;
+        let entity = desk.entity(&first.entity)?.clone();
+        let mut sent = Decisions::open(&desk.bus, &desk.pipeline.name, &entity.name, &desk.schemas)?;
+        let cids: BTreeSet<String> = those.iter().map(|one| one.cid.clone()).collect();
+        let decisions = gather::decisions(desk, &entity, &cids)?;
         for one in those {
+            let of_record = decisions.get(&one.cid).map(Vec::as_slice).unwrap_or_default();
+            if let Some(decision) = one.decided_meanwhile(of_record) {
+                undo.not_undone.push(one.overtaken(decision));
+                continue;
+            }
             sent.send(&Decision {
                 cid: one.cid.clone(),
                 field: one.field.clone(),
@@ -224,10 +238,32 @@ fn write(desk: &Desk, undo: &Undo, args: &Args) -> Outcome<()> {
                 at_us: now_us(),
                 approves: None,
             })?;
+            undo.undone.push(one.clone());
         }
         sent.flush()?;
     }
     Ok(())
+}
+
+impl Undone {
+    /// The last decision about it that was not known when it was worked out.
+    fn decided_meanwhile<'d>(&self, decisions: &'d [(Position, Decision)]) -> Option<&'d Decision> {
+        let of_field = decisions.iter().filter(|(_, decision)| decision.field == self.field);
+        let meanwhile = of_field.filter(|(position, _)| self.decided.is_none_or(|last| *position > last));
+        let last = meanwhile.max_by_key(|(position, _)| *position);
+        last.map(|(_, decision)| decision)
+    }
+
+    /// What is not written over a person's word.
+    fn overtaken(&self, decision: &Decision) -> NotUndone {
+        NotUndone {
+            entity: self.entity.clone(),
+            cid: self.cid.clone(),
+            field: self.field.clone(),
+            why: format!("decided meanwhile by {}: {}", decision.by, decision.why),
+            remedy: "look again: syncline undo .. --preview".to_owned(),
+        }
+    }
 }
 
 impl Undo {
@@ -236,6 +272,7 @@ impl Undo {
             let (entity, cid, field, now) = (rules.entity.name.clone(), known.cid.clone(), line.field, line.now);
             match fitting(line.what, rules.entity, known, codec, &field) {
                 What::Back { value, answers } => self.undone.push(Undone {
+                    decided: last_decided(known, &field),
                     entity,
                     cid,
                     field,
@@ -291,6 +328,13 @@ impl Undo {
     }
 }
 
+/// Where the last decision about a field stands.
+fn last_decided(known: &Known, field: &str) -> Option<Position> {
+    let decisions = known.decisions.iter();
+    let of_field = decisions.filter(|(_, decision)| decision.field == field);
+    of_field.map(|(position, _)| *position).max()
+}
+
 /// A word that does not fit the entity's schema would block the entity.
 fn fitting(what: What, entity: &Entity, known: &Known, codec: &CanonicalCodec, field: &str) -> What {
     let (What::Back { value, .. }, Some(agreed)) = (&what, &known.agreed) else {
@@ -308,6 +352,7 @@ fn fitting(what: What, entity: &Entity, known: &Known, codec: &CanonicalCodec, f
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use syncline_schemas::decision;
 
     use super::*;
 
@@ -333,6 +378,42 @@ mod tests {
         assert_eq!(args.reason.as_deref(), Some("wrong import"));
         let missing = parsed(&["--by", "ada"]).unwrap_err();
         assert_eq!(missing, clap::error::ErrorKind::MissingRequiredArgument);
+    }
+
+    #[test]
+    fn what_somebody_decides_meanwhile_is_not_overruled() {
+        let decided = |offset: i64, field: &str, by: &str| {
+            let decision = Decision {
+                cid: "c".to_owned(),
+                field: field.to_owned(),
+                value: Value::Null,
+                answers: Vector::new(),
+                by: by.to_owned(),
+                why: "called her".to_owned(),
+                at_us: 0,
+                approves: None,
+            };
+            (decision::position(offset), decision)
+        };
+        let mut one = Undone {
+            entity: "customer".to_owned(),
+            cid: "c".to_owned(),
+            field: "email".to_owned(),
+            now: Value::Null,
+            back_to: Value::Null,
+            answers: Vector::new(),
+            decided: None,
+        };
+        let mut decisions = vec![decided(3, "phone", "bob"), decided(4, "email", "ada")];
+        let by = |one: &Undone, decisions: &[(Position, Decision)]| {
+            one.decided_meanwhile(decisions).map(|decision| decision.by.clone())
+        };
+        assert_eq!(by(&one, &decisions).as_deref(), Some("ada"));
+        one.decided = Some(decision::position(4));
+        assert_eq!(by(&one, &decisions), None, "it was known");
+        decisions.push(decided(7, "email", "carl"));
+        let last = one.decided_meanwhile(&decisions).unwrap();
+        assert_eq!(one.overtaken(last).why, "decided meanwhile by carl: called her");
     }
 
     #[test]

@@ -1,19 +1,19 @@
 //! Pure: from what is known of a record to what is put back in it, what is left alone, and what cannot be undone.
 //!
 //! What is put back is a person's word, and a person's word is one of many: it names the vector that it has seen. So the
-//! plan promises only what that vector holds. An edit that is in it and came after the one in question leaves the field
-//! alone. An edit that is not in it yet did not see the undo, nor the undo it: when merge reads it the two are a conflict
-//! like any other, the rule of the field decides, and the value that lost is kept. There is no way around that: what no log
-//! has told us nobody can leave alone. What the topic has and merge has not is known, and is waited for.
+//! plan promises only what that vector holds. An edit that is in it, came after the one in question and stands leaves the
+//! field alone; one that came after it and lost is named, for then the first stands. An edit that is not in it yet did not
+//! see the undo, nor the undo it: when merge reads it the two are a conflict like any other, the rule of the field decides,
+//! and the value that lost is kept. There is no way around that: what no log has told us nobody can leave alone. What the
+//! topic has and merge has not is known, and is waited for.
 //!
 //! Put back is what was agreed before the edit; where that was again by an edit of the same app in the same time, before
 //! that, and so on. Whoever spoke in between is where it ends: his word is what was agreed.
 //!
 //! Twice is once: the first undo is a word that had seen the edit, so the second finds that it does not stand any more.
 
-use syncline_schemas::canonical::{AppWords, Canonical, SaidWord};
+use syncline_schemas::canonical::{Canonical, SaidWord};
 use syncline_schemas::conflict::WHOLE;
-use syncline_schemas::decision::OPERATOR;
 use syncline_schemas::pipeline::{LinkField, Strategy};
 use syncline_schemas::position::Vector;
 use syncline_schemas::value::{Number, Value};
@@ -21,6 +21,9 @@ use syncline_schemas::value::{Number, Value};
 use super::past::{Known, Moment, Rules};
 use super::unit::{Unit, units};
 use crate::why::story::{Edit, Story};
+
+/// Who spoke after a word.
+mod later;
 
 /// Rows that the app made and deleted.
 mod rows;
@@ -215,9 +218,6 @@ impl View<'_> {
                 "do the same again once it has: `syncline status` tells how far it is",
             ));
         }
-        if let Some(who) = self.since(unit, last, self.agreed, i64::MAX) {
-            return Some(left(format!("edited since by {who}")));
-        }
         if unit.is_held(self.agreed) {
             let list = format!("--entity {} --field {}", self.rules.entity.name, unit.name);
             return Some(stays(
@@ -225,7 +225,17 @@ impl View<'_> {
                 format!("decide it: syncline conflicts list {list}"),
             ));
         }
-        if !self.holds(unit, last, self.agreed) {
+        let holds = self.holds(unit, last, self.agreed);
+        if let Some(later) = self.since(unit, last, self.agreed, Moment::END) {
+            return Some(match holds && !later.stands {
+                true => stays(
+                    format!("it stands, and what was said since does not hold: {}", later.who),
+                    self.decide(unit),
+                ),
+                false => left(format!("edited since by {}", later.who)),
+            });
+        }
+        if !holds {
             return Some(left(format!("what {source} said does not hold")));
         }
         if !unit.approvers.is_empty() {
@@ -259,37 +269,6 @@ impl View<'_> {
         let mut edits = edits.filter(|edit| self.known.whole || edit.before.is_some());
         let unmerged = edits.find(|edit| !self.agreed.vector.covers(&edit.source, edit.position));
         unmerged.map(|edit| edit.source.as_str())
-    }
-
-    /// Who spoke of it after that word, by what is in `record` and what people had decided by `until_us`.
-    ///
-    /// Stamps tell it, not commit times: they are later than anything that their author had seen.
-    fn since(&self, unit: &Unit<'_>, of: Moment<'_>, record: &Canonical, until_us: i64) -> Option<String> {
-        let words = record.app(of.source).into_iter().flat_map(|app| unit.words(app));
-        let own = words.filter(|word| word.position == of.position);
-        let said_us = own.map(|word| word.stamp_us).max().unwrap_or(of.at_us);
-        let decided = self.known.decided_by(until_us).map(|(_, decision)| decision);
-        let decided = decided
-            .filter(|decision| decision.field == unit.name)
-            .filter(|decision| decision.answers.covers(of.source, of.position) || decision.at_us > said_us);
-        if let Some(decision) = decided.last() {
-            return Some(format!("{OPERATOR} ({}): {}", decision.by, decision.why));
-        }
-        let is_later = |app: &AppWords, word: &SaidWord| match app.app == of.source {
-            true => word.position > of.position,
-            false => word.stamp_us > said_us && !self.is_first_reading(app, word),
-        };
-        let later = record.apps.iter().flat_map(|app| {
-            let words = unit.words(app).filter(move |word| is_later(app, word));
-            words.map(move |word| (word.stamp_us, &app.app))
-        });
-        later.max().map(|(_, app)| app.clone())
-    }
-
-    /// Whether it is what the app held when it was first read: nobody edited.
-    fn is_first_reading(&self, app: &AppWords, word: &SaidWord) -> bool {
-        let mut edits = self.story.edits.iter();
-        edits.any(|edit| edit.source == app.app && edit.position == word.position && edit.before.is_none())
     }
 
     /// Whether what that word says is what `record` has.
@@ -326,7 +305,8 @@ impl View<'_> {
             let earlier = earlier.find(|earlier| earlier.position < edit.position);
             let goes_on = earlier.is_some_and(|earlier| {
                 let earlier = Moment::from(*earlier);
-                self.since(unit, earlier, &record, moment.at_us).is_none() && self.holds(unit, earlier, &record)
+                let later = self.since(unit, earlier, &record, moment);
+                later.is_none_or(|later| !later.stands) && self.holds(unit, earlier, &record)
             });
             if !goes_on {
                 return self.agreed_then(unit, &own[index..], &record).map(Some);
@@ -340,7 +320,7 @@ impl View<'_> {
         let Some(first) = run.first() else {
             return Err(self.unknown(unit));
         };
-        let mut decided = self.known.decided_by(first.commit_us);
+        let mut decided = self.known.decided_by(Moment::from(*first));
         let spoken = record.apps.iter().any(|app| unit.words(app).next().is_some());
         if !spoken && !decided.any(|(_, decision)| decision.field == unit.name) {
             return Err(stays(
@@ -388,8 +368,10 @@ impl View<'_> {
             position: word.position,
             at_us: word.stamp_us,
         };
-        Some(match self.since(unit, moment, self.agreed, i64::MAX) {
-            Some(who) => left(format!("edited since by {who}")),
+        let later = self.since(unit, moment, self.agreed, Moment::END);
+        let holds = self.holds(unit, moment, self.agreed);
+        Some(match later.filter(|later| later.stands || !holds) {
+            Some(later) => left(format!("edited since by {}", later.who)),
             None => self.unknown(unit),
         })
     }
@@ -401,9 +383,10 @@ impl View<'_> {
         )
     }
 
-    /// The command for who knows the value, where a person may say it.
+    /// The command for who knows the value, where a person may say it, and alone.
     fn decide(&self, unit: &Unit<'_>) -> String {
-        if matches!(unit.strategy, Strategy::Add | Strategy::Union | Strategy::Owner(_)) {
+        let is_no_persons = matches!(unit.strategy, Strategy::Add | Strategy::Union | Strategy::Owner(_));
+        if is_no_persons || !unit.approvers.is_empty() {
             return format!("put it right in {}", self.window.source);
         }
         let (entity, cid) = (&self.rules.entity.name, &self.known.cid);

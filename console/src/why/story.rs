@@ -92,10 +92,8 @@ struct Held {
 impl Story {
     /// The story of all this. Across apps the topic has the order of reading; people think in the order of doing.
     pub fn of(said: &[Mapped]) -> Self {
-        let mut in_time: Vec<&Mapped> = said.iter().collect();
-        in_time.sort_by_key(|said| said.commit_us);
         let mut story = Self::default();
-        in_time.into_iter().for_each(|said| story.tell(said));
+        in_time(said).into_iter().for_each(|said| story.tell(said));
         story
     }
 
@@ -260,6 +258,23 @@ impl Story {
     }
 }
 
+/// By the apps' clocks, but never against the order of an app's own log: where a clock was set back, what comes after is
+/// told when the clock had last been.
+fn in_time(said: &[Mapped]) -> Vec<&Mapped> {
+    let mut in_order: Vec<&Mapped> = said.iter().collect();
+    in_order.sort_by(|one, next| one.source.cmp(&next.source).then(one.position.cmp(&next.position)));
+    let mut in_time: Vec<(i64, &Mapped)> = Vec::with_capacity(said.len());
+    for of_app in in_order.chunk_by(|one, next| one.source == next.source) {
+        let mut at_us = i64::MIN;
+        for said in of_app {
+            at_us = at_us.max(said.commit_us);
+            in_time.push((at_us, *said));
+        }
+    }
+    in_time.sort_by_key(|(at_us, _)| *at_us);
+    in_time.into_iter().map(|(_, said)| said).collect()
+}
+
 /// Whether the field holds what we wrote. Of a counter only the sum of deliveries is known, so its echo is ours.
 fn is_ours(mark: &Mark, field: &FieldValue) -> bool {
     mark.field(&field.name).is_some_and(|marked| match &marked.value {
@@ -370,6 +385,22 @@ mod tests {
         );
         assert_eq!(story.turns.len(), 1, "the row is new once");
         assert!(story.turns[0].made);
+    }
+
+    #[test]
+    fn where_a_clock_was_set_back_the_log_tells_the_order() {
+        let set_back = Mapped {
+            commit_us: 2,
+            ..said("crm", 6, "later")
+        };
+        let story = Story::of(&[
+            said("crm", 1, "old"),
+            said("crm", 5, "mine"),
+            set_back,
+            said("crm", 7, "last"),
+        ]);
+        let values: Vec<String> = story.edits.iter().map(|edit| edit.value.to_string()).collect();
+        assert_eq!(values, [r#""old""#, r#""mine""#, r#""later""#, r#""last""#]);
     }
 
     #[test]

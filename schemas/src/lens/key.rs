@@ -4,7 +4,8 @@
 //! might say for want of better. It is not enough that the whole is not empty: `join('|', e164(phone, 'GB'), name)` leaves
 //! out what is null and would match everybody of that name who has no telephone, and `default(phone, '-')` everybody
 //! without one. So a part is nothing as soon as anything that it is put together from is null or blank; of a choice that is
-//! the condition, and the side that it chooses. What cannot be worked out is nothing too: it identifies nobody.
+//! the condition, and the side that it chooses, which is nothing too if it is fixed: everybody who is sent there has it. What
+//! cannot be worked out is nothing as well: it identifies nobody.
 
 use super::eval::{Cells, eval};
 use super::expr::Expr;
@@ -30,8 +31,12 @@ pub fn key(expr: &Expr, fields: &Fields) -> Option<Value> {
 fn solid(expr: &Expr, cells: Cells<'_, '_>) -> Option<Value> {
     if let Expr::Choice(parts) = expr {
         let [condition, met, unmet] = parts.as_ref();
-        let met = if is_true(condition, cells)? { met } else { unmet };
-        return solid(met, cells);
+        let chosen = if is_true(condition, cells)? { met } else { unmet };
+        return if chosen.names().is_empty() {
+            None
+        } else {
+            solid(chosen, cells)
+        };
     }
     // A fixed text in it may well be empty: `name != ''`.
     let mut parts = expr
@@ -50,10 +55,16 @@ fn is_true(condition: &Expr, cells: Cells<'_, '_>) -> Option<bool> {
 fn is_blank(value: &Value) -> bool {
     match value {
         Value::Null => true,
-        Value::Text(text) => text.trim().is_empty(),
+        Value::Text(text) => text.chars().all(|c| c.is_whitespace() || is_invisible(c)),
         Value::List(elements) => elements.is_empty(),
         Value::Bool(_) | Value::Number(_) => false,
     }
+}
+
+/// Whether a character has no width, so that a text is matched without it: soft hyphen, zero-width space, (non-)joiners,
+/// word joiner, byte order mark.
+pub const fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{feff}')
 }
 
 #[cfg(test)]
@@ -68,6 +79,7 @@ mod tests {
             ("fax", Some("ask her".into())),
             ("email", Some(Value::Null)),
             ("blank", Some(" ".into())),
+            ("unseen", Some("\u{feff} \u{200b}\u{ad}".into())),
             ("tags", Some(Value::set(["vip".into()]))),
             ("unread", None),
         ]
@@ -98,6 +110,8 @@ mod tests {
         for expr in [
             "email",
             "blank",
+            "unseen",
+            "join('|', unseen, name)",
             "unread",
             "unmapped",
             "lower(email)",
@@ -109,6 +123,9 @@ mod tests {
             "null_if(country, 'GB')",
             "email == null ? name : email",
             "country == 'GB' ? e164(phone, 'US') : name",
+            "country == 'GB' ? 'here' : name",
+            "country == 'US' ? name : 'abroad'",
+            "country == 'US' ? name : country == 'GB' ? 'here' : name",
             "length(email) + 1",
             "scale(name, 2)",
             "trim(tags)",

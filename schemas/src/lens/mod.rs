@@ -52,7 +52,7 @@ pub(crate) mod law;
 pub use eval::Cells;
 pub use expr::Expr;
 pub(crate) use invert::invert;
-pub use key::key;
+pub use key::{is_invisible, key};
 pub use operator::Operator;
 pub use parse::ParseError;
 pub use telephone::Region;

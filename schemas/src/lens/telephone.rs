@@ -4,7 +4,7 @@
 //! It is made for match keys, so it may miss and must not guess: what is not certainly one complete number is nothing. That
 //! is why a number without its trunk prefix is none where such numbers may be local ones (in Germany `1234567` rings in
 //! every town), why an extension makes it none (it is another telephone on the same number), and why what people type to
-//! get past a form (`0000000000`, `0123456789`) is none.
+//! get past a form (`0000000000`, `07123456789`) is none.
 //!
 //! Whether a number is in use, and whether it is one person's or that of a whole office, its digits do not tell. Numbers of
 //! countries that the table of plans lacks are taken as they are if they begin with `+`.
@@ -24,6 +24,12 @@ const DIGITS_MIN: usize = 7;
 
 /// Digits behind a stroke, as in `030/1234567`; with fewer it stands for a second number that ends otherwise.
 const BEHIND_SLASH_DIGITS_MIN: usize = 4;
+
+/// Digits at the end of a number that make it a stand-in if they are one run.
+const STAND_IN_DIGITS: usize = 7;
+
+/// Digits that may stand before a bracket, as in `00353 (0)1`; with more of them it holds an extension.
+const BEFORE_BRACKET_DIGITS_MAX: usize = 5;
 
 /// Characters of a text that may be one number, with all that people put between its digits.
 const TEXT_CHARS_MAX: usize = 64;
@@ -95,8 +101,12 @@ impl Plan {
     /// `digits`, if they are a complete national number.
     fn complete<'d>(&self, digits: &'d str) -> Option<&'d str> {
         let (fewest, most) = self.digits;
-        let fits =
-            (fewest..=most).contains(&digits.len()) && digits.starts_with(|first: char| self.first.contains(first));
+        let first = if digits.len() < most {
+            self.short_first
+        } else {
+            self.first
+        };
+        let fits = (fewest..=most).contains(&digits.len()) && digits.starts_with(|digit: char| first.contains(digit));
         (fits && !is_stand_in(digits)).then_some(digits)
     }
 
@@ -121,9 +131,12 @@ fn international(digits: &str) -> Option<String> {
     }
 }
 
-/// Whether somebody had to type something: one digit again and again, or all in a row.
+/// Whether somebody had to type something: one digit again and again, or all in a row, be it behind a prefix that the form
+/// wanted to see.
 fn is_stand_in(digits: &str) -> bool {
-    let mut steps = digits.as_bytes().windows(2).map(|pair| (pair[1] + 10 - pair[0]) % 10);
+    let digits = digits.as_bytes();
+    let last = &digits[digits.len().saturating_sub(STAND_IN_DIGITS)..];
+    let mut steps = last.windows(2).map(|pair| (pair[1] + 10 - pair[0]) % 10);
     let first = steps.next();
     matches!(first, Some(0 | 1 | 9)) && steps.all(|step| Some(step) == first)
 }
@@ -149,6 +162,7 @@ impl Dialled {
             match c {
                 '+' | '\u{ff0b}' if digits.is_empty() && !abroad => abroad = true,
                 '/' => behind_slash = Some(digits.len()),
+                '(' | '[' | '\u{ff08}' if digits.len() > BEFORE_BRACKET_DIGITS_MAX => return None,
                 c if is_between(c) => {}
                 c => digits.push(digit(c)?),
             }
@@ -215,23 +229,26 @@ mod tests {
         for (region, text, wanted) in [
             ("US", "(212) 555-0123", "+12125550123"),
             ("CA", "1 416 555 0199", "+14165550199"),
-            ("DE", "030/1234567", "+49301234567"),
-            ("FR", "06 12 34 56 78", "+33612345678"),
-            ("FR", "+33 (0)6 12 34 56 78", "+33612345678"),
-            ("ES", "612 34 56 78", "+34612345678"),
+            ("DE", "030/1234568", "+49301234568"),
+            ("FR", "06 12 34 56 79", "+33612345679"),
+            ("FR", "+33 (0)6 12 34 56 79", "+33612345679"),
+            ("ES", "612 34 56 79", "+34612345679"),
             ("IT", "06 698 12345", "+390669812345"),
             ("IT", "+39 (0)6 698 12345", "+390669812345"),
-            ("IT", "347 123 4567", "+393471234567"),
-            ("HU", "06 30 123 4567", "+36301234567"),
-            ("RU", "8 (495) 123-45-67", "+74951234567"),
-            ("RU", "+7 812 123 45 67", "+78121234567"),
-            ("BR", "(11) 91234-5678", "+5511912345678"),
-            ("BR", "011 91234-5678", "+5511912345678"),
-            ("CN", "138 1234 5678", "+8613812345678"),
-            ("CN", "010 1234 5678", "+861012345678"),
-            ("JP", "03-1234-5678", "+81312345678"),
+            ("IT", "347 123 4568", "+393471234568"),
+            ("HU", "06 30 123 4568", "+36301234568"),
+            ("RU", "8 (495) 123-45-68", "+74951234568"),
+            ("RU", "+7 812 123 45 68", "+78121234568"),
+            ("BR", "(11) 91234-5679", "+5511912345679"),
+            ("BR", "011 91234-5679", "+5511912345679"),
+            ("CN", "138 1234 5679", "+8613812345679"),
+            ("CN", "010 1234 5679", "+861012345679"),
+            ("JP", "03-1234-5679", "+81312345679"),
             ("DK", "32 12 34 56", "+4532123456"),
-            ("GB", "+234 803 123 4567", "+2348031234567"),
+            ("GB", "+234 803 123 4568", "+2348031234568"),
+            ("GB", "016977 2345", "+44169772345"),
+            ("GB", "0800 123 457", "+44800123457"),
+            ("GB", "00353 (0)1 234 5679", "+35312345679"),
         ] {
             check(region, text, wanted);
         }
@@ -256,6 +273,15 @@ mod tests {
             ("GB", "0000000000"),
             ("GB", "0123456789"),
             ("GB", "01111 111111"),
+            ("GB", "07123456789"),
+            ("GB", "07000000000"),
+            ("GB", "07987 654321"),
+            ("AU", "0412345678"),
+            ("US", "(200) 000-0000"),
+            ("GB", "020 7946 001"),
+            ("GB", "020 7946 0018 (4)"),
+            ("GB", "020 7946 0018 [4]"),
+            ("DE", "030 123 458 (12)"),
             ("GB", "+0 20 7946 0018"),
             ("GB", "+44 20 7946 00189"),
             ("GB", "+234 803 123 4567 890 123"),
@@ -291,8 +317,8 @@ mod tests {
             let alike = PLANS.iter().filter(|other| other.code == plan.code);
             assert!(
                 alike
-                    .map(|other| (other.digits, other.first))
-                    .all(|other| other == (plan.digits, plan.first)),
+                    .map(|other| (other.digits, other.first, other.short_first))
+                    .all(|other| other == (plan.digits, plan.first, plan.short_first)),
                 "{}",
                 plan.region
             );

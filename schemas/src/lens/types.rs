@@ -100,6 +100,9 @@ pub(crate) fn rule(expr: &Expr, value: Gives, names: Names<'_>) -> Result<(), St
 pub(crate) fn identifies(expr: &Expr, names: Names<'_>) -> Result<(), String> {
     match of(expr, names)? {
         Gives::List => Err(format!("`{expr}` gives a list, and a list cannot identify an entity")),
+        Gives::Truth => Err(format!(
+            "`{expr}` gives true or false, which is the same of every other row"
+        )),
         Gives::Verdict => Err("accept, refuse, set and hold are for `rule`".to_owned()),
         _ if expr.names().is_empty() => Err(format!("`{expr}` is the same of every row")),
         _ => Ok(()),
@@ -271,6 +274,32 @@ mod tests {
             let found = rule(&text.parse().unwrap(), Gives::Number, &names)
                 .err()
                 .unwrap_or_default();
+            assert!(
+                found.contains(reason) && found.is_empty() == reason.is_empty(),
+                "{text}: {found}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_the_same_of_many_rows_identifies_none() {
+        let names = |name: &str| -> Result<Gives, String> {
+            Ok(match name {
+                "tags" => Gives::List,
+                "active" => Gives::Truth,
+                _ => Gives::Text,
+            })
+        };
+        for (text, reason) in [
+            ("lower(email)", ""),
+            ("country == 'GB' ? e164(phone, 'GB') : e164(phone, 'US')", ""),
+            ("country == 'GB'", "gives true or false"),
+            ("contains(email, '@')", "gives true or false"),
+            ("!active", "gives true or false"),
+            ("tags", "gives a list"),
+            ("'everybody'", "is the same of every row"),
+        ] {
+            let found = identifies(&text.parse().unwrap(), &names).err().unwrap_or_default();
             assert!(
                 found.contains(reason) && found.is_empty() == reason.is_empty(),
                 "{text}: {found}"

@@ -1,9 +1,10 @@
 //! What people said of a field: answers, and approvals of answers.
 //!
-//! Where the file names `approvers`, an answer holds when one of them, who is not its author, has approved it. That is a
-//! rule, and `join` knows none: it keeps what was said, by whom, and `resolve` asks here what of it holds. So it is a
-//! function of the set of words; in which order they are read, and how often, does not matter, and who is named in the
-//! file tomorrow decides about what was said yesterday, as in a replay.
+//! Where the file names `approvers`, an answer holds when one of them, who is not its author, has approved it. An approval
+//! names the answer by its place and says what it says: in a topic that was made anew another answer may have that place.
+//! Who may approve is a rule, and `join` knows none: it keeps what was said, by whom, and `resolve` asks here what of it
+//! holds. So it is a function of the set of words; in which order they are read, and how often, does not matter, and who is
+//! named in the file tomorrow decides about what was said yesterday, as in a replay.
 //!
 //! An answer that had to be approved is said when it was: its position is that of its first approval. The agreed record's
 //! vector covers every word of people that was read, so that it never goes back, not even when the file names others; were
@@ -17,7 +18,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use syncline_schemas::decision::{self, Decision};
-use syncline_schemas::position::Position;
+use syncline_schemas::position::{Position, Vector};
+use syncline_schemas::value::Value;
 
 use super::mutant::breaks;
 use super::word::Word;
@@ -48,6 +50,10 @@ struct Approval {
     by: String,
     of: Position,
     at_us: i64,
+    /// What was approved.
+    value: Value,
+    /// And what its author had seen.
+    answers: Vector,
 }
 
 impl Answers {
@@ -60,6 +66,8 @@ impl Answers {
                     by,
                     of: decision::position(offset),
                     at_us: decision.at_us,
+                    value: decision.value.clone(),
+                    answers: decision.answers.clone(),
                 };
                 keep(&mut self.approvals, position, approval);
             }
@@ -89,8 +97,11 @@ impl Answers {
     /// The word of an answer from its first approval on. Nobody approves his own, nor what is not yet said.
     fn approved(&self, given: &Given, approvers: &[String]) -> Option<Word> {
         let said = given.word.position;
+        let is_of_it = |approval: &Approval| {
+            approval.of == said && approval.value == given.word.value && approval.answers == given.word.seen
+        };
         let counts = |at: Position, approval: &Approval| {
-            approval.of == said && at > said && approval.by != given.by && approvers.contains(&approval.by)
+            at > said && is_of_it(approval) && decision::may_approve(approvers, &approval.by, &given.by)
         };
         let (position, approval) = self.approvals.iter().find(|(at, approval)| counts(**at, approval))?;
         Some(Word {
@@ -128,9 +139,6 @@ fn keep<T>(kept: &mut BTreeMap<Position, T>, position: Position, said: T) {
 
 #[cfg(test)]
 mod tests {
-    use syncline_schemas::position::Vector;
-    use syncline_schemas::value::Value;
-
     use super::*;
 
     fn said(by: &str, value: i64, approves: Option<i64>) -> Decision {
@@ -201,6 +209,20 @@ mod tests {
             None,
             "not yet said"
         );
+    }
+
+    #[test]
+    fn an_approval_of_another_answer_or_of_his_own_under_another_spelling_does_not_count() {
+        let both = ["ada", "bob"];
+        let answer = said("ada", 1, None);
+        assert_eq!(holding(&[answer.clone(), said("bob", 2, Some(0))], &both), None);
+        let unseen = Decision {
+            answers: Vector::from_iter([("shop", decision::position(1))]),
+            ..said("bob", 1, Some(0))
+        };
+        assert_eq!(holding(&[answer.clone(), unseen], &both), None);
+        assert_eq!(holding(&[answer.clone(), said("Ada ", 1, Some(0))], &both), None);
+        assert_eq!(holding(&[answer, said(" Bob", 1, Some(0))], &both), since(1, 1));
     }
 
     #[test]

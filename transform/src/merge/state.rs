@@ -126,8 +126,8 @@ impl EntityState {
         answers.chain(before).max()
     }
 
-    /// What of that holds, where these have to approve it.
-    pub(super) fn answer(&self, name: &str, approvers: &[String]) -> Option<Word> {
+    /// What people said of a field or group that holds, where these have to approve it.
+    pub fn answer(&self, name: &str, approvers: &[String]) -> Option<Word> {
         let told = self.answers.get(name).and_then(|answers| answers.holding(approvers));
         let before = self.decisions.get(name).filter(|_| approvers.is_empty()).cloned();
         told.into_iter().chain(before).max_by_key(|word| word.position)

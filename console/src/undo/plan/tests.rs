@@ -52,8 +52,13 @@ struct History {
 impl History {
     /// Nothing has been said yet.
     fn empty() -> Self {
+        Self::of(PIPELINE)
+    }
+
+    /// Nothing has been said yet, and the file says this.
+    fn of(text: &str) -> Self {
         let schema = |_: &str| Ok(SCHEMA.to_owned());
-        let pipeline = pipeline::parse("p.yaml", PIPELINE, &|_| None, &schema).unwrap_or_else(|problems| {
+        let pipeline = pipeline::parse("p.yaml", text, &|_| None, &schema).unwrap_or_else(|problems| {
             let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
             panic!("{}", problems.join("\n"))
         });
@@ -74,7 +79,12 @@ impl History {
 
     /// Both apps hold the same: shop at 10, crm at 20.
     fn begun() -> Self {
-        let mut history = Self::empty();
+        Self::begun_by("latest")
+    }
+
+    /// The same, where this decides about the email.
+    fn begun_by(rule: &str) -> Self {
+        let mut history = Self::of(&PIPELINE.replace("email: latest", &format!("email: {rule}")));
         let row = [
             ("email", Value::from("old")),
             ("note", Value::from("n0")),
@@ -98,12 +108,7 @@ impl History {
 
     /// What all of it comes to.
     fn agreed(&self) -> Option<Canonical> {
-        let end = Moment {
-            source: "nobody",
-            position: Position::default(),
-            at_us: i64::MAX,
-        };
-        self.known.before(end, &self.rules())
+        self.known.before(Moment::END, &self.rules())
     }
 
     fn log(&mut self, app: &str, op: RowOp, mark: Option<Mark>) {
@@ -257,6 +262,49 @@ fn what_was_edited_since_is_left_alone() {
 }
 
 #[test]
+fn what_was_said_since_and_does_not_hold_is_no_reason_to_leave_it_alone() {
+    let stands = "email: stays, it stands, and what was said since does not hold: ";
+    let person = format!("{stands}operator (ada): wrong import");
+    let mut history = History::begun_by("{ on_conflict: hold, approvers: [ada, bob] }");
+    history.says("shop", &email("wrong"));
+    history.gets("crm");
+    let seen = history.agreed().unwrap().vector;
+    history.decides("right", seen);
+    assert_eq!(history.undo("shop", 30), [person.as_str()], "nobody has approved it");
+    let window = Window {
+        source: "shop".to_owned(),
+        from_us: 30,
+        to_us: i64::MAX,
+    };
+    let lines = plan(&window, &history.rules(), &history.known);
+    let alone = |what: &What| matches!(what, What::Stays { remedy, .. } if remedy == "put it right in shop");
+    assert!(lines.iter().all(|line| alone(&line.what)), "{lines:?}");
+    let mut history = History::begun();
+    history.says("shop", &email("wrong"));
+    history.known.agreed = history.agreed();
+    history.decides("right", Vector::new());
+    assert_eq!(
+        history.undo_as_known("shop", 30),
+        [person.as_str()],
+        "he had not seen it"
+    );
+    let mut history = History::begun_by("[shop, crm]");
+    history.says("shop", &email("wrong"));
+    history.says("crm", &email("mine"));
+    assert_eq!(
+        history.undo("shop", 30),
+        [format!("{stands}crm")],
+        "the rule prefers shop"
+    );
+    history.says("shop", &email("worse"));
+    assert_eq!(
+        history.undo("shop", 30),
+        [r#"email: "worse" back to "old""#],
+        "what lost was never agreed"
+    );
+}
+
+#[test]
 fn several_edits_in_a_row_are_one_and_end_at_whoever_spoke_in_between() {
     let mut history = History::begun();
     history.says("shop", &email("w1"));
@@ -304,6 +352,24 @@ fn after_a_person_the_app_may_be_wrong_again() {
     history.gets("shop");
     history.says("shop", &email("again"));
     assert_eq!(history.undo("shop", 30), [r#"email: "again" back to "right""#]);
+}
+
+#[test]
+fn what_the_app_had_received_was_before_whatever_the_clocks_say() {
+    let mut history = History::begun();
+    history.says("shop", &email("x1"));
+    history.known.said.last_mut().unwrap().commit_us += 60_000_000;
+    history.gets("crm");
+    history.says("crm", &email("wrong"));
+    assert_eq!(history.undo("crm", 50), [r#"email: "wrong" back to "x1""#]);
+    let mut history = History::begun();
+    history.says("shop", &email("x1"));
+    let seen = history.agreed().unwrap().vector;
+    history.decides("right", seen);
+    history.known.decisions.last_mut().unwrap().1.at_us += 60_000_000;
+    history.gets("crm");
+    history.says("crm", &email("wrong"));
+    assert_eq!(history.undo("crm", 60), [r#"email: "wrong" back to "right""#]);
 }
 
 #[test]

@@ -32,6 +32,15 @@ pub(super) struct Plan {
     pub(super) digits: (usize, usize),
     /// What it may begin with.
     pub(super) first: &'static str,
+    /// What it may begin with if it has fewer than the most digits.
+    pub(super) short_first: &'static str,
+}
+
+impl Plan {
+    /// The same, where only numbers that begin so may be shorter than others.
+    const fn short_from(self, short_first: &'static str) -> Self {
+        Self { short_first, ..self }
+    }
 }
 
 const ZERO: Trunk = Trunk::Always("0");
@@ -58,6 +67,7 @@ const fn plan(
         abroad,
         digits,
         first,
+        short_first: first,
     }
 }
 
@@ -83,7 +93,7 @@ pub(super) static PLANS: &[Plan] = &[
     plan("ES", "34", NONE, OO, (9, 9), "6789"),
     plan("FI", "358", ZERO, OO, (6, 10), FROM_1),
     plan("FR", "33", ZERO, OO, (9, 9), FROM_1),
-    plan("GB", "44", ZERO, OO, (9, 10), "1235789"),
+    plan("GB", "44", ZERO, OO, (9, 10), "1235789").short_from("18"),
     plan("GR", "30", NONE, OO, (10, 10), "25678"),
     plan("HK", "852", NONE, &[], (8, 8), FROM_2),
     plan("HR", "385", ZERO, OO, (8, 9), FROM_1),

@@ -1,5 +1,7 @@
 //! What identifies the rules of an entity, so that what was decided by others is decided again.
 
+use std::fmt;
+
 use sha2::{Digest, Sha256};
 
 use super::super::model::{Entity, Pipeline};
@@ -67,6 +69,63 @@ fn terms(terms: &Terms) -> String {
     if *terms == Terms::default() {
         String::new()
     } else {
-        format!(" {terms:?}")
+        format!(" {:?}", Said(terms))
+    }
+}
+
+/// Terms as they are hashed. What came later is left out where it says nothing, or every file that said anything beside a
+/// strategy before would have other rules now, though it has not changed.
+struct Said<'t>(&'t Terms);
+
+impl fmt::Debug for Said<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Terms {
+            otherwise,
+            uncertain,
+            lease_us,
+            bounds,
+            expires,
+            absolute_from,
+            approvers,
+        } = self.0;
+        let mut text = f.debug_struct("Terms");
+        text.field("otherwise", otherwise)
+            .field("uncertain", uncertain)
+            .field("lease_us", lease_us)
+            .field("bounds", bounds)
+            .field("expires", expires)
+            .field("absolute_from", absolute_from);
+        if !approvers.is_empty() {
+            text.field("approvers", approvers);
+        }
+        text.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_names_no_approvers_has_the_rules_that_he_had_before_there_were_any() {
+        let lease = Terms {
+            lease_us: Some(60_000_000),
+            ..Terms::NONE
+        };
+        assert_eq!(
+            terms(&lease),
+            " Terms { otherwise: None, uncertain: None, lease_us: Some(60000000), bounds: Bounds { min: None, max: None, \
+             below_min: Hold, above_max: Hold }, expires: None, absolute_from: None }"
+        );
+        assert_eq!(terms(&Terms::NONE), "");
+    }
+
+    #[test]
+    fn approvers_are_part_of_the_rules() {
+        let approved = Terms {
+            approvers: vec!["ada".to_owned()],
+            ..Terms::NONE
+        };
+        assert!(terms(&approved).ends_with(r#"absolute_from: None, approvers: ["ada"] }"#));
     }
 }
