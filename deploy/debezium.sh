@@ -189,7 +189,10 @@ start() {
   plugins=$(plugins)
   port=${CONNECT_PORT:-$(free_port)} url=http://127.0.0.1:$port
   configure "$port" "$plugins"
-  setsid "$java" "-Xmx${CONNECT_HEAP_MB:-512}m" -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData \
+  # Small and soon awake, which suits tests; whoever measures it gives it more.
+  local options
+  read -ra options <<<"${CONNECT_JAVA_OPTIONS:--XX:+UseSerialGC -XX:TieredStopAtLevel=1}"
+  setsid "$java" "-Xmx${CONNECT_HEAP_MB:-512}m" "${options[@]}" -XX:-UsePerfData \
     -Djava.io.tmpdir="$DIR" -cp "$kafka/kafka/*" -Dlog4j2.configurationFile="$DIR/log4j2.properties" \
     "org.apache.kafka.connect.cli.$class" "$DIR/worker.properties" >"$DIR/connect.log" 2>&1 </dev/null &
   pid=$!

@@ -38,6 +38,8 @@ main() {
   "$STACK" destroy 2>/dev/null || true
   trap '"$STACK" destroy' EXIT
   choose_ports
+  # As they are run in earnest: memory, and all of the compiler.
+  export KAFKA_HEAP=1g CONNECT_HEAP_MB=2048 CONNECT_JAVA_OPTIONS=-XX:+UseG1GC
   "$STACK" up
   eval "$("$STACK" env)"
   PGBIN=$(find_postgres)
