@@ -205,7 +205,8 @@ stop_postgres() {
 configure_kafka() {
   local broker=PLAINTEXT://127.0.0.1:$KAFKA_PORT controller=CONTROLLER://127.0.0.1:$((KAFKA_PORT + 1))
   mkdir -p "$DIR/kafka"
-  # The broker session is what a restart after SIGKILL waits for: the controller refuses the same broker twice.
+  # The broker session is what a restart after SIGKILL waits for: the controller refuses the same broker twice. Where the disk
+  # stands still for longer, the broker is taken for dead and has no partitions until it is back.
   cat >"$DIR/kafka.properties" <<CONF
 process.roles=broker,controller
 node.id=1
@@ -230,7 +231,7 @@ transaction.max.timeout.ms=900000
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 broker.heartbeat.interval.ms=1000
-broker.session.timeout.ms=6000
+broker.session.timeout.ms=${KAFKA_SESSION_MS:-6000}
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
 CONF

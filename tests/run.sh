@@ -12,8 +12,8 @@ shopt -s inherit_errexit
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 STACK=$ROOT/deploy/stack.sh
 TEST_SECONDS_MAX=${TEST_SECONDS_MAX:-4200}
-# Whole-system tests mostly wait for others; so many at once keep two cores busy, and the one broker answers in time.
-export RUST_TEST_THREADS=${RUST_TEST_THREADS:-3}
+# Whole-system tests mostly wait for others; so many at once keep two cores busy.
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-4}
 KEEP=0
 LOG=''
 
@@ -46,7 +46,8 @@ stack_up() {
   if ! "$STACK" status >/dev/null 2>&1; then
     "$STACK" destroy 2>/dev/null || true
     choose_ports
-    "$STACK" up 8<&-
+    # Nobody kills this broker: however long the disk of a busy machine stands still, it is not dead.
+    KAFKA_SESSION_MS=60000 "$STACK" up 8<&-
   fi
   eval "$("$STACK" env)"
 }

@@ -82,7 +82,6 @@ impl Copy {
                     topic: Arc::from(self.topic),
                     position,
                     is_comparable: true,
-                    came_from: None,
                     act,
                 })),
             }
@@ -208,6 +207,25 @@ fn a_row_keeps_its_large_value_when_its_key_changes() {
     // The new row was here first.
     copy.deliver(&[(6, put(8, "a", Some("large"))), (5, Act::Move(key(7), key(8)))]);
     assert_eq!(rows(&world), ["8|a|large"]);
+}
+
+#[test]
+fn a_row_whose_new_key_is_equal_to_its_old_one_stays() {
+    let world = World::new("CREATE EXTENSION citext; CREATE TABLE orders (id citext PRIMARY KEY, note text, big text)");
+    let mut copy = copy(&world);
+    let key = |id: &str| RowKey::new([("id", &Value::from(id))]);
+    let row = |id: &str, big: Cell| {
+        let cells = [
+            ("id", Cell::Set(id.into())),
+            ("note", Cell::Set("a".into())),
+            ("big", big),
+        ];
+        let row: Row = cells.into_iter().map(|(name, cell)| (name.to_owned(), cell)).collect();
+        Act::Put(key(id), Arc::new(row))
+    };
+    copy.deliver(&[(1, row("A", Cell::Set("large".into())))]);
+    copy.deliver(&[(2, Act::Move(key("A"), key("a"))), (3, row("a", Cell::Unchanged))]);
+    assert_eq!(rows(&world), ["a|a|large"]);
 }
 
 /// Its next change, from another partition, was read before it left its old key.

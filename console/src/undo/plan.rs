@@ -303,13 +303,20 @@ impl View<'_> {
             };
             let mut earlier = own[..index].iter().rev();
             let earlier = earlier.find(|earlier| earlier.position < edit.position);
-            let goes_on = earlier.is_some_and(|earlier| {
-                let earlier = Moment::from(*earlier);
-                let later = self.since(unit, earlier, &record, moment);
-                later.is_none_or(|later| !later.stands) && self.holds(unit, earlier, &record)
-            });
-            if !goes_on {
+            let earlier = earlier.map(|earlier| Moment::from(*earlier));
+            let Some(earlier) = earlier.filter(|earlier| self.holds(unit, *earlier, &record)) else {
                 return self.agreed_then(unit, &own[index..], &record).map(Some);
+            };
+            match self.since(unit, earlier, &record, moment) {
+                Some(later) if later.stands => return self.agreed_then(unit, &own[index..], &record).map(Some),
+                // By an order of apps it would have lost to any word of this one; else only to this word.
+                Some(later) if !matches!(unit.strategy, Strategy::Order(_)) => {
+                    return Err(stays(
+                        format!("{} spoke in between and lost to it", later.who),
+                        self.decide(unit),
+                    ));
+                }
+                _ => (),
             }
         }
         Err(self.unknown(unit))

@@ -55,16 +55,26 @@ fn is_true(condition: &Expr, cells: Cells<'_, '_>) -> Option<bool> {
 fn is_blank(value: &Value) -> bool {
     match value {
         Value::Null => true,
-        Value::Text(text) => text.chars().all(|c| c.is_whitespace() || is_invisible(c)),
+        Value::Text(text) => text
+            .chars()
+            .all(|c| c.is_whitespace() || is_invisible(c) || is_filler(c)),
         Value::List(elements) => elements.is_empty(),
         Value::Bool(_) | Value::Number(_) => false,
     }
 }
 
-/// Whether a character has no width, so that a text is matched without it: soft hyphen, zero-width space, (non-)joiners,
-/// word joiner, byte order mark.
+/// Whether a character has no width, so that a text is matched without it: soft hyphen, combining grapheme joiner, zero-width
+/// space, (non-)joiners, word joiner, marks of direction, byte order mark.
 pub const fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{feff}')
+    matches!(
+        c,
+        '\u{ad}' | '\u{34f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}'
+    )
+}
+
+/// Whether a character is a letter by its class and shows nothing: fillers of Hangul, the blank of Braille.
+const fn is_filler(c: char) -> bool {
+    matches!(c, '\u{115f}' | '\u{1160}' | '\u{3164}' | '\u{ffa0}' | '\u{2800}')
 }
 
 #[cfg(test)]

@@ -189,7 +189,7 @@ fn is_between(c: char) -> bool {
             '(' | ')' | '[' | ']' | '-' | '.' | '\u{2010}'..='\u{2015}' | '\u{2212}'
         )
         || matches!(c, '\u{ff08}' | '\u{ff09}' | '\u{ff0d}')
-        || matches!(c, '\u{ad}' | '\u{feff}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}')
+        || super::is_invisible(c)
 }
 
 #[cfg(test)]

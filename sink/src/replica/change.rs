@@ -3,9 +3,6 @@
 //! Only the last change of a row counts, by its position in the source's log. But what it leaves out (a large value that the
 //! log did not repeat) may have been said by the change before it, and so is taken from there. A truncate and a change of
 //! key divide a table's changes: nothing is carried over them.
-//!
-//! A change of key is said by two records, which may be read in either order: the row leaves its old key, and comes under its new
-//! one. Either says enough for the row to be moved, so whichever comes first moves it, and the other finds that done.
 
 use std::collections::BTreeMap;
 use std::slice;
@@ -30,26 +27,8 @@ pub struct Change {
     pub position: Position,
     /// Whether it can be compared with positions of other rows. (Not if it is an offset, which counts in one partition.)
     pub is_comparable: bool,
-    /// The key that the row had until then, if it is known to have had another.
-    pub came_from: Option<RowKey>,
     /// What happened.
     pub act: Act,
-}
-
-impl Change {
-    /// That the row left its old key, which comes just before its change under the new one.
-    fn arrival(&self) -> Option<Self> {
-        let (Act::Put(key, _), Some(old), true) = (&self.act, &self.came_from, self.is_comparable) else {
-            return None;
-        };
-        let Position { epoch, lsn, ordinal } = self.position;
-        Some(Self {
-            position: Position::new(epoch, lsn, ordinal.checked_sub(1)?),
-            came_from: None,
-            act: Act::Move(old.clone(), key.clone()),
-            ..self.clone()
-        })
-    }
 }
 
 /// What happened.
@@ -77,10 +56,7 @@ pub enum Step {
 /// The steps for changes in the order of the source's log: a row that moved may have been read under its new key, from
 /// another partition, before its old one was left.
 pub fn steps(changes: impl Iterator<Item = Change>) -> Vec<Step> {
-    let mut changes: Vec<Change> = changes
-        .flat_map(|change| [change.arrival(), Some(change)])
-        .flatten()
-        .collect();
+    let mut changes: Vec<Change> = changes.collect();
     changes.sort_by_key(|change| change.position);
     let mut steps = Vec::new();
     let mut gathered: BTreeMap<Arc<(String, String)>, BTreeMap<RowKey, Change>> = BTreeMap::new();
@@ -151,9 +127,8 @@ mod tests {
                 key: Vec::new(),
             }),
             topic: "topic".into(),
-            position: Position::new(1, Lsn(lsn), 1),
+            position: Position::new(1, Lsn(lsn), 0),
             is_comparable: true,
-            came_from: None,
             act,
         }
     }
@@ -204,22 +179,6 @@ mod tests {
         let moved = Act::Move(key(1), key(7));
         let changes = vec![change(3, put(7, "x", None)), change(2, moved.clone())];
         assert_eq!(acts(changes), [[moved], [put(7, "x", None)]]);
-    }
-
-    #[test]
-    fn either_record_of_a_key_change_moves_the_row() {
-        let here = Change {
-            came_from: Some(key(1)),
-            ..change(3, put(7, "x", None))
-        };
-        let moved = Act::Move(key(1), key(7));
-        assert_eq!(acts(vec![here.clone()]), [vec![moved.clone()], vec![put(7, "x", None)]]);
-        let away = Change {
-            position: Position::new(1, Lsn(3), 0),
-            ..change(3, moved.clone())
-        };
-        let both = acts(vec![here, away]);
-        assert_eq!(both, [vec![moved.clone()], vec![moved], vec![put(7, "x", None)]]);
     }
 
     #[test]

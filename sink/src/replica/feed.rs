@@ -236,11 +236,7 @@ fn change(
         Op::Truncate => Act::Truncate,
         Op::Message => return Ok(None),
     };
-    let old = record.header(OLD_KEY_HEADER);
-    Ok(Some(Change {
-        came_from: old.and_then(|json| other_key(key_schema, &shape, json)),
-        ..read.change(shape, position, act)
-    }))
+    Ok(Some(read.change(shape, position, act)))
 }
 
 impl Read {
@@ -251,7 +247,6 @@ impl Read {
             topic: Arc::clone(&self.topic),
             position,
             is_comparable,
-            came_from: None,
             act,
         }
     }
@@ -271,7 +266,7 @@ fn removal(record: &InRecord, schema: &ParsedSchema, text: &str, datum: &[u8]) -
 fn gone(record: &InRecord, schema: &ParsedSchema, shape: &Shape, key: RowKey) -> Act {
     match record
         .header(NEW_KEY_HEADER)
-        .and_then(|json| other_key(schema, shape, json))
+        .and_then(|json| moved_to(schema, shape, json))
     {
         Some(new) => Act::Move(key, new),
         None => Act::Remove(key),
@@ -301,7 +296,7 @@ fn key_of(shape: &Shape, key: &Row) -> Result<RowKey, String> {
     Ok(RowKey::new(values.collect::<Result<Vec<(&str, &Value)>, String>>()?))
 }
 
-/// The other key, which Debezium writes as JSON. If it cannot be read, the changes are a delete and a row like any other.
-fn other_key(schema: &ParsedSchema, shape: &Shape, json: &[u8]) -> Option<RowKey> {
+/// The new key, which Debezium writes as JSON. If it cannot be read, the change is a delete like any other.
+fn moved_to(schema: &ParsedSchema, shape: &Shape, json: &[u8]) -> Option<RowKey> {
     key_of(shape, &envelope::header_key(schema, json)?).ok()
 }

@@ -23,7 +23,7 @@ pub const COLUMN_TYPE: &str = "bytea";
 /// The key that stands for the table.
 pub const TABLE: &str = "";
 
-/// Characters of a stamp that say of which topic it is: `\\x` and eight bytes.
+/// Characters of a stamp that say of which topic it is: `\x` and eight bytes.
 const TOPIC_CHARS: usize = 18;
 
 /// The stamps of a topic's rows. Positions of another topic (the copy once had another source) say nothing here.
@@ -45,8 +45,9 @@ impl Stamps {
     }
 
     /// Whether a row with that stamp is no older than `this`.
-    pub fn holds(&self, there: Option<&String>, this: &str) -> bool {
-        there.is_some_and(|there| there.starts_with(&self.0) && there.as_str() >= this)
+    pub fn holds(&self, there: Option<&There>, this: &str) -> bool {
+        let there = there.and_then(|there| there.stamp.as_deref());
+        there.is_some_and(|there| there.starts_with(&self.0) && there >= this)
     }
 }
 
@@ -58,6 +59,11 @@ pub struct Gone {
 }
 
 impl Gone {
+    /// Whether a row of this key has ended, whenever that was.
+    pub fn knows(&self, key: &str) -> bool {
+        self.rows.contains_key(key)
+    }
+
     /// Whether a change of the row is later than its end, and than that of all rows.
     pub fn is_before(&self, key: &str, position: Position) -> bool {
         let ends = [self.table.as_ref(), self.rows.get(key)];
@@ -119,21 +125,33 @@ pub async fn write(session: &Session, owner: &Owner, table: &str, rows: &[(&str,
     session.execute(&statement(sql, owner, table, arrays)).await.map(drop)
 }
 
-/// Of rows of a copy, by their keys: where one is there, its place among them and its stamp, if it has one. They stay locked.
+/// A row that is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct There {
+    /// Which one: two keys may be equal to the database.
+    pub row: String,
+    /// Its stamp, if it has one.
+    pub stamp: Option<String>,
+}
+
+/// Of rows of a copy, by their keys: those that are there, by their places among the keys. They stay locked.
 pub async fn stamps(
     session: &Session,
     table: &TableName,
     key: &[&Column],
     column: &Column,
     keys: Vec<Cells>,
-) -> Outcome<BTreeMap<usize, Option<String>>> {
+) -> Outcome<BTreeMap<usize, There>> {
     let keys = text::transposed(keys, key.len());
     let found = session
         .rows(&super::statements::stamps(table, key, column, keys))
         .await?;
     let place = |row: Vec<Option<String>>| {
-        let [place, stamp] = <[_; 2]>::try_from(row).ok()?;
-        Some((place?.parse::<usize>().ok()?.checked_sub(1)?, stamp))
+        let [place, row, stamp] = <[_; 3]>::try_from(row).ok()?;
+        Some((
+            place?.parse::<usize>().ok()?.checked_sub(1)?,
+            There { row: row?, stamp },
+        ))
     };
     let found: Option<_> = found.into_iter().map(place).collect();
     found.ok_or_else(|| Failure::definite("COPY_UNREADABLE", format!("the positions of {table}")))
@@ -182,7 +200,11 @@ mod tests {
     fn stamps_of_another_topic_hold_nothing() {
         let (ours, others) = (Stamps::of("a.public.t"), Stamps::of("b.public.t"));
         let at = |lsn| Position::new(1, Lsn(lsn), 0);
-        let holds = |there: Option<String>| ours.holds(there.as_ref(), &ours.at(at(5)));
+        let there = |stamp| There {
+            row: String::new(),
+            stamp,
+        };
+        let holds = |stamp: Option<String>| ours.holds(Some(&there(stamp)), &ours.at(at(5)));
         assert!(holds(Some(ours.at(at(5)))) && !holds(Some(ours.at(at(4)))));
         assert!(!holds(Some(others.at(at(9)))) && !holds(None));
         assert_eq!(ours.0.len(), TOPIC_CHARS);

@@ -8,7 +8,7 @@ use syncline_schemas::mapped::RowKey;
 use syncline_schemas::position::Position;
 
 use super::change::{Act, Change};
-use super::fence::{self, Stamps};
+use super::fence::{self, Stamps, There};
 use super::statements;
 use crate::postgres::books::Owner;
 use crate::postgres::catalog::Table;
@@ -208,8 +208,9 @@ impl<'a> Writer<'a> {
             .zip(keys)
             .enumerate()
             .filter_map(|(place, (put, mut cells))| {
-                let there = there.get(&place)?.as_ref();
-                let is_older = self.stamps.holds(there, &self.stamps.at(put.position));
+                let is_older = self
+                    .stamps
+                    .holds(Some(there.get(&place)?), &self.stamps.at(put.position));
                 (!is_older).then(|| {
                     cells.extend(self.cells(put, columns));
                     cells
@@ -235,14 +236,18 @@ impl<'a> Writer<'a> {
         let (from, to, stamp) = (self.key_cells(old)?, self.key_cells(new)?, self.stamps.at(position));
         let both = vec![from.clone(), to.clone()];
         let there = fence::stamps(self.session, &self.table.name, &self.key, self.fence, both).await?;
-        if self.stamps.holds(there.get(&0).and_then(Option::as_ref), &stamp) {
+        if self.stamps.holds(there.get(&0), &stamp) {
             return Ok(false);
         }
-        let newer = self.stamps.holds(there.get(&1).and_then(Option::as_ref), &stamp);
-        if newer || !gone.is_before(&new.0, position) || (!change.is_comparable && there.contains_key(&1)) {
+        let here = there.get(&1);
+        // Where positions cannot be compared, whatever is known of the new row came with all of it.
+        let is_known = !change.is_comparable && (here.is_some() || gone.knows(&new.0));
+        if is_known || self.stamps.holds(here, &stamp) || !gone.is_before(&new.0, position) {
             self.delete(from, stamp).await?;
         } else {
-            if there.contains_key(&1) {
+            // The database may hold both keys equal; then the two are one row.
+            let is_same = |here: &There| there.get(&0).is_some_and(|old| old.row == here.row);
+            if here.is_some_and(|here| !is_same(here)) {
                 self.delete(to.clone(), stamp.clone()).await?;
             }
             let columns: Vec<&Column> = self.key.iter().copied().chain([self.fence]).collect();

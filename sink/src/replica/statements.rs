@@ -121,10 +121,10 @@ pub fn truncate(table: &TableName, fence: &Column, stamp: String) -> Statement {
     }
 }
 
-/// Locks rows, in the order of the keys given, and reads their place in that order and their stamps.
+/// Locks rows, in the order of the keys given, and reads their place in that order, which row it is, and their stamps.
 pub fn stamps(table: &TableName, key: &[&Column], fence: &Column, keys: Vec<Cells>) -> Statement {
     let sql = format!(
-        "SELECT v.ord::text, t.{}::text FROM {} JOIN {table} AS t ON {} ORDER BY v.ord FOR UPDATE OF t",
+        "SELECT v.ord::text, t.tableoid::text || t.ctid::text, t.{}::text FROM {} JOIN {table} AS t ON {} ORDER BY v.ord FOR UPDATE OF t",
         fence.name,
         unnest_ordered("v", key.len()),
         matches(key, "v", 0),
