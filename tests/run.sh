@@ -98,6 +98,8 @@ main() {
   # The whole-system tests start the binaries, which cargo test alone does not build. With --tests the
   # dependencies get the features they have in cargo test; without it they would be built twice.
   cargo build --workspace --bins --tests --locked 8<&-
+  # A build leaves gigabytes to be written: later, in the middle of a test, they would hold up every commit for many seconds.
+  sync
   CARGO_TERM_COLOR=never bounded cargo test --workspace --locked --no-fail-fast "$@" 8<&- 2>&1 | tee "$LOG" || status=$?
 
   echo

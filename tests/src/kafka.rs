@@ -116,7 +116,8 @@ impl Topics {
 
     /// All topics whose names begin with one of `prefixes`.
     pub fn names(&self, prefixes: &[&str]) -> anyhow::Result<Vec<String>> {
-        let metadata = self.consumer()?.fetch_metadata(None, CALL_TIMEOUT)?;
+        let consumer = self.consumer()?;
+        let metadata = patiently(|| consumer.fetch_metadata(None, CALL_TIMEOUT))?;
         let mut names: Vec<String> = metadata.topics().iter().map(|topic| topic.name().to_owned()).collect();
         names.retain(|name| prefixes.iter().any(|prefix| name.starts_with(prefix)));
         names.sort();
@@ -179,7 +180,8 @@ impl Topics {
 
     /// Consumer groups whose names begin with `prefix`.
     pub fn groups(&self, prefix: &str) -> anyhow::Result<Vec<String>> {
-        let list = self.consumer()?.client().fetch_group_list(None, CALL_TIMEOUT)?;
+        let consumer = self.consumer()?;
+        let list = patiently(|| consumer.client().fetch_group_list(None, CALL_TIMEOUT))?;
         let mut names: Vec<String> = list.groups().iter().map(|group| group.name().to_owned()).collect();
         names.retain(|name| name.starts_with(prefix));
         Ok(names)
@@ -220,7 +222,7 @@ impl Topics {
     }
 
     fn partitions(&self, consumer: &BaseConsumer, topic: &str) -> anyhow::Result<Vec<i32>> {
-        let metadata = consumer.fetch_metadata(Some(topic), CALL_TIMEOUT)?;
+        let metadata = patiently(|| consumer.fetch_metadata(Some(topic), CALL_TIMEOUT))?;
         let topic = metadata.topics().first().context("metadata of a topic")?;
         Ok(topic.partitions().iter().map(|partition| partition.id()).collect())
     }
@@ -423,6 +425,17 @@ fn watermarks(consumer: &BaseConsumer, topic: &str, partition: i32) -> anyhow::R
             }
             Err(error) if passes(&error) && Instant::now() < answered_by => std::thread::sleep(LOOK_EVERY),
             found => return Ok(found?),
+        }
+    }
+}
+
+/// Asks until there is an answer, as long as the judge has time.
+fn patiently<T>(ask: impl Fn() -> Result<T, KafkaError>) -> Result<T, KafkaError> {
+    let deadline = Instant::now() + ANSWERED_MAX;
+    loop {
+        match ask() {
+            Err(error) if passes(&error) && Instant::now() < deadline => std::thread::sleep(LOOK_EVERY),
+            answered => return answered,
         }
     }
 }
