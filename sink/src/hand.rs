@@ -51,6 +51,8 @@ pub struct Hands<'a, T: Target> {
     at_rest: Option<Hand<'a, T>>,
     /// What it did last, until somebody asks.
     done: Option<Done<T::Content>>,
+    /// A batch was given up because the process is to stop: nothing that comes after it may be written.
+    is_stopped: bool,
     to: SyncSender<Task<'a, T>>,
     from: Receiver<(Task<'a, T>, Outcome<bool>)>,
 }
@@ -74,6 +76,7 @@ where
         Self {
             at_rest: Some(hand),
             done: None,
+            is_stopped: false,
             to,
             from,
         }
@@ -91,6 +94,9 @@ where
 
     /// Waits until nothing is under way, and says what became of the batch that was; fails as that did.
     pub fn settle(&mut self) -> Outcome<Settled<T::Content>> {
+        if self.is_stopped {
+            return Ok(Settled::Stopped);
+        }
         if self.at_rest.is_none() {
             let back = self.from.recv().map_err(|_| broken())?;
             self.take_back(back);
@@ -98,7 +104,10 @@ where
         match self.done.take() {
             None => Ok(Settled::Nothing),
             Some((batch, Ok(true))) => Ok(Settled::Written(batch)),
-            Some((_, Ok(false))) => Ok(Settled::Stopped),
+            Some((_, Ok(false))) => {
+                self.is_stopped = true;
+                Ok(Settled::Stopped)
+            }
             Some((_, Err(failure))) => Err(failure),
         }
     }
@@ -112,8 +121,11 @@ where
         self.at_rest.as_mut().map(|hand| &mut hand.target).ok_or_else(broken)
     }
 
-    /// Begins to write; what was under way has to be settled.
+    /// Begins to write; what was under way has to be settled, and none of it stopped.
     pub fn begin(&mut self, batch: Batch<T::Content>) -> Outcome<()> {
+        if self.is_stopped {
+            return Err(Failure::transient("STOPPING", "a batch was given up before this one"));
+        }
         let hand = self.at_rest.take().ok_or_else(broken)?;
         self.to.send((hand, batch)).map_err(|_| broken())
     }
@@ -194,7 +206,81 @@ fn portions<D>(rows_max: &mut usize, batch: &[D], mut apply: impl FnMut(&[D]) ->
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use syncline_bus::BusConfig;
+    use syncline_runtime::{Health, Shutdown};
+
     use super::*;
+    use crate::target::{DeadLetter, Partition};
+
+    /// A target that is away, and hears of the wish to stop while it is waited for.
+    struct Away(Shutdown);
+
+    impl Target for Away {
+        type Content = u32;
+
+        fn claim(&mut self, _: &[Partition]) -> Outcome<BTreeMap<Partition, i64>> {
+            Ok(BTreeMap::new())
+        }
+
+        fn apply(&mut self, _: &[Delivery<u32>]) -> Outcome<Report> {
+            self.0.request();
+            Err(Failure::transient("TARGET_AWAY", "no answer"))
+        }
+
+        fn dead_letters(&mut self, _: &mut dyn FnMut(&[DeadLetter]) -> Outcome<()>) -> Outcome<()> {
+            Ok(())
+        }
+    }
+
+    fn batch(number: u32) -> Batch<u32> {
+        let mut batch = Batch::new();
+        batch.push(Delivery {
+            from: Partition {
+                topic: "t".into(),
+                number: 0,
+            },
+            offset: number.into(),
+            timestamp_ms: 0,
+            entity: "e".into(),
+            key: Vec::new(),
+            value: Vec::new(),
+            content: Ok(Some(number)),
+        });
+        batch
+    }
+
+    #[test]
+    fn nothing_is_begun_after_a_batch_that_a_stop_has_left() {
+        let bus = BusConfig::new("127.0.0.1:1", "test");
+        let parts = Parts {
+            name: "sink.test".to_owned(),
+            pipeline: "p".to_owned(),
+            target: "test".to_owned(),
+            group: "g".to_owned(),
+            bus: bus.clone(),
+            instance: "0".to_owned(),
+            until_current: false,
+            health: Health::new(),
+            shutdown: Shutdown::new(),
+        };
+        let hand = Hand {
+            parts: &parts,
+            target: Away(parts.shutdown.clone()),
+            letters: DeadLetters::new(&bus, "p"),
+            rows_max: 10,
+        };
+        std::thread::scope(|scope| {
+            let mut hands = Hands::start(scope, hand);
+            hands.begin(batch(1)).unwrap();
+            // As often as it is asked, by whomever.
+            for _ in 0..2 {
+                assert!(matches!(hands.settle(), Ok(Settled::Stopped)));
+            }
+            assert_eq!(hands.begin(batch(2)).unwrap_err().code, "STOPPING");
+        });
+    }
 
     #[test]
     fn what_is_too_much_at_once_is_applied_in_smaller_portions() {

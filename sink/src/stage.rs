@@ -160,7 +160,8 @@ pub struct Batch<C> {
 }
 
 impl<C> Batch<C> {
-    fn new() -> Self {
+    /// Nothing.
+    pub(crate) fn new() -> Self {
         Self {
             deliveries: Vec::new(),
             bytes: 0,
@@ -180,7 +181,8 @@ impl<C> Batch<C> {
         }
     }
 
-    fn push(&mut self, delivery: Delivery<C>) {
+    /// Adds a record.
+    pub(crate) fn push(&mut self, delivery: Delivery<C>) {
         self.bytes += delivery.key.len() + delivery.value.len();
         self.deliveries.push(delivery);
     }

@@ -158,6 +158,13 @@ struct Held {
 }
 
 impl Person {
+    fn with(number: String, dice: &mut Dice) -> Self {
+        Self {
+            number,
+            ..Self::any(dice)
+        }
+    }
+
     fn any(dice: &mut Dice) -> Self {
         let (given, called) = dice.of(&GIVEN);
         let family = dice.of(&FAMILY);
@@ -389,19 +396,11 @@ const DIFFERENT: [(&str, usize, Make); 13] = [
         (one.held(dice), other.held(dice))
     }),
     ("of one household, with its telephone", 500, |dice| {
-        let number = dice.landline();
-        let one = Person {
-            number,
-            ..Person::any(dice)
-        };
+        let one = Person::with(dice.landline(), dice);
         (one.held(dice), one.relative(dice).held(dice))
     }),
     ("of one household, with its telephone and mailbox", 200, |dice| {
-        let number = dice.landline();
-        let one = Person {
-            number,
-            ..Person::any(dice)
-        };
+        let one = Person::with(dice.landline(), dice);
         let other = Person {
             mail: one.mail.clone(),
             ..one.relative(dice)
@@ -417,20 +416,12 @@ const DIFFERENT: [(&str, usize, Make); 13] = [
         (without_phone(one.held(dice)), without_phone(other.held(dice)))
     }),
     ("father and son of one name", 5, |dice| {
-        let number = dice.landline();
-        let one = Person {
-            number,
-            ..Person::any(dice)
-        };
+        let one = Person::with(dice.landline(), dice);
         let mail = mail(dice, one.given);
         (one.held(dice), Person { mail, ..one }.held(dice))
     }),
     ("of one office, with its telephone", 400, |dice| {
-        let number = dice.landline();
-        let one = Person {
-            number,
-            ..Person::any(dice)
-        };
+        let one = Person::with(dice.landline(), dice);
         let other = Person {
             number: one.number.clone(),
             ..one.stranger(dice)
@@ -445,11 +436,7 @@ const DIFFERENT: [(&str, usize, Make); 13] = [
         of_mailbox(dice, "bookings")
     }),
     ("one has the other's old mobile", 200, |dice| {
-        let number = dice.mobile();
-        let one = Person {
-            number,
-            ..Person::any(dice)
-        };
+        let one = Person::with(dice.mobile(), dice);
         let other = Person {
             number: one.number.clone(),
             ..one.stranger(dice)

@@ -2,7 +2,7 @@
 //!
 //! `offsets`: how far each topic has been applied, and by which claim; the group offsets in Kafka are for display only.
 //! `applied`: what was written last for each entity. `parked`: records that the app refused; a key that is here keeps
-//! its later records here too, so that none overtakes another. `replica_rows`: the position of each copied row.
+//! its later records here too, so that none overtakes another. `replica_rows`: where rows of copies ended that are there no longer.
 //!
 //! Several targets may live in one database, so every row names its pipeline and its target.
 

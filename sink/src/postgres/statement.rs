@@ -253,12 +253,12 @@ fn numbered(count: usize, each: impl Fn(usize) -> String) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
-    fn column(name: &str, sql_type: &str) -> Column {
+    pub(crate) fn column(name: &str, sql_type: &str) -> Column {
         Column {
             name: Ident::new(name).unwrap(),
             sql_type: sql_type.to_owned(),
@@ -272,7 +272,7 @@ mod tests {
         }
     }
 
-    fn table() -> TableName {
+    pub(crate) fn table() -> TableName {
         TableName::new("public", "odd \"table").unwrap()
     }
 

@@ -34,7 +34,7 @@ pub mod shape;
 /// Makes and extends the tables.
 mod define;
 
-/// The position of each copied row.
+/// The positions by which an older change is known.
 mod fence;
 
 /// Writes rows.

@@ -135,26 +135,7 @@ pub fn stamps(table: &TableName, key: &[&Column], fence: &Column, keys: Vec<Cell
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::postgres::statement::Ident;
-    use crate::postgres::text::Kind;
-
-    fn column(name: &str, sql_type: &str) -> Column {
-        Column {
-            name: Ident::new(name).unwrap(),
-            sql_type: sql_type.to_owned(),
-            kind: Kind::Text,
-            not_null: false,
-            identity_always: name == "id",
-            generated: false,
-            digits: None,
-            float: None,
-            spelling: None,
-        }
-    }
-
-    fn table() -> TableName {
-        TableName::new("public", "odd \"table").unwrap()
-    }
+    use crate::postgres::statement::tests::{column, table};
 
     #[test]
     fn a_row_gives_way_only_to_a_later_one() {

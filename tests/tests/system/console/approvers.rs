@@ -1,12 +1,9 @@
 //! What one person decides and another has to approve: who may, what waits for whom, and that nothing moves before.
 
-use std::collections::BTreeMap;
-
-use syncline_schemas::topic;
 use syncline_tests::process::Finished;
 use syncline_tests::{World, in_world};
 
-use super::{console, json, list, text};
+use super::{canonical, console, json, list, text};
 
 const SHOP: &str = "CREATE TABLE products (id serial PRIMARY KEY, sku text NOT NULL, price bigint)";
 const WMS: &str = "CREATE TABLE items (item_no serial PRIMARY KEY, code text NOT NULL, list_price bigint)";
@@ -30,12 +27,6 @@ links:
   shop.public.products <-> product: { key: id, sku: sku, price: price }
   wms.public.items <-> product: { key: item_no, sku: code, price: list_price }
 "#;
-
-/// The last canonical record of each key, as bytes.
-fn canonical(world: &World) -> anyhow::Result<BTreeMap<Vec<u8>, Option<Vec<u8>>>> {
-    let latest = world.topics.latest(&topic::canonical(&world.name, "product", 1))?;
-    Ok(latest.into_iter().map(|(key, record)| (key, record.value)).collect())
-}
 
 fn prices(world: &World) -> anyhow::Result<[String; 2]> {
     Ok([

@@ -1,11 +1,8 @@
 //! What waits for a person, and for how long: a guarded jump, and a held field whose time is up.
 
-use std::collections::BTreeMap;
-
-use syncline_schemas::topic;
 use syncline_tests::{Stage, World, in_world, until};
 
-use super::{console, json, list, text};
+use super::{canonical, console, json, list, text};
 
 const SHOP: &str = "CREATE TABLE products (id serial PRIMARY KEY, sku text NOT NULL, price bigint, cost bigint)";
 const WMS: &str = "CREATE TABLE items (item_no serial PRIMARY KEY, code text NOT NULL, list_price bigint, cost bigint)";
@@ -33,12 +30,6 @@ links:
   shop.public.products <-> product: { key: id, sku: sku, price: price, cost: cost }
   wms.public.items <-> product: { key: item_no, sku: code, price: list_price, cost: cost }
 "#;
-
-/// The last canonical record of each key, as bytes.
-fn canonical(world: &World) -> anyhow::Result<BTreeMap<Vec<u8>, Option<Vec<u8>>>> {
-    let latest = world.topics.latest(&topic::canonical(&world.name, "product", 1))?;
-    Ok(latest.into_iter().map(|(key, record)| (key, record.value)).collect())
-}
 
 fn rows(world: &World) -> anyhow::Result<[String; 2]> {
     Ok([

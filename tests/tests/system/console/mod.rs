@@ -9,8 +9,11 @@ mod undo;
 mod verify;
 mod why;
 
+use std::collections::BTreeMap;
+
 use anyhow::Context as _;
 use serde_json::Value as Json;
+use syncline_schemas::topic;
 use syncline_tests::World;
 use syncline_tests::process::{self, Finished};
 
@@ -28,6 +31,12 @@ fn json(world: &World, line: &[&str], code: i32) -> anyhow::Result<Json> {
     let all: Vec<&str> = line.iter().copied().chain(["--json"]).collect();
     let finished = console(world, &all)?.expect_code(code)?;
     serde_json::from_str(&finished.log).with_context(|| finished.log.clone())
+}
+
+/// The last canonical product of each key, as bytes.
+fn canonical(world: &World) -> anyhow::Result<BTreeMap<Vec<u8>, Option<Vec<u8>>>> {
+    let latest = world.topics.latest(&topic::canonical(&world.name, "product", 1))?;
+    Ok(latest.into_iter().map(|(key, record)| (key, record.value)).collect())
 }
 
 fn text<'a>(json: &'a Json, name: &str) -> &'a str {
