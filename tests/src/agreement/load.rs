@@ -294,7 +294,13 @@ impl User {
             Kind::Money => {
                 self.number += 1;
                 let app = u64::try_from(self.app).unwrap_or(0);
-                format!("{}.{app}5", 1 + self.number)
+                // A price below nothing does not meet its check.
+                let sign = if unit.name == "price" && self.dice.below(40) == 0 {
+                    "-"
+                } else {
+                    ""
+                };
+                format!("{sign}{}.{app}5", 1 + self.number)
             }
             _ => self.token(field),
         }
