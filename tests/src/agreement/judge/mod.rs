@@ -9,19 +9,23 @@
 //! | every write has a cause | what the sink wrote, a user had said, at a place that its mark knows |
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 
-use syncline_schemas::position::{Lsn, Vector};
-
-use super::apps::{APPS, COUNTED_AT_FIRST, Cell, Deletion, ENTITIES, Entity, Kind, Row, TABLES, Unit, entity, set};
+use super::apps::{APPS, Cell, Deletion, ENTITIES, Entity, Kind, Row, TABLES, Unit, entity};
 use super::history::{By, Event, History, State, Story, Who, is_covered};
 use super::log::{Log, Transaction};
 use super::record::{Candidate, Record, Records};
 
-/// Findings that are told in full; of the others there is a count.
-const TOLD_MAX: usize = 8;
-/// Lines of a field's history in one app that are told.
-const LINES_MAX: usize = 60;
+/// Why the sink wrote.
+mod causes;
+
+/// What is made of several edits.
+mod counted;
+
+/// What is wrong, told.
+mod tell;
+
+#[cfg(test)]
+mod tests;
 
 /// What was found, and how much was looked at.
 #[derive(Debug, Default)]
@@ -93,89 +97,6 @@ impl Case<'_> {
             verdict.find("invented", Some(who), None, "no app ever had a row of it".to_owned());
         }
         verdict
-    }
-
-    /// What is wrong, with the history of the fields in question.
-    pub fn tell(&self, verdict: &Verdict) -> String {
-        let mut text = String::new();
-        for (kind, all) in &verdict.wrong {
-            let _ = writeln!(text, "{kind}: {} findings", all.len());
-            for wrong in all.iter().take(TOLD_MAX) {
-                self.tell_one(wrong, &mut text);
-            }
-        }
-        text
-    }
-
-    fn tell_one(&self, wrong: &Wrong, text: &mut String) {
-        let Some(who) = &wrong.who else {
-            let _ = writeln!(text, "- {}", wrong.what);
-            return;
-        };
-        let _ = writeln!(
-            text,
-            "- {} {} {}: {}",
-            who.0,
-            who.1,
-            wrong.unit.unwrap_or("*"),
-            wrong.what
-        );
-        let (Some(story), record) = (self.history.stories.get(who), self.records.of.get(who)) else {
-            return;
-        };
-        if let Some(agreed) = record.and_then(|record| record.agreed.as_ref()) {
-            let _ = writeln!(text, "    agreed: {}", agreed.json);
-        }
-        for (app, lane) in story.lanes.iter().enumerate() {
-            let mut lines: Vec<(usize, String)> = Vec::new();
-            for (at, event, by) in lane.events.iter().filter(|(_, event, _)| *event != Event::Changed) {
-                lines.push((*at, format!("row {event:?} by {by:?}")));
-            }
-            for (unit, states) in lane
-                .states
-                .iter()
-                .filter(|(unit, _)| wrong.unit.is_none_or(|one| one == **unit))
-            {
-                let line = |state: &State| {
-                    (
-                        state.at,
-                        format!("{unit} = {} by {:?}", show(state.held.as_ref()), state.by),
-                    )
-                };
-                lines.extend(states.iter().map(line));
-            }
-            for marked in &lane.marks {
-                let about = |name: &str| {
-                    wrong
-                        .unit
-                        .is_none_or(|unit| entity(who.0).unit_of(name).is_some_and(|of| of.name == unit))
-                };
-                let fields = marked.mark.fields.iter().filter(|field| about(&field.name));
-                let fields: Vec<String> = fields
-                    .map(|field| format!("{}={:?}/{:?}", field.name, field.value, field.delivered))
-                    .collect();
-                let mark = format!(
-                    "mark {:?} {} knows {:?}",
-                    marked.mark.act,
-                    fields.join(" "),
-                    marked.mark.vector
-                );
-                lines.push((marked.at, mark));
-            }
-            lines.sort_by_key(|(at, _)| *at);
-            let skipped = lines.len().saturating_sub(LINES_MAX);
-            let _ = writeln!(text, "    {} ({skipped} lines before):", APPS[app]);
-            for (at, line) in lines.iter().skip(skipped) {
-                let transaction = &self.logs[app].transactions[*at];
-                let lsn = Lsn(transaction.end);
-                let _ = writeln!(text, "      {lsn} {}: {line}", transaction.at);
-            }
-        }
-        let about = |field: &str| wrong.unit.is_none_or(|unit| unit == field) || field == "*";
-        let conflicts = record.into_iter().flat_map(|record| &record.conflicts);
-        for (field, decided) in conflicts.filter(|(field, _)| about(field)) {
-            let _ = writeln!(text, "    last conflict on {field}: {}", decided.json);
-        }
     }
 }
 
@@ -426,202 +347,6 @@ impl One<'_> {
             text.lines().any(|other| other == line)
         })
     }
-
-    /// What the sink wrote, somebody had said, and the mark beside it knows where.
-    fn causes(&self, unit: &Unit, verdict: &mut Verdict) {
-        for (app, lane) in self.story.lanes.iter().enumerate() {
-            for state in self.states(app, unit).iter().filter(|state| state.by == By::Sink) {
-                let Some(Some(value)) = &state.held else { continue };
-                verdict.writes += 1;
-                let mut marks = lane.marks.iter().filter(|marked| marked.at == state.at);
-                let caused = marks.any(|marked| self.is_caused(unit, value, &marked.mark.vector));
-                if !caused {
-                    let what = format!(
-                        "{} was given {value:?}, which nobody had said that the mark knows",
-                        APPS[app]
-                    );
-                    self.find(verdict, "uncaused", Some(unit), what);
-                }
-            }
-        }
-    }
-
-    fn is_caused(&self, unit: &Unit, value: &str, vector: &Vector) -> bool {
-        let known = |app: usize, state: &State| is_covered(vector, app, self.transaction(app, state.at));
-        let said = |wanted: &str| {
-            self.said(unit).any(|(app, state)| {
-                let text = state.held.as_ref().and_then(Option::as_deref).unwrap_or_default();
-                let is_it = match unit.kind {
-                    Kind::Lines => text.lines().any(|line| line == wanted),
-                    _ => text == wanted,
-                };
-                is_it && known(app, state)
-            })
-        };
-        match unit.kind {
-            Kind::Lines => value.lines().all(said),
-            _ => said(value),
-        }
-    }
-
-    fn deletions_by_the_sink(&self, verdict: &mut Verdict) {
-        for (app, lane) in self.story.lanes.iter().enumerate() {
-            for (at, event, by) in &lane.events {
-                if *event != Event::Deleted || *by != By::Sink {
-                    continue;
-                }
-                verdict.writes += 1;
-                let mut marks = lane.marks.iter().filter(|marked| marked.at == *at);
-                if !marks.any(|marked| self.is_deletion_known(&marked.mark.vector)) {
-                    let what = format!("{}'s row was deleted, and no user's deletion is behind it", APPS[app]);
-                    self.find(verdict, "uncaused", None, what);
-                }
-            }
-        }
-    }
-
-    fn is_deletion_known(&self, vector: &Vector) -> bool {
-        self.story.lanes.iter().enumerate().any(|(app, lane)| {
-            let mut events = lane.events.iter();
-            events.any(|(at, event, by)| {
-                let by_user = *event == Event::Deleted && *by == By::User;
-                by_user && is_covered(vector, app, self.transaction(app, *at))
-            })
-        })
-    }
-
-    // ---- what is made of several edits --------------------------------------------------------------------------------------
-
-    fn counted(&self, unit: &Unit, verdict: &mut Verdict) {
-        let edits = self.said(unit).count();
-        verdict.edits += edits;
-        let Some(agreed) = self.record.agreed(unit) else { return };
-        if unit.kind == Kind::Set {
-            self.no_element_invented(unit, &agreed, verdict);
-        }
-        if self.story.was_deleted() {
-            return;
-        }
-        verdict.counted += 1;
-        let expected = match unit.kind {
-            Kind::Sum => self.sum(unit).to_string(),
-            _ => self.united(unit),
-        };
-        if agreed.as_deref() != Some(expected.as_str()) {
-            let what = format!("agreed is {}, and by the logs it is {expected}", show(Some(&agreed)));
-            self.find(verdict, "miscounted", Some(unit), what);
-        }
-    }
-
-    fn no_element_invented(&self, unit: &Unit, agreed: &Cell, verdict: &mut Verdict) {
-        let said: BTreeSet<&str> = self
-            .said(unit)
-            .flat_map(|(_, state)| elements(state.held.as_ref()))
-            .collect();
-        for element in elements(Some(agreed)) {
-            if !said.contains(element) {
-                self.find(verdict, "invented", Some(unit), format!("nobody ever added {element}"));
-            }
-        }
-    }
-
-    /// What every row holds at first, and what users added to it.
-    fn sum(&self, unit: &Unit) -> i64 {
-        let amount = |held: Option<&Cell>| held.and_then(|cell| cell.as_deref()?.parse::<i64>().ok()).unwrap_or(0);
-        let mut sum = COUNTED_AT_FIRST;
-        for app in 0..APPS.len() {
-            for pair in self.states(app, unit).windows(2) {
-                if pair[1].by == By::User {
-                    sum += amount(pair[1].held.as_ref()) - amount(pair[0].held.as_ref());
-                }
-            }
-        }
-        unit.most.map_or(sum, |most| sum.min(most))
-    }
-
-    /// Every element that somebody added and nobody who had seen that took away.
-    fn united(&self, unit: &Unit) -> String {
-        let sides: Vec<Side<'_>> = (0..APPS.len()).map(|app| self.side(app, unit)).collect();
-        let stands = |(app, element): (usize, &str)| {
-            let added = &sides[app].added[element];
-            !sides.iter().enumerate().any(|(other, side)| {
-                let Some(taken) = side.taken.get(element) else {
-                    return false;
-                };
-                let transaction = self.transaction(app, added.at);
-                match other == app {
-                    true => taken.place > added.place,
-                    false => {
-                        is_covered(&taken.seen, app, transaction) || (added.at_first && side.first.contains(element))
-                    }
-                }
-            })
-        };
-        let all = sides
-            .iter()
-            .enumerate()
-            .flat_map(|(app, side)| side.added.keys().map(move |element| (app, *element)));
-        let standing: Vec<&str> = all.filter(|one| stands(*one)).map(|(_, element)| element).collect();
-        set(standing.into_iter())
-    }
-
-    /// What users of one app did to a set, and what they had seen by then: the marks that stand before it in their log.
-    fn side(&self, app: usize, unit: &Unit) -> Side<'_> {
-        let mut side = Side::default();
-        let states = self.states(app, unit);
-        let marks = &self.story.lanes[app].marks;
-        for (place, state) in states.iter().enumerate().filter(|(_, state)| state.by == By::User) {
-            let before = place.checked_sub(1).and_then(|before| states[before].held.as_ref());
-            let (old, new) = (elements(before), elements(state.held.as_ref()));
-            if state.made {
-                side.first = new.iter().copied().collect();
-            }
-            let mut seen = Vector::new();
-            let told = marks
-                .iter()
-                .filter(|marked| marked.at <= state.at && marked.mark.field(unit.name).is_some());
-            told.for_each(|marked| seen.join(&marked.mark.vector));
-            for element in new.iter().filter(|element| !old.contains(element)) {
-                let added = Added {
-                    at: state.at,
-                    place,
-                    at_first: state.made,
-                };
-                side.added.insert(element, added);
-            }
-            for element in old.iter().filter(|element| !new.contains(element)) {
-                let seen = seen.clone();
-                side.taken.insert(element, Taken { place, seen });
-            }
-        }
-        side
-    }
-}
-
-/// What users of one app did to a set.
-#[derive(Default)]
-struct Side<'a> {
-    first: BTreeSet<&'a str>,
-    added: BTreeMap<&'a str, Added>,
-    taken: BTreeMap<&'a str, Taken>,
-}
-
-struct Added {
-    /// The transaction.
-    at: usize,
-    /// The place among the states.
-    place: usize,
-    at_first: bool,
-}
-
-struct Taken {
-    place: usize,
-    seen: Vector,
-}
-
-fn elements(held: Option<&Cell>) -> Vec<&str> {
-    let text = held.and_then(|cell| cell.as_deref()).unwrap_or_default();
-    text.split(',').filter(|element| !element.is_empty()).collect()
 }
 
 /// Whether the rows that the logs come to are those in the tables, or the oracle itself is wrong.
