@@ -4,7 +4,7 @@
 //! With `SYNCLINE_TRANSCRIPT=FILE` all that a person would see is written there, as it was: `tests/readme_output.sh`.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 use anyhow::Context as _;
@@ -76,7 +76,7 @@ impl Clerk<'_> {
     }
 
     /// Where the topics end that people write.
-    fn ends(&self) -> anyhow::Result<impl PartialEq + std::fmt::Debug> {
+    fn ends(&self) -> anyhow::Result<BTreeMap<(String, i32), i64>> {
         let name = &self.world.name;
         let prefixes = [format!("{name}.decisions."), format!("{name}.actions")];
         let names = self.world.topics.names(&[&prefixes[0], &prefixes[1]])?;
