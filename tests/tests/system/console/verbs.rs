@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::Context as _;
@@ -106,14 +107,13 @@ impl Clerk<'_> {
 }
 
 /// The verbs that the program's help names, those of families with their second word.
-fn verbs() -> anyhow::Result<BTreeSet<String>> {
+fn verbs(directory: &Path) -> anyhow::Result<BTreeSet<String>> {
     let help = |line: &[&str]| -> anyhow::Result<Vec<String>> {
-        let directory = std::env::temp_dir();
-        let log = tempfile_in(&directory, line);
+        let log = directory.join("help.log");
+        let _ = std::fs::remove_file(&log);
         let mut command = Command::new(process::binary("syncline")?);
         command.args(line).arg("--help");
         let finished = process::run(command, &log, HELP_MAX_S)?.expect_code(0)?;
-        let _ = std::fs::remove_file(&log);
         let after = finished
             .log
             .split_once("Commands:\n")
@@ -132,10 +132,6 @@ fn verbs() -> anyhow::Result<BTreeSet<String>> {
         }
     }
     Ok(all)
-}
-
-fn tempfile_in(directory: &std::path::Path, line: &[&str]) -> std::path::PathBuf {
-    directory.join(format!("syncline-help-{}-{}.log", std::process::id(), line.join("-")))
 }
 
 /// The time of the apps' server.
@@ -308,8 +304,9 @@ fn what_would_be_otherwise(clerk: &Clerk<'_>) -> anyhow::Result<()> {
         [1, 0].map(Json::from).each_ref(),
         "{held}"
     );
-    let other = recorded.to_string().replace("\"sku\":\"s1\"", "\"sku\":\"s2\"");
-    std::fs::write(&case, other)?;
+    let mut other = recorded;
+    other["expect"]["deleted"] = Json::Bool(true);
+    std::fs::write(&case, other.to_string())?;
     clerk.json(&["replay", "--assert", &case], 1)?;
     Ok(())
 }
