@@ -45,7 +45,11 @@ impl Load {
             .into_iter()
             .map(|user| {
                 let (stop, done) = (Arc::clone(&stop), Arc::clone(&done));
-                std::thread::spawn(move || user.work(per_s.max(1), &stop, &done))
+                std::thread::spawn(move || {
+                    let worked = user.work(per_s.max(1), &stop, &done);
+                    // Who waits for the whole time hears of it only in the end.
+                    worked.inspect_err(|error| println!("{error:?}"))
+                })
             })
             .collect();
         Self { stop, done, threads }
