@@ -105,7 +105,8 @@ impl User {
 
     /// Makes rows for most of those who are there at the start.
     pub fn seed(&mut self) -> anyhow::Result<()> {
-        for table in TABLES.iter().filter(|table| table.app == self.app) {
+        let app = self.app;
+        for table in TABLES.iter().filter(|table| table.app == app) {
             for person in 0..SEEDED {
                 if self.dice.below(10) < 7 {
                     let insert = self.insert(table, person);
@@ -167,7 +168,8 @@ impl User {
     /// A row, if the person has none here yet.
     fn insert(&mut self, table: &Table, person: u64) -> String {
         let mut set = Vec::new();
-        for unit in table.units().filter(|unit| self.may_write(unit)) {
+        let units: Vec<&Unit> = table.units().filter(|unit| self.may_write(unit)).collect();
+        for unit in units {
             for field in unit.fields {
                 let Some(column) = table.column(field) else { continue };
                 let value = match unit.kind {

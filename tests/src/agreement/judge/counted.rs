@@ -101,7 +101,7 @@ impl One<'_> {
                 .iter()
                 .filter(|marked| marked.at <= state.at && marked.mark.field(unit.name).is_some());
             told.for_each(|marked| seen.join(&marked.mark.vector));
-            for element in new.iter().filter(|element| !old.contains(element)) {
+            for element in new.iter().copied().filter(|element| !old.contains(element)) {
                 let added = Added {
                     at: state.at,
                     place,
@@ -109,7 +109,7 @@ impl One<'_> {
                 };
                 side.added.insert(element, added);
             }
-            for element in old.iter().filter(|element| !new.contains(element)) {
+            for element in old.iter().copied().filter(|element| !new.contains(element)) {
                 let seen = seen.clone();
                 side.taken.insert(element, Taken { place, seen });
             }

@@ -74,12 +74,13 @@ impl Case<'_> {
                 let fields: Vec<String> = fields
                     .map(|field| format!("{}={:?}/{:?}", field.name, field.value, field.delivered))
                     .collect();
-                let mark = format!(
-                    "mark {:?} {} knows {:?}",
-                    marked.mark.act,
-                    fields.join(" "),
-                    marked.mark.vector
-                );
+                let known = marked
+                    .mark
+                    .vector
+                    .iter()
+                    .map(|(app, position)| format!("{app} {position}"));
+                let known = known.collect::<Vec<_>>().join(", ");
+                let mark = format!("mark {:?} {}; knows {known}", marked.mark.act, fields.join(" "));
                 lines.push((marked.at, mark));
             }
             lines.sort_by_key(|(at, _)| *at);

@@ -1,7 +1,5 @@
 //! What the judge tells on: each law is broken once in a history that is well otherwise.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Value as Json, json};
 use syncline_schemas::mark::{Act, Mark, MarkedField};
 use syncline_schemas::position::{Lsn, Position, Vector};
@@ -10,7 +8,6 @@ use super::*;
 use crate::agreed::{Agreed, Decided};
 use crate::agreement::apps::EDITS;
 use crate::agreement::log::Change;
-use crate::agreement::record::Candidate;
 
 const PERSON: &str = "site1@x.org";
 const CID: &str = "c1";
