@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::apps::{APPS, Cell, Deletion, ENTITIES, Entity, Kind, Row, TABLES, Unit, entity};
-use super::history::{By, Event, History, State, Story, Who, is_covered};
+use super::history::{By, Event, History, Lane, State, Story, Who, is_covered};
 use super::log::{Log, Transaction};
 use super::record::{Candidate, Record, Records};
 
@@ -135,7 +135,10 @@ struct One<'a> {
 impl One<'_> {
     fn judge(&self, verdict: &mut Verdict) {
         if self.record.agreed.is_none() {
-            verdict.find("lost", Some(self.who), None, "nothing was ever agreed of it".to_owned());
+            // Who came and went before anybody read it is only known as gone, and not by name.
+            if self.story.lanes.iter().any(Lane::is_there) {
+                self.find(verdict, "lost", None, "nothing was ever agreed of it".to_owned());
+            }
             return;
         }
         self.rows_at_rest(verdict);
