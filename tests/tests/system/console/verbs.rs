@@ -192,7 +192,7 @@ fn every_verb_answers_people_and_programs() {
         a_connector_becomes_a_file(&clerk)?;
         assert_eq!(
             *clerk.verbs.borrow(),
-            verbs()?,
+            verbs(&world.path(""))?,
             "every verb that there is, and no other"
         );
         if let Some(file) = std::env::var_os("SYNCLINE_TRANSCRIPT") {
