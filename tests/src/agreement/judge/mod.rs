@@ -238,7 +238,7 @@ impl One<'_> {
             verdict.edits += 1;
             let became = [
                 agreed.as_ref() == Some(value),
-                self.is_superseded(app, unit, state, value),
+                self.is_superseded(app, unit, state, value) || self.went_with_all(unit),
                 self.is_candidate(app, unit, state, value),
             ];
             match became.iter().position(|one| *one) {
@@ -262,6 +262,18 @@ impl One<'_> {
             let later = from.map(|from| &states[from + 1..]).unwrap_or_default();
             later.iter().any(|one| one.by == By::User)
         })
+    }
+
+    /// Whether the entity is gone by the deletion of an app that has no room for this unit: whatever was said of it, there is
+    /// nothing that who deleted could have seen.
+    fn went_with_all(&self, unit: &Unit) -> bool {
+        let has_no_room = |lane: &Lane| !lane.states.contains_key(unit.name);
+        let deleted = |lane: &Lane| {
+            lane.events
+                .iter()
+                .any(|(_, event, by)| (*event, *by) == (Event::Deleted, By::User))
+        };
+        self.record.is_gone() && self.story.lanes.iter().any(|lane| has_no_room(lane) && deleted(lane))
     }
 
     /// Whether a conflict has it. What was there before capture stands at the place where it was first read.
