@@ -443,7 +443,7 @@ fn a_connector_becomes_a_file(clerk: &Clerk<'_>) -> anyhow::Result<()> {
     clerk.note(&line, &finished.log);
     let imported = finished
         .expect_code(0)?
-        .expect_log("slot: debezium")?
+        .expect_log("slot: \"debezium\"")?
         .expect_log("${env:")?;
     assert!(!imported.log.contains("secret"), "{}", imported.log);
 
