@@ -66,9 +66,12 @@ impl BusConfig {
     }
 
     pub(crate) fn for_producer(&self, transactional_id: Option<&str>) -> ClientConfig {
+        // The end of a transaction ends the lingering. Without transactions nobody says that this is all; while requests are
+        // under way records gather anyway.
+        let linger_ms = if transactional_id.is_some() { 5 } else { 0 };
         let defaults = [
             ("compression.type", "lz4".to_owned()),
-            ("linger.ms", "5".to_owned()),
+            ("linger.ms", linger_ms.to_string()),
             ("batch.size", "1000000".to_owned()),
             ("queue.buffering.max.kbytes", self.send_buffer_kbytes_max().to_string()),
             ("queue.buffering.max.messages", SEND_BUFFER_RECORDS_MAX.to_string()),

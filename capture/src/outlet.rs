@@ -149,6 +149,11 @@ impl Outlet {
         self.open
     }
 
+    /// Whether readers see what was sent only after the commit.
+    pub fn hides_rows(&self) -> bool {
+        self.transactions
+    }
+
     /// How much has been sent since the last commit.
     pub fn load(&self) -> Load {
         Load {
