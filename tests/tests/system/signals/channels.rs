@@ -1,9 +1,9 @@
 //! Signals by each channel: taken once, and a bad one is a warning.
 
 use serde_json::json;
-use syncline_tests::{Stage, until};
+use syncline_tests::Stage;
 
-use super::{ITEMS, captured, incremental, pipeline, signal};
+use super::{ITEMS, captured, incremental, pipeline};
 
 #[test]
 fn a_signal_on_the_topic_is_taken_once() {

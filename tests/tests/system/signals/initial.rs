@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use syncline_tests::{Stage, in_world};
 
-use super::{SIGNALS, events, pipeline};
+use super::{SIGNALS, capture, events, pipeline};
 
 /// Eight tables on four connections, killed again and again, with changes meanwhile: every row once or in the stream, and the
 /// words for first and last once.

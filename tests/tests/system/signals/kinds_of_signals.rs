@@ -1,7 +1,7 @@
 //! What signals ask for: runs paused, resumed and stopped, blocking snapshots.
 
 use serde_json::json;
-use syncline_tests::{Stage, until};
+use syncline_tests::Stage;
 
 use super::{ITEMS, captured, events, execute, incremental, kinds, pipeline, signal, told};
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde_json::Value as Json;
 use syncline_tests::oracle::{self, Load};
-use syncline_tests::{Dice, Service, Stage, World, in_world, until};
+use syncline_tests::{Dice, Stage, World, in_world, until};
 
-use super::{ITEMS, SIGNALS, captured, events, execute, incremental, kinds, pipeline};
+use super::{ITEMS, SIGNALS, capture, captured, events, execute, incremental, kinds, pipeline};
 
 /// A column is added while a chunk is being read: it is read again, in its new shape.
 #[test]
@@ -100,10 +100,6 @@ fn under_load(name: &str, properties: &str, test: impl FnOnce(&World, &mut Dice,
 
 fn completed(world: &World) -> anyhow::Result<usize> {
     Ok(kinds(world)?.iter().filter(|kind| *kind == "COMPLETED").count())
-}
-
-fn capture(world: &World, failpoints: &str) -> anyhow::Result<Service> {
-    world.start_with(&Stage::Capture, &[], &[("SYNCLINE_FAILPOINTS", failpoints)])
 }
 
 /// Under load, killed at each place of a chunk's way and at random ones: each run comes to its end, no row overwrites a later

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Context as _;
 use serde_json::{Value as Json, json};
-use syncline_tests::{Stage, World, in_world};
+use syncline_tests::{Service, Stage, World, in_world};
 
 const SIGNALS: &str =
     "CREATE TABLE signals (id varchar(42) PRIMARY KEY, type varchar(32) NOT NULL, data varchar(2048));";
@@ -114,3 +114,8 @@ const THREE_CHUNKS: [&str; 6] = [
     "TABLE_SCAN_COMPLETED",
     "COMPLETED",
 ];
+
+/// Capture as a service that has these failpoints.
+fn capture(world: &World, failpoints: &str) -> anyhow::Result<Service> {
+    world.start_with(&Stage::Capture, &[], &[("SYNCLINE_FAILPOINTS", failpoints)])
+}

@@ -83,7 +83,7 @@ fn what_debezium_wrote_for_the_same_signals() {
         // Each start of a process that has nothing to read says so, as Debezium's does.
         ours.retain(|(kind, _)| kind != "SKIPPED");
         let (mut theirs, mut rows) = (Vec::new(), Vec::new());
-        for line in include_str!("../../fixtures/variant.signals.jsonl").lines() {
+        for line in include_str!("../../../fixtures/variant.signals.jsonl").lines() {
             let mut line: Json = serde_json::from_str(line)?;
             if let Some(row) = line.get_mut("row") {
                 rows.push((row["after"].take(), row["source"]["snapshot"].take()));
