@@ -74,15 +74,19 @@ pub(crate) fn timestamp_text(count: i64, unit: Unit, suffix: &str) -> String {
 
 /// A text of a time with a zone, its fraction without trailing zeros.
 pub(crate) fn zoned_text(text: &str) -> String {
-    let Some((whole, rest)) = text.split_once('.') else {
-        return text.to_owned();
+    let (kept, zone) = zoned_parts(text);
+    format!("{kept}{zone}")
+}
+
+/// The same in two pieces of the text: what is before the zeros, and what is behind them.
+pub(crate) fn zoned_parts(text: &str) -> (&str, &str) {
+    let Some(point) = text.find('.') else {
+        return (text, "");
     };
-    let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-    let (fraction, zone) = rest.split_at(digits);
-    match fraction.trim_end_matches('0') {
-        "" => format!("{whole}{zone}"),
-        fraction => format!("{whole}.{fraction}{zone}"),
-    }
+    let is_digit = |c: char| c.is_ascii_digit();
+    let zone = text[point + 1..].trim_start_matches(is_digit);
+    let kept = text[..text.len() - zone.len()].trim_end_matches('0');
+    (kept.strip_suffix('.').unwrap_or(kept), zone)
 }
 
 /// Days since 1970 of `2026-01-02`.
