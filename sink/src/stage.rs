@@ -24,7 +24,7 @@ use crate::target::{Delivery, Partition, Target};
 
 const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// How long it is waited for more while a batch is under way.
-const BATCH_WAIT_MS_MAX: u64 = 5;
+const BATCH_WAIT_MS_MAX: u64 = 1;
 const IDLE_POLL_MS: u64 = 200;
 /// How often it is asked whether a topic that was missing has been made.
 const NEW_TOPICS_MS: u64 = 5_000;
@@ -181,9 +181,9 @@ impl<C> Batch<C> {
         }
     }
 
-    /// Adds a record.
-    pub(crate) fn push(&mut self, delivery: Delivery<C>) {
-        self.bytes += delivery.key.len() + delivery.value.len();
+    /// Adds a record, which weighs so much.
+    pub(crate) fn push(&mut self, delivery: Delivery<C>, bytes: usize) {
+        self.bytes += bytes;
         self.deliveries.push(delivery);
     }
 
@@ -224,7 +224,8 @@ where
                 }
                 Event::Record(record) => {
                     self.batch.caused_by(&record.headers);
-                    self.batch.push(self.feed.read(record)?);
+                    let bytes = record.bytes();
+                    self.batch.push(self.feed.read(record)?, bytes);
                     if self.batch.is_full(T::BATCH_ROWS_MAX) {
                         self.apply()?;
                     }
@@ -328,8 +329,10 @@ where
 
     /// Tells Kafka, the metrics and the person in front of the terminal how far it has come.
     fn show(&mut self, batch: &[Delivery<T::Content>]) {
-        for delivery in batch {
-            self.next.insert(delivery.from.clone(), delivery.offset + 1);
+        for run in batch.chunk_by(|one, next| one.from == next.from) {
+            if let Some(last) = run.last() {
+                self.next.insert(last.from.clone(), last.offset + 1);
+            }
         }
         let next: Vec<(String, i32, i64)> = self
             .next

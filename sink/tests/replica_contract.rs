@@ -15,6 +15,7 @@ use syncline_schemas::value::Value;
 use syncline_sink::plan::Verdict;
 use syncline_sink::replica::ReplicaTarget;
 use syncline_sink::replica::change::{Act, Change};
+use syncline_sink::replica::image::Image;
 use syncline_sink::replica::shape::Shape;
 use syncline_sink::target::{Delivery, Report, Target};
 
@@ -53,14 +54,21 @@ fn key(id: i64) -> RowKey {
 }
 
 fn put(id: i64, note: &str, big: Option<&str>) -> Act {
+    put_with(id, note, big, &[])
+}
+
+/// With other columns besides.
+fn put_with(id: i64, note: &str, big: Option<&str>, others: &[(&str, Value)]) -> Act {
     let big = big.map_or(Cell::Unchanged, |text| Cell::Set(text.into()));
     let cells = [
         ("id", Cell::Set(id.into())),
         ("note", Cell::Set(note.into())),
         ("big", big),
     ];
-    let row: Row = cells.into_iter().map(|(name, cell)| (name.to_owned(), cell)).collect();
-    Act::Put(key(id), Arc::new(row))
+    let others = others.iter().map(|(name, value)| (*name, Cell::Set(value.clone())));
+    let cells = cells.into_iter().chain(others);
+    let row: Row = cells.map(|(name, cell)| (name.to_owned(), cell)).collect();
+    Act::Put(key(id), Image::of(&row).unwrap())
 }
 
 impl Copy {
@@ -167,14 +175,9 @@ fn a_column_that_the_source_got_is_added() {
         ("big", "text"),
         ("Odd \"one", "numeric(12,2)[]"),
     ]);
-    let Act::Put(key, mut row) = put(2, "b", Some("y")) else {
-        unreachable!()
-    };
-    Arc::make_mut(&mut row).insert(
-        "Odd \"one".to_owned(),
-        Cell::Set(Value::List(vec!["1.5".parse().unwrap(), Value::Null])),
-    );
-    copy.deliver(&[(2, Act::Put(key, row)), (3, put(1, "a", Some("x")))]);
+    let list = Value::List(vec!["1.5".parse().unwrap(), Value::Null]);
+    let wider = put_with(2, "b", Some("y"), &[("Odd \"one", list)]);
+    copy.deliver(&[(2, wider), (3, put(1, "a", Some("x")))]);
     let extended = world
         .db
         .query("SELECT id, note, big, \"Odd \"\"one\" FROM orders ORDER BY id");
@@ -221,7 +224,7 @@ fn a_row_whose_new_key_is_equal_to_its_old_one_stays() {
             ("big", big),
         ];
         let row: Row = cells.into_iter().map(|(name, cell)| (name.to_owned(), cell)).collect();
-        Act::Put(key(id), Arc::new(row))
+        Act::Put(key(id), Image::of(&row).unwrap())
     };
     copy.deliver(&[(1, row("A", Cell::Set("large".into())))]);
     copy.deliver(&[(2, Act::Move(key("A"), key("a"))), (3, row("a", Cell::Unchanged))]);
@@ -253,11 +256,7 @@ fn a_copy_of_a_copy_goes_by_its_own_positions() {
     let world = World::new("");
     let mut copy = copy(&world);
     let with_position = |id: i64, note: &str, position: Value| {
-        let Act::Put(key, mut row) = put(id, note, Some("x")) else {
-            unreachable!()
-        };
-        Arc::make_mut(&mut row).insert("_syncline_position".to_owned(), Cell::Set(position));
-        Act::Put(key, row)
+        put_with(id, note, Some("x"), &[("_syncline_position", position)])
     };
     let high = || Value::from(format!("\\x{}", "ff".repeat(32)).as_str());
     copy.deliver(&[
@@ -325,13 +324,7 @@ fn many_rows_are_written_as_few_are() {
     );
     // The same with a column that it did not have when its rows were first staged.
     copy.shape = shape(&[("id", "bigint"), ("note", "text"), ("big", "text"), ("more", "text")]);
-    let wider = |id: i64| {
-        let Act::Put(key, mut row) = put(id, "wide", Some("x")) else {
-            unreachable!()
-        };
-        Arc::make_mut(&mut row).insert("more".to_owned(), Cell::Set("m".into()));
-        (60_000, Act::Put(key, row))
-    };
+    let wider = |id: i64| (60_000, put_with(id, "wide", Some("x"), &[("more", "m".into())]));
     copy.deliver(&(0..5_000).map(wider).collect::<Vec<_>>());
     assert_eq!(world.db.text("SELECT count(*) FROM orders WHERE more = 'm'"), "5000");
 }

@@ -54,16 +54,18 @@ impl Plan {
     /// For envelopes of this writer.
     pub fn new(writer: Arc<ParsedSchema>) -> Result<Self, CodecError> {
         let envelope = root(&writer)?;
-        let field = |(name, kind): &(String, Type)| match name.as_str() {
-            "op" => Ok(Field::Op),
-            "after" => Ok(Field::After),
-            "source" => Ok(Field::Source(row(&writer, kind)?.and_then(|source| source.index("lsn")))),
-            _ => Ok(Field::Nothing),
+        let field = |(name, kind): &(String, Type)| {
+            Ok(match name.as_str() {
+                "op" => Field::Op,
+                "after" => Field::After,
+                "source" => Field::Source(row(&writer, kind)?.and_then(|source| source.index("lsn"))),
+                _ => Field::Nothing,
+            })
         };
         let after = envelope.index("after").map(|place| &envelope.fields[place].1);
         let after = after.map(|kind| row(&writer, kind)).transpose()?.flatten();
-        let columns = after.map_or(&[][..], |row| &row.fields);
-        let columns = columns.iter().map(|(name, _)| name.clone()).collect();
+        let columns = after.into_iter().flat_map(|row| &row.fields);
+        let columns = columns.map(|(name, _)| name.clone()).collect();
         let is_change = !envelope.name.starts_with("io.debezium.connector.common.");
         if is_change && envelope.index("source").is_none() {
             return Err(CodecError::Datum("not a Debezium envelope".to_owned()));
