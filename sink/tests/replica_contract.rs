@@ -255,9 +255,8 @@ fn a_row_that_was_deleted_under_its_new_key_is_not_brought_back_by_its_old_one()
 fn a_copy_of_a_copy_goes_by_its_own_positions() {
     let world = World::new("");
     let mut copy = copy(&world);
-    let with_position = |id: i64, note: &str, position: Value| {
-        put_with(id, note, Some("x"), &[("_syncline_position", position)])
-    };
+    let with_position =
+        |id: i64, note: &str, position: Value| put_with(id, note, Some("x"), &[("_syncline_position", position)]);
     let high = || Value::from(format!("\\x{}", "ff".repeat(32)).as_str());
     copy.deliver(&[
         (1, with_position(1, "a", high())),

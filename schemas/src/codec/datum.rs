@@ -118,7 +118,10 @@ impl<'a> Reader<'a> {
                 self.skip(branch, depth + 1)
             }
             Kind::Named(index) => match self.schema.named(*index) {
-                Named::Record(record) => record.fields.iter().try_for_each(|(_, kind)| self.skip(kind, depth + 1)),
+                Named::Record(record) => record
+                    .fields
+                    .iter()
+                    .try_for_each(|(_, kind)| self.skip(kind, depth + 1)),
                 Named::Enum(_) => self.long().map(|_| ()),
                 Named::Fixed(size, _) => self.take(*size).map(|_| ()),
             },

@@ -15,7 +15,9 @@ use std::sync::Arc;
 
 use super::{Op, is_placeholder};
 use crate::cells::{Cells, Spelt};
-use crate::codec::{CodecError, Datum, Kind, Named, ParsedSchema, Reader, RecordType, Type, connect_json, spell, to_value};
+use crate::codec::{
+    CodecError, Datum, Kind, Named, ParsedSchema, Reader, RecordType, Type, connect_json, spell, to_value,
+};
 use crate::mapped::RowKey;
 use crate::position::Lsn;
 use crate::value::Value;

@@ -349,7 +349,9 @@ mod tests {
             prop_oneof![Just("infinity"), Just("-infinity"), Just("-"), Just("")].prop_map(Value::text),
             ".{0,6}".prop_map(Value::Text),
         ];
-        leaf.prop_recursive(2, 8, 3, |inner| proptest::collection::vec(inner, 0..3).prop_map(Value::List))
+        leaf.prop_recursive(2, 8, 3, |inner| {
+            proptest::collection::vec(inner, 0..3).prop_map(Value::List)
+        })
     }
 
     proptest! {

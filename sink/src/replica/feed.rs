@@ -204,7 +204,10 @@ impl ReplicaFeed {
         if let Some(plan) = self.keys.get(&id) {
             return Ok(Ok(Arc::clone(plan)));
         }
-        let made = self.schemas.get(id)?.and_then(|writer| KeyPlan::new(writer).map_err(said));
+        let made = self
+            .schemas
+            .get(id)?
+            .and_then(|writer| KeyPlan::new(writer).map_err(said));
         Ok(made.map(|plan| {
             let plan = Arc::new(plan);
             self.keys.insert(id, Arc::clone(&plan));

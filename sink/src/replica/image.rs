@@ -95,10 +95,7 @@ mod tests {
 
     fn image(cells: &[(&str, Option<i64>)]) -> Image {
         let cell = |of: &Option<i64>| of.map_or(Cell::Unchanged, |number| Cell::Set(number.into()));
-        let row: Row = cells
-            .iter()
-            .map(|(name, of)| ((*name).to_owned(), cell(of)))
-            .collect();
+        let row: Row = cells.iter().map(|(name, of)| ((*name).to_owned(), cell(of))).collect();
         Image::of(&row).unwrap()
     }
 
@@ -107,7 +104,10 @@ mod tests {
         let before = image(&[("a", Some(1)), ("aa", Some(9)), ("b", Some(2)), ("c", None)]);
         let row = image(&[("a", Some(5)), ("b", None), ("c", None), ("d", None)]);
         let completed = row.completed(&before).unwrap();
-        assert_eq!(completed, image(&[("a", Some(5)), ("b", Some(2)), ("c", None), ("d", None)]));
+        assert_eq!(
+            completed,
+            image(&[("a", Some(5)), ("b", Some(2)), ("c", None), ("d", None)])
+        );
         assert_eq!((completed.unknown(), before.unknown()), (vec![2, 3], vec![3]));
     }
 

@@ -199,6 +199,9 @@ mod tests {
         let mut out = Vec::new();
         let cells = ["a\tb\\N\r\nü", "", "\\.", "plain"].map(|text| Some(Cow::Borrowed(text.as_bytes())));
         line(cells.into_iter().chain([None]), &mut out);
-        assert_eq!(String::from_utf8(out).unwrap(), "a\\tb\\\\N\\r\\nü\t\t\\\\.\tplain\t\\N\n");
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "a\\tb\\\\N\\r\\nü\t\t\\\\.\tplain\t\\N\n"
+        );
     }
 }

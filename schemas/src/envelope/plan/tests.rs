@@ -31,26 +31,54 @@ const SORTS: [Sort; 22] = [
         let bits = u32::try_from(dice.count & 0xFFFF_FFFF).unwrap();
         out.0.extend_from_slice(&bits.to_le_bytes());
     }),
-    (r#""double""#, |out, dice| out.0.extend_from_slice(&dice.count.to_le_bytes())),
+    (r#""double""#, |out, dice| {
+        out.0.extend_from_slice(&dice.count.to_le_bytes())
+    }),
     (r#""string""#, text),
     (r#"{"type":"string","connect.name":"io.debezium.data.Json"}"#, text),
-    (r#"{"type":"string","connect.name":"io.debezium.time.ZonedTimestamp"}"#, |out, dice| {
-        out.text(&dice.zoned);
+    (
+        r#"{"type":"string","connect.name":"io.debezium.time.ZonedTimestamp"}"#,
+        |out, dice| {
+            out.text(&dice.zoned);
+        },
+    ),
+    (
+        r#"{"type":"int","connect.name":"io.debezium.time.Date"}"#,
+        |out, dice| out.long(dice.count >> 40),
+    ),
+    (
+        r#"{"type":"int","connect.name":"io.debezium.time.Time"}"#,
+        |out, dice| out.long(dice.count >> 34),
+    ),
+    (
+        r#"{"type":"long","connect.name":"io.debezium.time.MicroTime"}"#,
+        |out, dice| out.long(dice.count >> 20),
+    ),
+    (
+        r#"{"type":"long","connect.name":"io.debezium.time.MicroTimestamp"}"#,
+        |out, dice| out.long(dice.count),
+    ),
+    (
+        r#"{"type":"long","connect.name":"io.debezium.time.NanoTimestamp"}"#,
+        |out, dice| out.long(dice.count),
+    ),
+    (r#"{"type":"long","logicalType":"timestamp-millis"}"#, |out, dice| {
+        out.long(dice.count)
     }),
-    (r#"{"type":"int","connect.name":"io.debezium.time.Date"}"#, |out, dice| out.long(dice.count >> 40)),
-    (r#"{"type":"int","connect.name":"io.debezium.time.Time"}"#, |out, dice| out.long(dice.count >> 34)),
-    (r#"{"type":"long","connect.name":"io.debezium.time.MicroTime"}"#, |out, dice| out.long(dice.count >> 20)),
-    (r#"{"type":"long","connect.name":"io.debezium.time.MicroTimestamp"}"#, |out, dice| out.long(dice.count)),
-    (r#"{"type":"long","connect.name":"io.debezium.time.NanoTimestamp"}"#, |out, dice| out.long(dice.count)),
-    (r#"{"type":"long","logicalType":"timestamp-millis"}"#, |out, dice| out.long(dice.count)),
     (r#""bytes""#, |out, dice| match dice.is_placeholder {
         true => out.bytes(PLACEHOLDER.as_bytes()),
         false => out.bytes(&dice.bytes),
     }),
-    (r#"{"type":"bytes","scale":2,"precision":64,"logicalType":"decimal"}"#, |out, dice| out.bytes(&dice.bytes)),
-    (r#"{"type":"bytes","connect.name":"io.debezium.data.Bits","connect.parameters":{"length":"12"}}"#, |out, dice| {
-        out.bytes(&dice.bytes);
-    }),
+    (
+        r#"{"type":"bytes","scale":2,"precision":64,"logicalType":"decimal"}"#,
+        |out, dice| out.bytes(&dice.bytes),
+    ),
+    (
+        r#"{"type":"bytes","connect.name":"io.debezium.data.Bits","connect.parameters":{"length":"12"}}"#,
+        |out, dice| {
+            out.bytes(&dice.bytes);
+        },
+    ),
     (
         r#"{"type":"record","name":"VariableScaleDecimal","namespace":"io.debezium.data","fields":[
             {"name":"scale","type":"int"},{"name":"value","type":"bytes"}]}"#,
@@ -67,14 +95,19 @@ const SORTS: [Sort; 22] = [
             }
         });
     }),
-    (r#"{"type":"array","items":"string"}"#, |out, dice| out.array(&[()], |out, ()| text(out, dice))),
+    (r#"{"type":"array","items":"string"}"#, |out, dice| {
+        out.array(&[()], |out, ()| text(out, dice))
+    }),
     (r#"{"type":"map","values":"string"}"#, |out, dice| {
         out.length(1);
         text(out, dice);
         text(out, dice);
         out.length(0);
     }),
-    (r#"{"type":"enum","name":"Mood","symbols":["sad","ok"]}"#, |out, dice| out.branch(usize::from(dice.flag))),
+    (
+        r#"{"type":"enum","name":"Mood","symbols":["sad","ok"]}"#,
+        |out, dice| out.branch(usize::from(dice.flag)),
+    ),
 ];
 
 fn text(out: &mut Out<'_>, dice: &Dice) {
@@ -112,7 +145,11 @@ impl Columns {
     fn schema(&self) -> String {
         let field = |(place, is_optional): &(usize, bool)| {
             let sort = SORTS[*place].0;
-            let of = if *is_optional { format!(r#"["null",{sort}]"#) } else { sort.to_owned() };
+            let of = if *is_optional {
+                format!(r#"["null",{sort}]"#)
+            } else {
+                sort.to_owned()
+            };
             format!(r#"{{"name":"c {place}","type":{of}}}"#)
         };
         let fields: Vec<String> = self.0.iter().map(field).collect();
@@ -247,7 +284,10 @@ fn a_column_that_the_header_names_is_not_known() {
     let datum = columns.datum(&[dice.clone(), dice], true);
     let change = plan.read(&datum, &["c 5".to_owned()]).unwrap().unwrap();
     let cells = change.after.unwrap();
-    assert_eq!(cells.iter().collect::<Vec<_>>(), [Spelt::Number(b"7"), Spelt::Unchanged]);
+    assert_eq!(
+        cells.iter().collect::<Vec<_>>(),
+        [Spelt::Number(b"7"), Spelt::Unchanged]
+    );
 }
 
 #[test]
