@@ -112,12 +112,12 @@ impl Session {
         sorted(self.client.execute_typed(sql, &[]).await)
     }
 
-    /// Runs a COPY that takes these lines in. The server takes the first while the next are made.
-    pub async fn copy(&self, sql: &str, lines: impl Iterator<Item = Vec<u8>>) -> Outcome<u64> {
+    /// Runs a COPY that takes these pieces in.
+    pub async fn copy(&self, sql: &str, pieces: Vec<Vec<u8>>) -> Outcome<u64> {
         let taking = sorted(self.client.copy_in(sql).await)?;
         let mut taking = pin!(taking);
-        for lines in lines {
-            sorted(taking.send(Bytes::from(lines)).await)?;
+        for piece in pieces {
+            sorted(taking.send(Bytes::from(piece)).await)?;
         }
         sorted(taking.finish().await)
     }

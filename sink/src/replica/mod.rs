@@ -46,6 +46,9 @@ mod rows;
 /// Their SQL. Pure.
 mod statements;
 
+/// Rows in PostgreSQL's binary form. Pure.
+mod binary;
+
 /// Records of a batch. Large ones cost the database least.
 const BATCH_ROWS_MAX: usize = 10_000;
 

@@ -7,6 +7,7 @@ use syncline_runtime::{Failure, Outcome};
 use syncline_schemas::mapped::RowKey;
 use syncline_schemas::position::Position;
 
+use super::binary;
 use super::change::{Act, Change};
 use super::fence::{self, Stamps, There};
 use super::image::Image;
@@ -19,8 +20,6 @@ use crate::postgres::text;
 
 /// From so many rows on they are staged.
 const STAGED_ROWS_MIN: usize = 2_000;
-/// Rows that are sent to the staging at once.
-const SENT_ROWS: usize = 500;
 
 /// How many changes were written, and how many were older than what is there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -187,16 +186,10 @@ impl<'a> Writer<'a> {
             let statement = statements::upsert(table, &self.key, &columns, self.fence, cells);
             return self.session.execute(&statement).await;
         }
-        let lines = puts.chunks(SENT_ROWS).map(|puts| {
-            let mut lines = Vec::new();
-            for put in puts {
-                statements::line(self.cells(put, taken), &mut lines);
-            }
-            lines
-        });
-        let staging = statements::staging(table, &self.key, &columns, self.fence);
+        let (forms, pieces) = binary::rows(&columns, puts, |put| self.cells(put, taken));
+        let staging = statements::staging(table, &self.key, &columns, self.fence, &forms);
         self.session.define(&staging.make).await?;
-        self.session.copy(&staging.take, lines).await?;
+        self.session.copy(&staging.take, pieces).await?;
         self.session.run(&staging.write).await
     }
 
