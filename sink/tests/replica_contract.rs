@@ -328,6 +328,123 @@ fn many_rows_are_written_as_few_are() {
     assert_eq!(world.db.text("SELECT count(*) FROM orders WHERE more = 'm'"), "5000");
 }
 
+/// What is sent in binary is what is sent as text, and a value that has no binary form takes its column along.
+#[test]
+fn many_rows_of_any_type_are_written_as_few_are() {
+    let types = [
+        "b boolean, i2 smallint, i4 integer, i8 bigint, n numeric, m numeric(12,2), f4 real, f8 double precision",
+        "d date, t time, ts timestamp, tz timestamptz, z timetz, iv interval, u uuid, x bytea, j json, jb jsonb",
+        "s text, v varchar(20), c char(5), mood mood, l numeric[], dom dom",
+    ];
+    let types = types.join(", ");
+    let world = World::new(&format!(
+        "CREATE TYPE mood AS ENUM ('sad', 'ok'); CREATE DOMAIN dom AS numeric(6,1);
+         CREATE TABLE orders (id bigint PRIMARY KEY, note text, big text, {types})"
+    ));
+    let mut copy = copy(&world);
+    let day = |i: i64| format!("20{:02}-{:02}-{:02}", i % 100, i % 12 + 1, i % 28 + 1);
+    let clock = |i: i64| format!("{:02}:{:02}:{:02}.{}", i % 24, i % 60, i % 59, i % 9 + 1);
+    let row = |i: i64, is_odd: bool| -> Vec<(&'static str, Value)> {
+        // One row of each kind is out of the ordinary.
+        let or = |place: i64, odd: &str, plain: Value| match is_odd && i % 2_500 == place {
+            true => Value::from(odd),
+            false => plain,
+        };
+        let number = |text: String| text.parse::<Value>().unwrap();
+        vec![
+            ("b", Value::Bool(i % 2 == 0)),
+            ("i2", Value::from(i % 30_000 - 15_000)),
+            ("i4", Value::from(i * 7_919 - 5_000)),
+            ("i8", Value::from(i - i64::MAX)),
+            ("n", or(1, "NaN", number(format!("-{}.000{}1", i * 1_000, i % 10)))),
+            ("m", number(format!("{}.{}", i, i % 10))),
+            ("f4", or(2, "Infinity", number(format!("0.{i}1")))),
+            ("f8", or(3, "NaN", number(format!("{i}.1e3")))),
+            ("d", or(4, "infinity", Value::from(day(i).as_str()))),
+            ("t", or(5, "24:00:00", Value::from(clock(i).as_str()))),
+            (
+                "ts",
+                or(
+                    6,
+                    "-0043-03-15T01:02:03.5",
+                    Value::from(format!("{}T{}", day(i), clock(i)).as_str()),
+                ),
+            ),
+            (
+                "tz",
+                or(
+                    7,
+                    "+12026-03-15T01:02:03Z",
+                    Value::from(format!("{}T{}Z", day(i), clock(i)).as_str()),
+                ),
+            ),
+            ("z", Value::from(format!("{}+01:00", clock(i)).as_str())),
+            ("iv", Value::from(i * 1_000_001)),
+            ("u", Value::from(format!("b68a35a7-17ad-35b3-af2a-{i:012}").as_str())),
+            ("x", Value::from(format!("\\x{i:06x}").as_str())),
+            ("j", Value::from(format!("{{\"a\": {i}, \"a\":1}}").as_str())),
+            ("jb", Value::from(format!("{{\"a\": {i}, \"a\":1}}").as_str())),
+            (
+                "s",
+                Value::from(["a\tb", "\\N", "", "é'\"", "c\r\nd"][usize::try_from(i % 5).unwrap()]),
+            ),
+            (
+                "v",
+                if i % 3 == 0 {
+                    Value::Null
+                } else {
+                    Value::from(format!("v {i}").as_str())
+                },
+            ),
+            ("c", Value::from("ab")),
+            ("mood", Value::from(if i % 2 == 0 { "sad" } else { "ok" })),
+            (
+                "l",
+                Value::List(vec![Value::from(i), Value::Null, number("1.50".to_owned())]),
+            ),
+            ("dom", number(format!("{}.25", i % 100))),
+        ]
+    };
+    let (mut lsn, count) = (0, 2_500);
+    for (first, is_odd) in [(0, false), (100_000, true)] {
+        let changes = |from: i64, lsn: &mut u64| -> Vec<(u64, Act)> {
+            let put = |i: i64| {
+                *lsn += 1;
+                (*lsn, put_with(from + i, "a", Some("x"), &row(i, is_odd)))
+            };
+            (0..count).map(put).collect()
+        };
+        let (many, few) = (changes(first, &mut lsn), changes(first + 10_000, &mut lsn));
+        copy.deliver(&many);
+        few.chunks(500).for_each(|few| drop(copy.deliver(few)));
+    }
+    let names: Vec<&str> = types
+        .split(", ")
+        .filter_map(|of| of.split_once(' '))
+        .map(|(name, _)| name)
+        .collect();
+    let of = |table: &str| {
+        names
+            .iter()
+            .map(|name| format!("{table}.{name}"))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let differing = world.db.query(&format!(
+        "SELECT a.id, ROW({0})::text, ROW({1})::text FROM orders a JOIN orders b ON b.id = a.id + 10000
+         WHERE ROW({0})::text <> ROW({1})::text LIMIT 3",
+        of("a"),
+        of("b")
+    ));
+    assert_eq!(differing, Vec::<String>::new());
+    let pairs = world
+        .db
+        .text("SELECT count(*) FROM orders a JOIN orders b ON b.id = a.id + 10000");
+    assert_eq!(pairs, "5000");
+    let odd = "SELECT (SELECT n FROM orders WHERE id = 100001) || ' ' || (SELECT d FROM orders WHERE id = 100004)";
+    assert_eq!(world.db.text(odd), "NaN infinity");
+}
+
 #[test]
 fn a_row_that_the_copy_refuses_stops_it() {
     let world = World::new("CREATE TABLE orders (id bigint PRIMARY KEY, note varchar(3), big text)");

@@ -187,13 +187,13 @@ impl ReplicaFeed {
         }
         let texts = (self.schemas.text(key)?, self.schemas.text(value)?);
         let (keys, writer) = (self.key_plan(key)?, self.schemas.get(value)?);
-        let make = || {
+        let make = || -> Result<Arc<Plans>, String> {
             let (key, value) = texts;
             let shape = Arc::new(shape::of(&key?, &value?)?);
             let (key, value) = (keys?, Plan::new(writer?).map_err(said)?);
             Ok(Arc::new(Plans { key, value, shape }))
         };
-        let made: Result<Arc<Plans>, String> = make();
+        let made = make();
         if let Ok(plans) = &made {
             self.plans.insert((key, value), Arc::clone(plans));
         }

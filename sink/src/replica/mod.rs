@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use futures_util::future::join;
 use syncline_runtime::{Class, Failure, Outcome, failpoint};
 use syncline_schemas::pipeline::Secret;
 
@@ -158,8 +159,10 @@ async fn apply(
     batch: &[Delivery<Change>],
 ) -> Outcome<Report> {
     failpoint::check("sink.before_begin")?;
-    session.begin().await?;
-    let locked = offsets::lock(session, owner, batch).await?;
+    // In one round trip. A lock without a transaction, if that could not be begun, is let go at once.
+    let (begun, locked) = join(session.begin(), offsets::lock(session, owner, batch)).await;
+    begun?;
+    let locked = locked?;
     let due = offsets::due(batch, &locked, claims)?;
     let mut report = Report {
         skipped: (batch.len() - due.len()) as u64,

@@ -181,12 +181,12 @@ impl<'a> Writer<'a> {
     async fn replace(&self, taken: &Taken<'_>, puts: &[Put<'_>]) -> Outcome<u64> {
         let (table, columns) = (&self.table.name, taken.columns(self.fence));
         if puts.len() < STAGED_ROWS_MIN || !self.may_stage {
-            let rows = puts.iter().map(|put| self.texts(put, taken).collect()).collect();
+            let rows = puts.iter().map(|put| self.texts(*put, taken).collect()).collect();
             let cells = text::transposed(rows, columns.len());
             let statement = statements::upsert(table, &self.key, &columns, self.fence, cells);
             return self.session.execute(&statement).await;
         }
-        let (forms, pieces) = binary::rows(&columns, puts, |put| self.cells(put, taken));
+        let (forms, pieces) = binary::rows(&columns, puts, |put| self.cells(*put, taken));
         let staging = statements::staging(table, &self.key, &columns, self.fence, &forms);
         self.session.define(&staging.make).await?;
         self.session.copy(&staging.take, pieces).await?;
@@ -218,7 +218,7 @@ impl<'a> Writer<'a> {
                     .stamps
                     .holds(Some(there.get(&place)?), &self.stamps.at(put.position));
                 (!is_older).then(|| {
-                    cells.extend(self.texts(put, taken));
+                    cells.extend(self.texts(*put, taken));
                     cells
                 })
             });
@@ -277,14 +277,14 @@ impl<'a> Writer<'a> {
     }
 
     /// The cells of the columns that are written, as PostgreSQL reads them; the last is the row's stamp.
-    fn cells<'p>(&self, put: &Put<'p>, taken: &Taken<'_>) -> impl Iterator<Item = Option<Cow<'p, [u8]>>> {
+    fn cells<'p>(&self, put: Put<'p>, taken: &Taken<'_>) -> impl Iterator<Item = Option<Cow<'p, [u8]>>> {
         let stamp = Cow::Owned(self.stamps.at(put.position).into_bytes());
         let cells = put.row.cells().zip(&taken.0);
         let cells = cells.filter_map(|(cell, column)| column.map(|column| column.kind.respell(cell)));
         cells.chain([Some(stamp)])
     }
 
-    fn texts(&self, put: &Put<'_>, taken: &Taken<'_>) -> impl Iterator<Item = Option<String>> {
+    fn texts(&self, put: Put<'_>, taken: &Taken<'_>) -> impl Iterator<Item = Option<String>> {
         let text = |cell: Cow<'_, [u8]>| String::from_utf8_lossy(&cell).into_owned();
         self.cells(put, taken).map(move |cell| cell.map(text))
     }

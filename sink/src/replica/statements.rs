@@ -55,7 +55,7 @@ pub struct Staging {
 pub fn staging(table: &TableName, key: &[&Column], columns: &[&Column], fence: &Column, forms: &[Form]) -> Staging {
     let is_cast = |at: usize| forms.get(at) == Some(&Form::Cast);
     let definition = list(columns, |at, column| {
-        let of = if is_cast(at) { "text" } else { &column.sql_type };
+        let of = if is_cast(at) { "text" } else { column.sql_type.as_str() };
         format!("c{at} {of}")
     });
     let cell = |at: usize, column: &Column| match is_cast(at) {
