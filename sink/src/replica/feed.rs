@@ -34,6 +34,8 @@ pub struct ReplicaFeed {
     keys: HashMap<u32, Arc<KeyPlan>>,
     /// What is read, by topic.
     known: HashMap<String, Read>,
+    /// What a change needs that says nothing of columns. One for all: a batch looks at each shape that it meets.
+    no_shape: Arc<Shape>,
 }
 
 /// How a record is read, and what a copy needs to have for it.
@@ -78,6 +80,7 @@ impl ReplicaFeed {
             plans: HashMap::new(),
             keys: HashMap::new(),
             known: HashMap::new(),
+            no_shape: Arc::default(),
         }
     }
 
@@ -151,7 +154,7 @@ impl ReplicaFeed {
         Ok(self.key_plan(id)?.and_then(|plan| {
             let key = plan.read(datum).map_err(said)?;
             let act = gone(record, &plan, key);
-            Ok(Some(read.change(Arc::new(Shape::default()), (position, true), act)))
+            Ok(Some(read.change(Arc::clone(&self.no_shape), (position, true), act)))
         }))
     }
 
@@ -167,7 +170,7 @@ impl ReplicaFeed {
         };
         match envelope::decode(&schema, datum) {
             Ok(Some(event)) if event.op == Op::Truncate => Ok(position(record, event.source.lsn)
-                .map(|position| Some(read.change(Arc::new(Shape::default()), position, Act::Truncate)))),
+                .map(|position| Some(read.change(Arc::clone(&self.no_shape), position, Act::Truncate)))),
             Ok(Some(event)) if event.op != Op::Message => Err(Failure::definite(
                 "TABLE_WITHOUT_KEY",
                 format!(
