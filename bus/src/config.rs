@@ -15,9 +15,9 @@ pub const DELIVERY_TIMEOUT_MS: u64 = 60_000;
 /// How long a request waits for its answer before the call fails, and the connection counts as dead.
 pub const REQUEST_TIMEOUT_MS: u64 = 30_000;
 /// How much may wait in a producer for being sent; a producer that is full blocks.
-pub const SEND_BUFFER_KBYTES_MAX: u64 = 32 * 1024;
-/// The same in records: with each the client keeps half a kilobyte that the bytes do not count.
-pub const SEND_BUFFER_RECORDS_MAX: u64 = 100_000;
+pub const SEND_BUFFER_KBYTES_MAX: u64 = 16 * 1024;
+/// The same in records: with each the client keeps about a kilobyte that the bytes do not count.
+pub const SEND_BUFFER_RECORDS_MAX: u64 = 20_000;
 /// How much may wait in a consumer, per partition, for being read.
 pub const FETCH_BUFFER_KBYTES_MAX: u64 = 8 * 1024;
 /// The largest record.
@@ -76,6 +76,9 @@ impl BusConfig {
             ("message.timeout.ms", DELIVERY_TIMEOUT_MS.to_string()),
         ];
         let mut fixed = vec![
+            // That a record is durable is told by nothing being outstanding any more; a report of each would keep it in
+            // memory until somebody reads the report.
+            ("delivery.report.only.error", "true".to_owned()),
             ("enable.idempotence", "true".to_owned()),
             ("acks", "all".to_owned()),
             ("partitioner", "murmur2_random".to_owned()),
@@ -166,7 +169,7 @@ mod tests {
         let mut config = BusConfig::new("kafka:9092", "capture");
         assert_eq!(
             config.for_producer(None).get("queue.buffering.max.kbytes"),
-            Some("32768")
+            Some("16384")
         );
         config
             .properties
