@@ -31,6 +31,8 @@ use crate::{BusConfig, InRecord};
 
 const SEEK_TIMEOUT_MS: u64 = 10_000;
 const SEEK_RETRY_MS: u64 = 20;
+/// Records that may be given one after the other before the group's news is asked for: asking costs as much as a record.
+const RECORDS_BETWEEN_NEWS_MAX: u32 = 100;
 
 /// A topic and one of its partitions.
 pub type TopicPartition = (String, i32);
@@ -56,6 +58,8 @@ pub struct GroupConsumer {
     group: String,
     due: Option<Due>,
     partitions: BTreeMap<TopicPartition, Place>,
+    /// Records given since the group's news was asked for.
+    given: u32,
 }
 
 /// A rebalance that the caller knows of, but that has not taken effect.
@@ -119,6 +123,7 @@ impl GroupConsumer {
             group: group.to_owned(),
             due: None,
             partitions: BTreeMap::new(),
+            given: 0,
         })
     }
 
@@ -132,6 +137,13 @@ impl GroupConsumer {
     /// The next event. `Assigned` comes before any record of the partitions it names.
     pub fn poll(&mut self, timeout: Duration) -> Outcome<Event> {
         self.carry_out()?;
+        if self.given < RECORDS_BETWEEN_NEWS_MAX
+            && let Some(event) = self.serve_partitions()?
+        {
+            self.given += 1;
+            return Ok(event);
+        }
+        self.given = 0;
         let deadline = Instant::now() + timeout;
         loop {
             if let Some(event) = self.serve_group()? {
@@ -176,18 +188,24 @@ impl GroupConsumer {
     }
 
     fn serve_partitions(&mut self) -> Outcome<Option<Event>> {
-        let Some((at, fetched)) = self.queues.next() else {
+        let Some((place, fetched)) = self.queues.next() else {
+            return Ok(None);
+        };
+        let Some(at) = self.queues.partition(place) else {
             return Ok(None);
         };
         match fetched {
             Fetched::Record(record) => {
-                if let Some(place) = self.partitions.get_mut(&at) {
+                if let Some(place) = self.partitions.get_mut(at) {
                     (place.position, place.at_end) = (record.offset + 1, false);
                 }
                 Ok(Some(Event::Record(record)))
             }
-            Fetched::End => self.note_end(&at).map(|()| Some(Event::Idle)),
-            Fetched::Error(error) => self.tolerate(error, Some(&at)).map(|()| None),
+            Fetched::End => {
+                let at = at.clone();
+                self.note_end(&at).map(|()| Some(Event::Idle))
+            }
+            Fetched::Error(error) => self.tolerate(error, Some(at)).map(|()| None),
         }
     }
 

@@ -89,16 +89,21 @@ impl<C: ConsumerContext + 'static> Queues<C> {
         (self.turn, self.given) = (0, 0);
     }
 
-    /// What one of the queues has, if any has something now. Partitions take turns.
-    pub(crate) fn next(&mut self) -> Option<((String, i32), Fetched)> {
+    /// The partition whose queue has this place.
+    pub(crate) fn partition(&self, place: usize) -> Option<&(String, i32)> {
+        self.queues.get(place).map(|(partition, _)| partition)
+    }
+
+    /// What one of the queues has, and the place of the queue, if any has something now. Partitions take turns.
+    pub(crate) fn next(&mut self) -> Option<(usize, Fetched)> {
         for _ in 0..self.queues.len() {
             if self.given >= BURST_RECORDS_MAX {
                 self.pass_on();
             }
-            let (partition, queue) = self.queues.get(self.turn)?;
+            let (_, queue) = self.queues.get(self.turn)?;
             if let Some(fetched) = queue.poll(Duration::ZERO).map(sort) {
                 self.given += 1;
-                return Some((partition.clone(), fetched));
+                return Some((self.turn, fetched));
             }
             self.pass_on();
         }

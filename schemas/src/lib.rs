@@ -53,5 +53,8 @@ pub mod pipeline;
 /// Between the columns of an app's table and the fields of an entity, both ways.
 pub mod lens;
 
+/// The cells of a row as texts, in one piece of memory.
+pub mod cells;
+
 /// A change of a row in Debezium's envelope, ours or Debezium's own.
 pub mod envelope;

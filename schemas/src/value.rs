@@ -4,7 +4,7 @@
 //! trailing zeros; floats enter it by their shortest text. Times and bytes are texts in one spelling (RFC 3339 in UTC with
 //! as many fraction digits as are needed; `\x` and hex digits). As text a `Value` is JSON with numbers of any length.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -59,11 +59,14 @@ impl Value {
         matches!(self, Value::Null)
     }
 
-    fn write_json(&self, out: &mut String) {
+    /// Appends its JSON text.
+    pub(crate) fn write_json(&self, out: &mut String) {
         match self {
             Value::Null => out.push_str("null"),
             Value::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
-            Value::Number(number) => out.push_str(&number.to_string()),
+            Value::Number(number) => {
+                let _ = write!(out, "{number}");
+            }
             Value::Text(text) => out.push_str(&serde_json::Value::from(text.as_str()).to_string()),
             Value::List(elements) => {
                 out.push('[');

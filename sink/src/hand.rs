@@ -236,7 +236,7 @@ mod tests {
 
     fn batch(number: u32) -> Batch<u32> {
         let mut batch = Batch::new();
-        batch.push(Delivery {
+        let delivery = Delivery {
             from: Partition {
                 topic: "t".into(),
                 number: 0,
@@ -247,7 +247,8 @@ mod tests {
             key: Vec::new(),
             value: Vec::new(),
             content: Ok(Some(number)),
-        });
+        };
+        batch.push(delivery, 0);
         batch
     }
 

@@ -24,8 +24,10 @@ use crate::target::{Delivery, Partition, Target};
 
 const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// How long it is waited for more while a batch is under way.
-const BATCH_WAIT_MS_MAX: u64 = 5;
+const BATCH_WAIT_MS_MAX: u64 = 1;
 const IDLE_POLL_MS: u64 = 200;
+/// How often Kafka is told how far it has come, at most: to a broker that costs as much as a small batch does.
+const SHOWN_EVERY_MS: u64 = 100;
 /// How often it is asked whether a topic that was missing has been made.
 const NEW_TOPICS_MS: u64 = 5_000;
 
@@ -119,6 +121,8 @@ where
             looked: Instant::now(),
             batch: Batch::new(),
             next: BTreeMap::new(),
+            shown: Instant::now(),
+            is_unshown: false,
             progress,
         };
         stage.run(&ends)
@@ -181,9 +185,9 @@ impl<C> Batch<C> {
         }
     }
 
-    /// Adds a record.
-    pub(crate) fn push(&mut self, delivery: Delivery<C>) {
-        self.bytes += delivery.key.len() + delivery.value.len();
+    /// Adds a record, which weighs so much.
+    pub(crate) fn push(&mut self, delivery: Delivery<C>, bytes: usize) {
+        self.bytes += bytes;
         self.deliveries.push(delivery);
     }
 
@@ -204,6 +208,10 @@ struct Stage<'a, T: Target, F> {
     batch: Batch<T::Content>,
     /// The next offset of each partition, for display.
     next: BTreeMap<Partition, i64>,
+    /// When Kafka was told those last.
+    shown: Instant,
+    /// Whether they have moved since.
+    is_unshown: bool,
     progress: Option<Progress>,
 }
 
@@ -221,10 +229,12 @@ where
                 Event::Revoked(_) => {
                     self.apply()?;
                     self.settle()?;
+                    self.tell();
                 }
                 Event::Record(record) => {
                     self.batch.caused_by(&record.headers);
-                    self.batch.push(self.feed.read(record)?);
+                    let bytes = record.bytes();
+                    self.batch.push(self.feed.read(record)?, bytes);
                     if self.batch.is_full(T::BATCH_ROWS_MAX) {
                         self.apply()?;
                     }
@@ -233,14 +243,17 @@ where
                     if !self.apply()? || !self.settle()? {
                         break;
                     }
+                    self.tell_in_time();
                     if self.parts.until_current && self.consumer.caught_up(ends)? {
-                        return Ok(());
+                        break;
                     }
                     self.take_new_topics()?;
                 }
             }
         }
-        self.settle().map(drop)
+        let settled = self.settle().map(drop);
+        self.tell();
+        settled
     }
 
     /// A batch waits for more only while the one before it is under way: so batches are small when there is little to do, and
@@ -277,6 +290,7 @@ where
         self.settle()?;
         self.batch.take();
         self.next.clear();
+        self.is_unshown = false;
         let claimed: Vec<Partition> = partitions
             .into_iter()
             .map(|(topic, number)| Partition {
@@ -326,19 +340,36 @@ where
         }
     }
 
-    /// Tells Kafka, the metrics and the person in front of the terminal how far it has come.
-    fn show(&mut self, batch: &[Delivery<T::Content>]) {
-        for delivery in batch {
-            self.next.insert(delivery.from.clone(), delivery.offset + 1);
+    fn tell_in_time(&mut self) {
+        if self.shown.elapsed() >= Duration::from_millis(SHOWN_EVERY_MS) {
+            self.tell();
         }
-        let next: Vec<(String, i32, i64)> = self
-            .next
-            .iter()
+    }
+
+    /// Tells Kafka the offsets, if they have moved.
+    fn tell(&mut self) {
+        if !std::mem::take(&mut self.is_unshown) {
+            return;
+        }
+        let next = self.next.iter();
+        let next: Vec<(String, i32, i64)> = next
             .map(|(partition, next)| (partition.topic.to_string(), partition.number, *next))
             .collect();
         self.consumer.commit_display(&next);
+        self.shown = Instant::now();
+    }
+
+    /// Tells Kafka, the metrics and the person in front of the terminal how far it has come.
+    fn show(&mut self, batch: &[Delivery<T::Content>]) {
+        for run in batch.chunk_by(|one, next| one.from == next.from) {
+            if let Some(last) = run.last() {
+                self.next.insert(last.from.clone(), last.offset + 1);
+            }
+        }
+        self.is_unshown = true;
+        self.tell_in_time();
         if let Some(progress) = &mut self.progress {
-            progress.set(next.iter().map(|(_, _, next)| next.cast_unsigned()).sum());
+            progress.set(self.next.values().map(|next| next.cast_unsigned()).sum());
         }
         if let Some(age) = batch.last().and_then(|delivery| age_seconds(delivery.timestamp_ms)) {
             metrics::LAG_SECONDS.with_label_values(&[&self.parts.target]).set(age);
