@@ -43,7 +43,7 @@ choose_ports() {
 main() {
   case ${1:-} in -h | --help) sed -n '2,/^# Leave/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;; esac
   cd "$ROOT"
-  deploy/install.sh
+  case " $* " in *" --peer "*) deploy/install.sh --peers ;; *) deploy/install.sh ;; esac
   if [ -z "${SYNCLINE_BIN_DIR:-}" ]; then cargo build --workspace --bins --release --locked; fi
   export SYNCLINE_STACK_DIR=${TMPDIR:-/tmp}/syncline-bench-stack
   "$STACK" destroy 2>/dev/null || true
