@@ -76,7 +76,10 @@ fill_converter() { # KAFKA PLUGINS DIR
   local java bin
   java=$(find_java) || die "no Java 17 or later; install it with: deploy/install.sh"
   bin=$(dirname "$java")
-  if ! [ -x "$bin/javac" ]; then bin=$(dirname "$(command -v javac)") || die "no Java compiler; install it with: deploy/install.sh --peers"; fi
+  if ! [ -x "$bin/javac" ]; then
+    bin=$(command -v javac) || die "no Java compiler; install it with: deploy/install.sh --peers"
+    bin=$(dirname "$bin")
+  fi
   mkdir -p "$3/own-converter" "$3/classes"
   cp "$2"/converter/*.jar "$3/own-converter/"
   "$bin/javac" -nowarn --release 17 -d "$3/classes" -cp "$1/kafka/*:$2/converter/*" "$CONNECT_CONVERTER" ||
