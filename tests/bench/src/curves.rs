@@ -63,7 +63,10 @@ fn latency(cases: &Cases<'_>) -> Vec<Field> {
         let mut ticks: Vec<(f64, String)> = Vec::new();
         let mut lines = Vec::new();
         for (who, runs) in contenders {
-            let curve = &runs.iter().find(|run| !run.curve_ms.is_empty())?.curve_ms;
+            let Some(first) = runs.iter().find(|run| !run.curve_ms.is_empty()) else {
+                continue;
+            };
+            let curve = &first.curve_ms;
             let at = |index: usize| move |run: &Run| run.curve_ms.get(index).map_or(f64::NAN, |(_, ms)| *ms);
             let points = (0..curve.len()).filter_map(|index| Some((index as f64, median(runs, at(index))?)));
             lines.push(Line {
@@ -95,7 +98,7 @@ fn growth(cases: &Cases<'_>) -> Vec<Field> {
                     continue;
                 };
                 // Two sinks are another contender than one, and a point of the same line.
-                let name = if *prefix == "growth/instances" { OURS } else { who };
+                let name = if *prefix == "growth/instances" { OURS } else { *who };
                 match lines.iter_mut().find(|line| line.name == name) {
                     Some(line) => line.points.push(point),
                     None => lines.push(Line {

@@ -182,7 +182,7 @@ mod tests {
     #[test]
     fn a_case_is_asked_for_by_its_name_or_a_first_part_of_it() {
         let plan = |cases: &[&str]| {
-            let words = [&["syncline-bench", "run"], cases].concat();
+            let words = [["syncline-bench", "run"].as_slice(), cases].concat();
             match Cli::try_parse_from(words).unwrap().verb {
                 Verb::Run(plan) => plan,
                 Verb::Report { .. } => unreachable!("it is a run"),

@@ -113,9 +113,7 @@ impl Shape {
         self.clear(&db)?;
         let written = self.write(&db)?;
         // The text of a row is about what the log sends of it.
-        let bytes = db.text(&format!(
-            "SELECT avg(octet_length(t::text)) FROM (SELECT * FROM growth_0 LIMIT 1000) t"
-        ))?;
+        let bytes = db.text("SELECT avg(octet_length(t::text)) FROM (SELECT * FROM growth_0 LIMIT 1000) t")?;
         let bytes: f64 = bytes.parse()?;
         let readers = [Reader::Recvlogical, Reader::Program(Contender::ExactlyOnce)];
         let told = |run: Run| Run {
