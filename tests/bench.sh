@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Benchmarks on this machine, against its limits and, with --peer, against Debezium and its JDBC sink:
 #
-#   tests/bench.sh [CASE]... [--peer] [--rows N] [--runs N] [--warm-up N] [--seconds N] [--outage-seconds N]
-#                  [--soak-minutes N] [--soak-rows-per-s N] [--out FILE]
+#   tests/bench.sh [CASE]... [--peer] [--rows N] [--runs N] [--warm-up N] [--seconds N] [--quiet-seconds N]
+#                  [--outage-seconds N] [--soak-minutes N] [--soak-rows-per-s N] [--out FILE]
 #
 #   capture/{insert_1,insert_100,insert_10000,insert_all,update_100,update_full_100,delete_100}   a backlog, to Kafka
 #   snapshot/{1,2}                             a table read by one connection and by two

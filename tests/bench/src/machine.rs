@@ -11,7 +11,6 @@ use anyhow::Context as _;
 const TICKS_PER_S: f64 = 100.0;
 /// The machine is quiet when this part of it has idled for a second.
 const IDLE_PART_MIN: f64 = 0.85;
-const QUIET_WAIT_MAX: Duration = Duration::from_secs(300);
 
 /// `/proc/PID/stat` after the name: parent at 1, own time at 11 and 12, that of reaped children at 13 and 14.
 fn stat(pid: u32) -> Option<Vec<u64>> {
@@ -149,8 +148,8 @@ pub fn machine_s() -> anyhow::Result<(f64, f64)> {
 }
 
 /// Waits, within a bound, until the machine has been quiet for a second; whether it has.
-pub fn wait_until_quiet() -> anyhow::Result<bool> {
-    let deadline = Instant::now() + QUIET_WAIT_MAX;
+pub fn wait_until_quiet(within: Duration) -> anyhow::Result<bool> {
+    let deadline = Instant::now() + within;
     while Instant::now() < deadline {
         let (busy, idle) = machine_s()?;
         std::thread::sleep(Duration::from_secs(1));

@@ -110,6 +110,9 @@ pub struct Plan {
     /// Seconds of a latency run
     #[arg(long, default_value_t = 40)]
     pub seconds: u64,
+    /// Seconds that a run waits at most for the machine to be quiet
+    #[arg(long, default_value_t = 300)]
+    pub quiet_seconds: u64,
     /// Seconds for which a part of the system stands still in `growth/broker_stopped` and `growth/sink_paused`
     #[arg(long, default_value_t = 60)]
     pub outage_seconds: u64,

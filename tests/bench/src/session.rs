@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::time::Duration;
 
 use crate::Plan;
 use crate::bed::Bed;
@@ -55,7 +56,7 @@ impl Session<'_> {
                     if failures.get(&name).is_some_and(|count| *count >= FAILURES_MAX) {
                         break;
                     }
-                    machine::wait_until_quiet()?;
+                    machine::wait_until_quiet(Duration::from_secs(self.plan.quiet_seconds))?;
                     match run(who) {
                         Ok(done) => {
                             let done = self.results.add(Run {
