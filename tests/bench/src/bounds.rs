@@ -44,6 +44,7 @@ fn named(name: &'static str) -> impl Fn(&Run) -> f64 {
 
 fn verdict(what: &str, ours: Option<f64>, other: Option<f64>, value: Option<f64>, must: Must) -> Verdict {
     let shown = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), short);
+    let value = value.filter(|value| value.is_finite());
     Verdict {
         what: what.to_owned(),
         ours: shown(ours),
