@@ -182,15 +182,17 @@ fn run(plan: &Plan) -> anyhow::Result<()> {
 mod tests {
     use super::*;
 
+    /// As these words after `run` say.
+    pub fn plan(words: &[&str]) -> Plan {
+        let words = [["syncline-bench", "run"].as_slice(), words].concat();
+        match Cli::try_parse_from(words).unwrap().verb {
+            Verb::Run(plan) => plan,
+            Verb::Report { .. } => unreachable!("it is a run"),
+        }
+    }
+
     #[test]
     fn a_case_is_asked_for_by_its_name_or_a_first_part_of_it() {
-        let plan = |cases: &[&str]| {
-            let words = [["syncline-bench", "run"].as_slice(), cases].concat();
-            match Cli::try_parse_from(words).unwrap().verb {
-                Verb::Run(plan) => plan,
-                Verb::Report { .. } => unreachable!("it is a run"),
-            }
-        };
         assert!(plan(&["growth"]).wants("growth/tables_10"));
         assert!(plan(&["growth/tables"]).wants("growth/tables_10"));
         assert!(!plan(&["growth/tables_1"]).wants("growth/tables_10"));

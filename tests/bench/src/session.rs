@@ -45,38 +45,74 @@ impl Session<'_> {
         &self,
         case: &str,
         contenders: &[T],
-        mut run: impl FnMut(&T) -> anyhow::Result<Run>,
+        run: impl FnMut(&T) -> anyhow::Result<Run>,
     ) -> anyhow::Result<()> {
-        let warm_up = i64::try_from(self.plan.warm_up)?;
-        let mut failures: BTreeMap<String, usize> = BTreeMap::new();
-        for number in -warm_up..i64::try_from(self.plan.runs)? {
-            for who in contenders {
-                let name = who.to_string();
-                for _ in 0..=REPEATS_MAX {
-                    if failures.get(&name).is_some_and(|count| *count >= FAILURES_MAX) {
-                        break;
+        turns(self.plan, self.results, case, contenders, run)
+    }
+}
+
+fn turns<T: Display>(
+    plan: &Plan,
+    results: &Results,
+    case: &str,
+    contenders: &[T],
+    mut run: impl FnMut(&T) -> anyhow::Result<Run>,
+) -> anyhow::Result<()> {
+    let warm_up = i64::try_from(plan.warm_up)?;
+    let mut failures: BTreeMap<String, usize> = BTreeMap::new();
+    for number in -warm_up..i64::try_from(plan.runs)? {
+        for who in contenders {
+            let name = who.to_string();
+            for _ in 0..=REPEATS_MAX {
+                if failures.get(&name).is_some_and(|count| *count >= FAILURES_MAX) {
+                    break;
+                }
+                machine::wait_until_quiet(Duration::from_secs(plan.quiet_seconds))?;
+                match run(who) {
+                    Ok(done) => {
+                        let done = results.add(Run {
+                            case: case.to_owned(),
+                            contender: name.clone(),
+                            number,
+                            ..done
+                        })?;
+                        if done.is_undisturbed() || !done.counts() {
+                            break;
+                        }
                     }
-                    machine::wait_until_quiet(Duration::from_secs(self.plan.quiet_seconds))?;
-                    match run(who) {
-                        Ok(done) => {
-                            let done = self.results.add(Run {
-                                case: case.to_owned(),
-                                contender: name.clone(),
-                                number,
-                                ..done
-                            })?;
-                            if done.is_undisturbed() || !done.counts() {
-                                break;
-                            }
-                        }
-                        Err(error) => {
-                            self.results.failed(case, &name, number, &error)?;
-                            *failures.entry(name.clone()).or_default() += 1;
-                        }
+                    Err(error) => {
+                        results.failed(case, &name, number, &error)?;
+                        *failures.entry(name.clone()).or_default() += 1;
                     }
                 }
             }
         }
-        Ok(())
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_fails_sits_out_and_the_others_go_on() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("bench.jsonl");
+        let plan = crate::tests::plan(&["--runs", "3", "--quiet-seconds", "0"]);
+        let results = Results::append_to(&file).unwrap();
+        turns(&plan, &results, "case", &["good", "bad"], |who| match *who {
+            "bad" => anyhow::bail!("it fell over"),
+            _ => Ok(Run::default()),
+        })
+        .unwrap();
+        assert_eq!(results.failures(), FAILURES_MAX);
+        let written = Results::read(&file).unwrap();
+        let of = |name: &str| written.runs.iter().filter(|run| run.contender == name).count();
+        // One of the good ones is for warming up.
+        assert_eq!((of("good"), of("bad")), (4, FAILURES_MAX));
+        assert_eq!(written.runs.iter().filter(|run| run.counts()).count(), 3);
+        let failed = written.runs.iter().find(|run| run.error.is_some()).unwrap();
+        assert_eq!(failed.error.as_deref(), Some("it fell over"));
     }
 }
