@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Benchmarks on this machine, against its limits and, with --peer, against Debezium and its JDBC sink:
 #
-#   tests/bench.sh [CASE]... [--peer] [--rows N] [--runs N] [--seconds N] [--out FILE]
+#   tests/bench.sh [CASE]... [--peer] [--rows N] [--runs N] [--seconds N] [--entities N] [--out FILE]
 #
 # Cases: capture/{insert_1,insert_100,insert_10000,insert_all,update_100,update_full_100,delete_100}, snapshot,
-# sink/{new_keys,existing_keys}, latency, end_to_end; the first part of a name means all of that part, none means all.
+# sink/{new_keys,existing_keys}, latency, end_to_end, merge/{words,contested}; the first part of a name means all of that part, none means all.
 # Installs what is missing, builds the release binaries, brings up a stack of its own and deletes it again. Each run is a line
 # of JSON in FILE (bench.jsonl), from which `target/release/syncline-bench report FILE [--svg DIR]` makes tables and pictures.
 # Leave the machine alone meanwhile: a run in which others were at work is repeated and, if that does not help, marked.

@@ -24,6 +24,8 @@ mod draw;
 mod latency;
 /// Processor time and memory, from the kernel.
 mod machine;
+/// Merge by itself.
+mod merge;
 /// Medians and ratios as a table.
 mod report;
 /// One run as a line of JSON.
@@ -68,6 +70,9 @@ pub struct Plan {
     /// Rows of a work-load
     #[arg(long, default_value_t = 1_000_000)]
     pub rows: u64,
+    /// Entities of the merge
+    #[arg(long, default_value_t = 1_000_000)]
+    pub entities: u64,
     /// Counted runs of each contender
     #[arg(long, default_value_t = 5)]
     pub runs: usize,
@@ -113,6 +118,7 @@ fn run(plan: &Plan) -> anyhow::Result<()> {
     capture::cases(&bed, plan, &results)?;
     sink::cases(&bed, plan, &results)?;
     latency::cases(&bed, plan, &results)?;
+    merge::cases(&bed, plan, &results)?;
     report::print(&Results::read(&plan.out)?);
     Ok(())
 }

@@ -86,7 +86,7 @@ fn main() -> anyhow::Result<()> {
         json!({
             "entities": cli.entities, "edits": cli.edits, "contested": cli.contested,
             "edits_per_s": edits.per_s(), "edits_per_core_s": edits.per_core_s(),
-            "merge_cpu_s": edits.own_s, "store_cpu_s": edits.others_s,
+            "wall_s": edits.wall_s, "merge_cpu_s": edits.own_s, "store_cpu_s": edits.others_s,
             "load_records_per_s": loading.per_s(), "publish_entities_per_s": publishing.per_s(),
             "record_bytes": edits.bytes / edits.records.max(1), "published": edits.published,
             "peak_rss_mb": peak_rss_mb, "store_mb": store_mb,
