@@ -178,15 +178,16 @@ impl Core {
         Ok(work.outputs.len())
     }
 
-    /// Every app says what it holds at first, and that it has said all.
+    /// Every app says what it holds at first, and that it has said all. They are read side by side, so that ten million
+    /// entities are loaded in minutes.
     fn load(&mut self, cli: &Cli, pipeline: &Pipeline) -> anyhow::Result<Took> {
+        eprintln!("{} apps say all they hold of {} entities", APPS.len(), cli.entities);
         let mut took = Took::begin()?;
-        for app in 0..APPS.len() {
-            eprintln!("{} says all it holds", APPS[app]);
-            self.batches(&mut took, cli.entities, |number| {
-                customers::said(number, app, 0, cli.contested)
-            })?;
-        }
+        let apps = APPS.len() as u64;
+        self.batches(&mut took, cli.entities * apps, |number| {
+            let app = usize::try_from(number % apps).unwrap_or(0);
+            customers::said(number / apps, app, 0, cli.contested)
+        })?;
         let links = pipeline.links.iter().map(|link| customers::loaded(&link.name(), 0));
         said(self.merge(&links.collect::<Vec<_>>()))?;
         took.end()
