@@ -190,20 +190,14 @@ fn merge(criterion: &mut Criterion, pipeline: &Pipeline) {
 }
 
 fn state_codec(criterion: &mut Criterion, state: &EntityState) {
-    let written = serde_json::to_string(state).expect("states are JSON");
-    step(
-        criterion,
-        "state_write",
-        written.len(),
-        || (),
-        |()| serde_json::to_string(state),
-    );
+    let written = state.to_bytes();
+    step(criterion, "state_write", written.len(), || (), |()| state.to_bytes());
     step(
         criterion,
         "state_read",
         written.len(),
         || (),
-        |()| serde_json::from_str::<EntityState>(&written).expect("our own state"),
+        |()| EntityState::from_bytes(&written).expect("our own state"),
     );
 }
 
