@@ -2,7 +2,7 @@
 # Benchmarks on this machine, against its limits and, with --peer, against Debezium and its JDBC sink:
 #
 #   tests/bench.sh [CASE]... [--peer] [--rows N] [--runs N] [--warm-up N] [--seconds N] [--quiet-seconds N]
-#                  [--outage-seconds N] [--soak-minutes N] [--soak-rows-per-s N] [--out FILE]
+#                  [--outage-seconds N] [--soak-minutes N] [--soak-rows-per-s N] [--entities N] [--out FILE]
 #
 #   capture/{insert_1,insert_100,insert_10000,insert_all,update_100,update_full_100,delete_100}   a backlog, to Kafka
 #   snapshot/{1,2}                             a table read by one connection and by two
@@ -11,6 +11,7 @@
 #   sink/{new_keys,existing_keys,existing_random}
 #   latency, end_to_end                        commit to readable record; commit to commit in a replica
 #   agreement                                  commit in one app to commit in two others, mapped and merged
+#   merge/{words,contested}                    merge by itself, its local store, and a restart from it
 #   growth/{tables_*,width_*,transaction,partitions_*,instances,broker_stopped,sink_paused,soak}
 #
 # The first part of a name means all of that part (growth/tables: all numbers of tables), none means all but growth/soak, which

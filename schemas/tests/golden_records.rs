@@ -242,10 +242,22 @@ fn tables() {
 
 #[test]
 fn states_and_crosswalk() {
-    check([State {
+    let text = State {
         format: 1,
         state: "{}".to_owned(),
-    }]);
+        packed: Vec::new(),
+    };
+    let bytes = State {
+        format: 2,
+        state: String::new(),
+        packed: vec![0, 255],
+    };
+    check([text.clone(), bytes]);
+    // As it was written before there were states in bytes.
+    let older = r#"{"type":"record","name":"State","namespace":"syncline","fields":[
+        {"name":"format","type":"int"},{"name":"state","type":"string"}]}"#;
+    let read = State::decode(&ParsedSchema::parse(older).unwrap(), &[2, 4, b'{', b'}']);
+    assert_eq!(read, Ok(text));
     check(
         [(None, None), (Some(at(1)), None), (None, Some(at(2)))].map(|(left_at, since)| Crosswalk {
             cid: "c1".to_owned(),

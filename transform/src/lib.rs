@@ -32,7 +32,7 @@ pub mod identity;
 pub mod merge_stage;
 
 /// One partition of one entity: its states, and what may be published of it.
-mod entity_shard;
+pub mod entity_shard;
 
 /// Who says what time it is.
 mod ticker;
@@ -44,16 +44,16 @@ pub mod merge;
 mod batch;
 
 /// Records on their way out, dead letters among them.
-mod outgoing;
+pub mod outgoing;
 
 /// What a batch has changed and Kafka has not committed.
-mod overlay;
+pub mod overlay;
 
 /// The local store, a cache of changelog topics.
 pub mod store;
 
 /// From a changelog topic into the local store.
-mod changelog;
+pub mod changelog;
 
 /// Writers' schemas by id.
 pub mod schemas;

@@ -16,13 +16,15 @@ use crate::table_record::TableRecord;
 use crate::tick::Tick;
 use crate::value::Value;
 
-/// An entry of merge's changelog: the state of one entity. The text is merge's own and means nothing elsewhere.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// An entry of merge's changelog: the state of one entity. What it says is merge's own and means nothing elsewhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
-    /// Format of the text; a reader that does not know it must not guess.
+    /// Format of the state; a reader that does not know it must not guess.
     pub format: i32,
-    /// The state.
+    /// The state, where that is a text.
     pub state: String,
+    /// The state, where that is bytes.
+    pub packed: Vec<u8>,
 }
 
 /// The entity that a row belongs to.
@@ -89,6 +91,15 @@ impl<'a> Fields<'a> {
         match self.get(name).map(|node| &node.datum) {
             Some(Datum::Text(text)) => Ok(Some(text)),
             None | Some(Datum::Null) => Ok(None),
+            Some(_) => Err(Self::wrong(name)),
+        }
+    }
+
+    /// Empty when it is not there.
+    pub(crate) fn bytes(&self, name: &str) -> Result<&'a [u8], CodecError> {
+        match self.get(name).map(|node| &node.datum) {
+            Some(Datum::Bytes(bytes)) => Ok(bytes),
+            None | Some(Datum::Null) => Ok(&[]),
             Some(_) => Err(Self::wrong(name)),
         }
     }
@@ -161,20 +172,22 @@ impl<'a> Fields<'a> {
 }
 
 impl Out<'_> {
-    pub(crate) fn shown(&mut self, value: impl Display) {
-        self.text(&value.to_string());
-    }
-
     pub(crate) fn optional_shown(&mut self, value: Option<impl Display>) {
-        self.optional_text(value.map(|value| value.to_string()).as_deref());
+        self.branch(usize::from(value.is_some()));
+        if let Some(value) = value {
+            self.shown(value);
+        }
     }
 
     pub(crate) fn vector(&mut self, vector: &Vector) {
-        let entries: Vec<_> = vector.iter().collect();
-        self.array(&entries, |out, (source, position)| {
-            out.text(source);
-            out.shown(position);
-        });
+        if !vector.is_empty() {
+            self.length(vector.iter().count());
+            for (source, position) in vector.iter() {
+                self.text(source);
+                self.shown(position);
+            }
+        }
+        self.length(0);
     }
 
     fn fields(&mut self, fields: &[FieldValue]) {
@@ -543,12 +556,14 @@ fn read_table(table: &Fields<'_>) -> Result<TableRecord, CodecError> {
 fn write_state(state: &State, out: &mut Out<'_>) {
     out.long(i64::from(state.format));
     out.text(&state.state);
+    out.bytes(&state.packed);
 }
 
 fn read_state(state: &Fields<'_>) -> Result<State, CodecError> {
     Ok(State {
         format: state.int("format")?,
         state: state.text("state")?.to_owned(),
+        packed: state.bytes("packed")?.to_owned(),
     })
 }
 

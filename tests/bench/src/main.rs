@@ -41,6 +41,8 @@ mod latency;
 mod load;
 /// Processor time and memory, from the kernel.
 mod machine;
+/// Merge by itself.
+mod merge;
 /// Debezium's settings.
 mod peer;
 /// The limits of writing into a table.
@@ -98,6 +100,9 @@ pub struct Plan {
     /// Rows of a work-load
     #[arg(long, default_value_t = 1_000_000)]
     pub rows: u64,
+    /// Entities of the merge
+    #[arg(long, default_value_t = 1_000_000)]
+    pub entities: u64,
     /// Counted runs of each contender
     #[arg(long, default_value_t = 5)]
     pub runs: usize,
@@ -166,6 +171,7 @@ fn run(plan: &Plan) -> anyhow::Result<()> {
         sink::cases,
         latency::cases,
         agreement::cases,
+        merge::cases,
         growth::cases,
     ];
     all.iter().try_for_each(|cases| cases(&session))?;

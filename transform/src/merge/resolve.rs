@@ -281,7 +281,7 @@ impl<'a> View<'a> {
     fn unit<'s>(&'s self, unit: &Unit<'_>, record: &Record) -> Decided<'s> {
         let words = self.words_on(unit);
         let sight = Sight::of(&words);
-        let standing: Vec<Said<'_>> = sight.standing().into_iter().map(|index| words[index]).collect();
+        let standing: Vec<Said<'_>> = sight.standing().iter().map(|&index| words[index]).collect();
         let agreed = || standing.first().map(|said| said.word.value.clone()).unwrap_or_default();
         let (value, held, conflict) = if unit.strategy.is_counter() {
             let counted = self.count(unit, &words);
@@ -411,7 +411,7 @@ impl Decided<'_> {
             let held_at_first = said.word.initial && self.words[own].first == Some(&said.word.value);
             *other != own && !self.sight.sees(own, *other) && !held_at_first
         };
-        let standing = self.sight.standing().into_iter().filter(unseen);
+        let standing = self.sight.standing().iter().copied().filter(unseen);
         standing
             .map(|other| (self.words[other].source, self.words[other].word.position))
             .collect()

@@ -16,6 +16,7 @@ use syncline_schemas::value::{Number, Value};
 
 use super::field_lane::FieldLane;
 use super::mutant::breaks;
+use super::packed::packed;
 use super::state::{EntityState, Lane};
 
 /// Additions of one app that are kept apart since the last stock-take. Of more, the oldest are taken together: a stock-take
@@ -43,6 +44,9 @@ pub struct Delta {
     /// How much.
     pub by: Number,
 }
+
+packed!(StockTake { 0 at_us, 1 source, 2 position, 3 counted });
+packed!(Delta { 0 at_us, 1 by });
 
 /// What a row had added to the counters with stock-takes before a change of it.
 pub struct Counters<'e>(Vec<(&'e Field, &'e str, Position, Number)>);
