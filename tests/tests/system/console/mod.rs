@@ -6,6 +6,7 @@ mod dead_letters;
 mod held;
 mod plan;
 mod undo;
+mod verbs;
 mod verify;
 mod why;
 
