@@ -11,6 +11,9 @@ mod hand;
 /// Which topics a target reads, and what their records say.
 pub mod feed;
 
+/// Which fields of a link are written together, and when.
+pub mod lane;
+
 /// What to write for one record. Pure.
 pub mod plan;
 
