@@ -94,14 +94,15 @@ impl World {
         let mut versions = self.topic.last().map(|(_, last)| last.clone()).unwrap_or_default();
         versions.deleted ^= flips;
         for field in changed {
-            *versions.fields.entry(field).or_default() += 1;
+            *versions.fields.entry(*field).or_default() += 1;
         }
         let fields: Vec<(&str, Value)> = versions
             .fields
             .iter()
             .map(|(field, version)| (*field, Value::from(format!("{field} {version}").as_str())))
             .collect();
-        let mut made = record("c", if versions.deleted { &[] } else { &fields });
+        let fields = if versions.deleted { Vec::new() } else { fields };
+        let mut made = record("c", &fields);
         made.deleted = versions.deleted;
         let made = knowing(made, "shop", self.topic.len() as u64 + 1);
         self.topic.push((made, versions));

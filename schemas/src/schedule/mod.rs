@@ -10,7 +10,8 @@ use std::fmt;
 
 use jiff::civil::DateTime;
 use jiff::tz::{AmbiguousOffset, TimeZone, TimeZoneDatabase};
-use jiff::{SignedDuration, Timestamp};
+pub use jiff::Timestamp;
+use jiff::SignedDuration;
 
 /// The five fields of cron.
 mod cron;
