@@ -119,7 +119,12 @@ mod tests {
         for version in [1, 10, 205] {
             assert!(is_canonical_of(&canonical("acme", "order", version), "acme", "order"));
         }
-        let others = ["acme.canonical.orders.v1", "acme.canonical.order.v", "acme.canonical.order.v1x", "x.canonical.order.v1"];
+        let others = [
+            "acme.canonical.orders.v1",
+            "acme.canonical.order.v",
+            "acme.canonical.order.v1x",
+            "x.canonical.order.v1",
+        ];
         for other in others {
             assert!(!is_canonical_of(other, "acme", "order"), "{other}");
         }

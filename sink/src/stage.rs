@@ -5,8 +5,8 @@
 //! commit. Kafka is told the offsets afterwards, for display. While a batch is applied ([`crate::hand`]) the next is gathered.
 //!
 //! What the target cannot take now (it is down, full, locked, read-only) stops this loop, not the process: it waits and
-//! says why. In a window of maintenance nobody asks it ([`crate::maintenance`]). What the target can never take is set aside by the target itself and goes to the dead letter topic.
-//! Two threads, and everything in them blocks.
+//! says why; in a window of maintenance nobody asks it ([`crate::maintenance`]). What the target can never take is set aside by
+//! the target itself and goes to the dead letter topic. Two threads, and everything in them blocks.
 //!
 //! A lane that is written at set times ([`crate::timed`]) comes here for each of its runs: to work off what lies before the
 //! run's ends, of each key only the last record.

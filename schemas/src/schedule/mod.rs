@@ -8,10 +8,10 @@
 
 use std::fmt;
 
+use jiff::SignedDuration;
+pub use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::{AmbiguousOffset, TimeZone, TimeZoneDatabase};
-pub use jiff::Timestamp;
-use jiff::SignedDuration;
 
 /// The five fields of cron.
 mod cron;
