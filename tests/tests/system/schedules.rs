@@ -36,7 +36,7 @@ entities:
 links:
   shop.customers <-> customer: { key: id, email: email, name: name, credit: credit }
   crm.contacts <-> customer: { key: id, email: mail, name: name, credit: credit, mode: MODE }
-  billing.accounts <- customer: { key: id, email: mail, name: name, credit: credit, mode: PACE }
+  billing.accounts <-> customer: { key: id, email: mail, name: name, credit: credit, mode: PACE }
 "#;
 
 /// The last minute of a year: not now.
@@ -205,13 +205,11 @@ fn another_mode_writes_nothing_twice_and_leaves_nothing_out() {
         deliver(world)?;
         assert_eq!(written(world)?, "update n1 2", "live -> hybrid");
         say(world, r#"{ live: [name], rest: "59 23 31 12 *" }"#, NO_WINDOW)?;
+        deliver(world)?;
+        assert_eq!(written(world)?, "update n2 2", "a field becomes live");
         agree(world, "n3", 3)?;
         deliver(world)?;
-        assert_eq!(
-            written(world)?,
-            "update n3 2",
-            "a field becomes live, and another ceases to be"
-        );
+        assert_eq!(written(world)?, "update n3 2", "and another ceases to be");
         say(world, HYBRID, NO_WINDOW)?;
         deliver(world)?;
         assert_eq!(written(world)?, "update n3 3", "and the other way");
@@ -267,7 +265,7 @@ fn live_batch_and_hybrid_links_run_beside_each_other() {
             .exec("INSERT INTO customers (email, name, credit) VALUES ('a@x.uk', 'Ada', 1)")?;
         let crm = "SELECT name, credit FROM contacts";
         let billing = "SELECT name, credit FROM accounts";
-        until("the new rows", 60, || {
+        until("the new rows", 90, || {
             Ok(world.db("crm").text(crm)? == "Ada|1" && world.db("billing").text(billing)? == "Ada|1")
         })?;
         world
@@ -319,7 +317,11 @@ fn in_a_window_of_maintenance_nothing_is_written_and_afterwards_nothing_is_missi
         assert_eq!(written(world)?, "");
         say(world, "live", NO_WINDOW)?;
         deliver(world)?;
-        assert_eq!(written(world)?, "insert Ada B 2");
+        let written = written(world)?;
+        assert!(
+            written.starts_with("insert ") && written.ends_with("Ada B 2"),
+            "{written}"
+        );
         Ok(())
     });
 }
