@@ -158,7 +158,7 @@ fn what_one_lane_parks_is_not_parked_for_the_other_and_goes_to_the_main_lane_whe
     world.db.exec("ALTER TABLE contacts ADD CHECK (email <> 'refused')");
     let names = hybrid("name");
     let (mut live, mut rest) = (main_lane(&world, &names), rest_lane(&world, &names));
-    (claim(&mut live), claim(&mut rest));
+    assert_eq!((claim(&mut live), claim(&mut rest)), (0, 0));
     live.apply(&[delivery(0, &customer("a", 1))]).unwrap();
     let refused = with(customer("a", 2), "email", "refused");
     assert_eq!(rest.apply(&[delivery(1, &refused)]).unwrap().parked, 1);
@@ -185,7 +185,7 @@ fn two_lanes_never_work_on_one_partition_at_once() {
     let world = World::contacts();
     let names = hybrid("name");
     let (mut live, mut rest) = (main_lane(&world, &names), rest_lane(&world, &names));
-    (claim(&mut live), claim(&mut rest));
+    assert_eq!((claim(&mut live), claim(&mut rest)), (0, 0));
     let other = world.connect();
     other.exec("BEGIN");
     other.exec("SELECT FROM syncline.offsets WHERE target = 'crm' FOR UPDATE");
