@@ -68,7 +68,7 @@ impl Schedule {
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Schedule::At(times) => times.fmt(f),
+            Schedule::At(times) => write!(f, "{times}"),
             Schedule::Every { period_ms } => {
                 let units = [(3_600_000, "h"), (60_000, "m"), (1_000, "s")];
                 let whole = units.iter().find(|(unit, _)| period_ms % unit == 0);
