@@ -50,6 +50,9 @@ pub mod codec;
 /// The pipeline file: read, checked and told off with line and column.
 pub mod pipeline;
 
+/// When something is due: local times and periods, as functions of an instant.
+pub mod schedule;
+
 /// Between the columns of an app's table and the fields of an entity, both ways.
 pub mod lens;
 

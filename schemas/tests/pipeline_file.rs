@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use syncline_schemas::lens::{self, Cell, Expr, Row};
-use syncline_schemas::pipeline::{self, CapturedBy, DeletePolicy, Delivery, FieldKind, Pipeline, Problem, Strategy};
+use syncline_schemas::pipeline::{
+    self, CapturedBy, DeletePolicy, Delivery, FieldKind, Mode, Pipeline, Problem, Strategy,
+};
 use syncline_schemas::value::Value;
 
 fn folder(name: &str) -> PathBuf {
@@ -175,6 +177,63 @@ fn links_read_and_write_columns() {
     assert!(billing.field("email").unwrap().reads && !billing.field("email").unwrap().writes());
     let wms = acme.links_of("product").nth(1).unwrap();
     assert_eq!((wms.name().as_str(), wms.rule.line), ("wms.inventory.items", 53));
+}
+
+/// `acme.yaml` with this `mode` of billing's accounts.
+fn mode(mode: &str) -> Mode {
+    let text = fixture("acme.yaml").replace("    name: holder\n", &format!("    name: holder\n    mode: {mode}\n"));
+    let acme = parse(&text).unwrap_or_else(|problems| panic!("{}", rendered(&problems)));
+    acme.links_of("customer").nth(2).unwrap().mode.clone()
+}
+
+#[test]
+fn a_link_says_when_it_is_written() {
+    assert_eq!(mode("live"), Mode::Live);
+    let batch = |text: &str| match mode(text) {
+        Mode::Batch(schedule) => schedule.to_string(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(batch("{ batch: \"30 1 * * *\" }"), "30 1 * * * Europe/London");
+    assert_eq!(
+        batch("{ batch: \"30 1 * * *\", timezone: America/New_York }"),
+        "30 1 * * * America/New_York"
+    );
+    assert_eq!(batch("{ every: 90s }"), "every 90s");
+    for (rest, expected) in [
+        ("every 30m", "every 30m"),
+        ("\"0 4 * * MON\"", "0 4 * * MON Europe/London"),
+    ] {
+        let Mode::Hybrid { live, rest } = mode(&format!("{{ live: [credit_limit], rest: {rest} }}")) else {
+            panic!("{rest}");
+        };
+        assert_eq!(live.into_iter().collect::<Vec<_>>(), ["credit_limit"]);
+        assert_eq!(rest.to_string(), expected);
+    }
+    assert_eq!(acme().links[0].mode, Mode::Live);
+}
+
+#[test]
+fn when_a_link_is_written_is_no_rule() {
+    let text = fixture("acme.yaml");
+    let batch = text.replace("    name: holder\n", "    name: holder\n    mode: { every: 30m }\n");
+    let rules = |text: &str| parse(text).unwrap().entity("customer").unwrap().rules.clone();
+    assert_ne!(text, batch);
+    assert_eq!(rules(&text), rules(&batch));
+}
+
+#[test]
+fn a_system_says_when_nothing_is_written_into_it() {
+    let text = fixture("acme.yaml").replace(
+        "crm:     { postgres: \"${env:CRM_DSN}\" }",
+        "crm:     { postgres: \"${env:CRM_DSN}\", maintenance: { cron: \"0 2 * * SUN\", for: 3h, timezone: America/New_York } }",
+    );
+    let acme = parse(&text).unwrap_or_else(|problems| panic!("{}", rendered(&problems)));
+    let window = acme.system("crm").unwrap().maintenance.clone().unwrap();
+    assert_eq!(
+        (window.opens.to_string().as_str(), window.for_ms),
+        ("0 2 * * SUN America/New_York", 3 * 3_600_000)
+    );
+    assert_eq!(acme.system("shop").unwrap().maintenance, None);
 }
 
 #[test]

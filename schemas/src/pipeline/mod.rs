@@ -10,6 +10,7 @@ mod avro;
 /// What capture does when something goes wrong.
 pub mod care;
 mod meaning;
+mod mode;
 mod model;
 mod problem;
 mod read;
@@ -20,6 +21,7 @@ mod source;
 mod substitute;
 mod yaml;
 
+pub use mode::Mode;
 pub use model::{
     CapturedBy, DeletePolicy, Delivery, Direction, ElementKind, Entity, Fidelity, Field, FieldKind, Link, LinkField,
     Pipeline, Replica, System,

@@ -7,10 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::care::Care;
+use super::mode::Mode;
 use super::rule::{Check, Group, RuleRef, Strategy, Terms};
 use super::secret::Secret;
 use super::setting::Setting;
 use crate::lens::Expr;
+use crate::schedule::Window;
 
 /// A whole pipeline file. Lists keep the order of the file: the order of `systems` is the order of authority for ties.
 #[derive(Clone, PartialEq, Eq)]
@@ -77,6 +79,8 @@ pub struct System {
     pub debezium: Option<Vec<Setting>>,
     /// What its capture does when something goes wrong.
     pub care: Care,
+    /// When nothing is written into it.
+    pub maintenance: Option<Window>,
 }
 
 /// Which of two right answers capture gives where Debezium's own loses something.
@@ -218,6 +222,8 @@ pub struct Link {
     pub key: Vec<String>,
     /// How columns and fields correspond.
     pub fields: Vec<LinkField>,
+    /// When it is written.
+    pub mode: Mode,
     /// Where the file says so.
     pub rule: RuleRef,
 }

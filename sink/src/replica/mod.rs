@@ -73,12 +73,8 @@ pub struct ReplicaTarget {
 impl ReplicaTarget {
     /// The copies of `pipeline` in the system `target`.
     pub fn new(pipeline: &str, target: &str, dsn: &Secret) -> Outcome<Self> {
-        let owner = Owner {
-            pipeline: pipeline.to_owned(),
-            target: target.to_owned(),
-        };
         Ok(Self {
-            owner,
+            owner: Owner::new(pipeline, target),
             connection: Connection::new(dsn.expose(), target)?,
             claims: BTreeMap::new(),
         })

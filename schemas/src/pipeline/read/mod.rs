@@ -35,6 +35,9 @@ pub(super) mod links;
 /// One field of a link.
 mod mapping;
 
+/// When something is written.
+mod schedules;
+
 /// What capture does when something goes wrong.
 mod care;
 
