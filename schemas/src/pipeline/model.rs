@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::care::Care;
+use super::guards::Guards;
 use super::rule::{Check, Group, RuleRef, Strategy, Terms};
 use super::secret::Secret;
 use super::setting::Setting;
@@ -41,6 +42,8 @@ pub struct Pipeline {
     pub links: Vec<Link>,
     /// Tables that are copied as they are.
     pub replicas: Vec<Replica>,
+    /// What stops a source.
+    pub guards: Guards,
 }
 
 /// How capture writes to Kafka.

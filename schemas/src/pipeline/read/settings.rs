@@ -190,19 +190,7 @@ fn partitions(check: &mut Check<'_>, node: &Node) -> Option<i32> {
 /// `500ms`, `5s`, `2m`, `1h`.
 pub(super) fn duration_ms(check: &mut Check<'_>, node: &Node, context: &str) -> Option<i64> {
     let scalar = check.scalar(node, context)?;
-    let digits = scalar
-        .text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(scalar.text.len());
-    let (number, unit) = scalar.text.split_at(digits);
-    let unit_ms = match unit.trim() {
-        "ms" => Some(1_i64),
-        "s" => Some(1_000),
-        "m" => Some(60_000),
-        "h" => Some(3_600_000),
-        _ => None,
-    };
-    let product = unit_ms.and_then(|unit| number.parse::<i64>().ok()?.checked_mul(unit));
+    let product = milliseconds(&scalar.text);
     if product.is_none() {
         let title = format!("`{}` is no duration", scalar.raw);
         check
@@ -210,6 +198,20 @@ pub(super) fn duration_ms(check: &mut Check<'_>, node: &Node, context: &str) -> 
             .help("write a whole number and a unit: 500ms, 5s, 2m, 1h");
     }
     product
+}
+
+/// The same, of a text.
+pub(super) fn milliseconds(text: &str) -> Option<i64> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let unit_ms = match unit.trim() {
+        "ms" => 1_i64,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return None,
+    };
+    number.parse::<i64>().ok()?.checked_mul(unit_ms)
 }
 
 /// Reads `systems`.
