@@ -19,6 +19,9 @@ mod mapper;
 /// A record of a capture topic, read.
 pub mod change;
 
+/// What pauses a source.
+mod guards;
+
 /// When everything is mapped that a table held at the start.
 mod readiness;
 

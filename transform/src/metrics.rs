@@ -50,6 +50,15 @@ pub static BATCH_SECONDS: LazyLock<HistogramVec> = LazyLock::new(|| {
     )
 });
 
+/// Sources that a guard has paused.
+pub static PAUSED: LazyLock<GaugeVec> = LazyLock::new(|| {
+    gauge(
+        "syncline_transform_source_paused",
+        "Whether a guard has paused the source: nothing of it is mapped until a person lets it go on.",
+        &["source"],
+    )
+});
+
 /// Age of the last record at the time of its commit, by stage; 0 when nothing is left to read.
 static LAG: LazyLock<GaugeVec> = LazyLock::new(|| {
     gauge(
