@@ -1,7 +1,7 @@
 //! Examples of a source that is paused, and of one that is not.
 
 use syncline_schemas::envelope::{ChangeEvent, SourceInfo};
-use syncline_schemas::lens::Cell;
+use syncline_schemas::lens::{Cell, Row};
 use syncline_schemas::mark::{Act, Mark};
 use syncline_schemas::pause::{End, Resumed};
 use syncline_schemas::position::{Lsn, Position, Vector};
@@ -102,7 +102,7 @@ impl Shop {
             source: SourceInfo::default(),
             ts_ms: 0,
         };
-        let key = row.into_iter().take(1).collect();
+        let key: Row = row.into_iter().take(1).collect();
         let lsn = Lsn(u64::try_from(self.offset + 10).unwrap());
         let input = Input {
             event: &event,
