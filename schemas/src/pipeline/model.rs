@@ -324,11 +324,11 @@ impl Entity {
         !self.checks.is_empty() || self.fields.iter().any(|field| field.check.is_some())
     }
 
-    /// Whether a held field of it may expire, so that it has to be told the time.
+    /// Whether a held field of it may expire, or a lock end that others wait for, so that it has to be told the time.
     pub fn has_deadlines(&self) -> bool {
         let groups = self.groups.iter().map(|group| &group.terms);
         let fields = self.fields.iter().map(|field| &field.terms);
-        fields.chain(groups).any(|terms| terms.expires.is_some())
+        fields.chain(groups).any(|terms| terms.expires.is_some() || terms.queue)
     }
 
     /// The group that a field wins with.

@@ -94,11 +94,14 @@ pub fn published(
     }
 }
 
-/// When the next open question about an entity in this state ends without a person.
+/// When the next open question about an entity in this state ends without a person, or a word that waits has its turn.
 pub fn due(cid: &str, state: &EntityState, entity: &Entity, authority: &[String]) -> Option<i64> {
-    let open = resolve(cid, state, entity, authority).conflicts.into_iter();
+    let resolved = resolve(cid, state, entity, authority);
+    let open = resolved.conflicts.into_iter();
     let open = open.filter(|conflict| conflict.status == Status::Open);
-    open.filter_map(|conflict| conflict.expires_us).min()
+    open.filter_map(|conflict| conflict.expires_us)
+        .chain(resolved.turns_us)
+        .min()
 }
 
 /// The end of a conflict that was open and is no more; one that the rule settled needs no second word.

@@ -1,0 +1,3 @@
+//! Laws of single rules, beside those that hold for all of them.
+
+mod queue;
