@@ -19,6 +19,9 @@ mod mapper;
 /// A record of a capture topic, read.
 pub mod change;
 
+/// Whose clock is wrong.
+mod clocks;
+
 /// What pauses a source.
 mod guards;
 

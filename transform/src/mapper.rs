@@ -17,6 +17,7 @@ use syncline_schemas::topic;
 
 use crate::change::{Change, is_of};
 use crate::changelog;
+use crate::clocks::Clocks;
 use crate::context::Context;
 use crate::guards::{self, Guards, Seen};
 use crate::mapping::{self, Address, Input, Known, Mapping, Nothing, Refusal};
@@ -73,6 +74,7 @@ pub struct Mapper {
     dead_letters: Arc<str>,
     schemas: Schemas,
     guards: Option<Guards>,
+    clocks: Clocks,
     store: DiskStore,
     /// Shards that are ours, of the crosswalk and of what guards remember.
     shards: BTreeSet<Shard>,
@@ -98,6 +100,7 @@ impl Mapper {
             marks: context.marks_topics(),
             dead_letters: topic::dead_letters(&context.pipeline.name, STAGE).into(),
             guards: Guards::open(&context.pipeline, &schemas)?,
+            clocks: Clocks::default(),
             schemas,
             store: DiskStore::open(&context.state_dir.join(STAGE))?,
             shards: BTreeSet::new(),
@@ -293,7 +296,12 @@ impl Mapper {
         };
         let mut refused = Ok(Taken::Yes);
         let mut said = Vec::new();
-        for route in self.routes_of(&record.topic) {
+        let routes = self.routes_of(&record.topic);
+        if let Some(Route { link, .. }) = routes.first().map(AsRef::as_ref) {
+            let skew_ms = self.pipeline.max_clock_skew_ms;
+            self.clocks.look(&link.system, record, &change.input(link), skew_ms);
+        }
+        for route in routes {
             let input = change.input(&route.link);
             match self.map_row(&route, &input, record.partition, work)? {
                 Ok((mapping, was_known)) => {

@@ -59,6 +59,15 @@ pub static PAUSED: LazyLock<GaugeVec> = LazyLock::new(|| {
     )
 });
 
+/// Changes whose commit time cannot be right, by source and fault.
+pub static CLOCK_FAULTS: LazyLock<CounterVec> = LazyLock::new(|| {
+    counter(
+        "syncline_transform_clock_faults_total",
+        "Changes of a source whose clock was ahead, so that the stamp is cut, or was set back.",
+        &["source", "fault"],
+    )
+});
+
 /// Age of the last record at the time of its commit, by stage; 0 when nothing is left to read.
 static LAG: LazyLock<GaugeVec> = LazyLock::new(|| {
     gauge(

@@ -80,8 +80,8 @@ fn who_comes_second_waits_until_the_first_has_been_received_everywhere() {
                 world.deliver(app);
             }
             (0..3).for_each(|app| world.read(app, usize::MAX));
-            let others = (0..3).filter(|app| *app != first.app);
-            let everywhere = others.into_iter().all(|app| has_received(&world, app, first));
+            let mut others = (0..3).filter(|app| *app != first.app);
+            let everywhere = others.all(|app| has_received(&world, app, first));
             let wanted = if everywhere { &last.value } else { &first.value };
             assert_eq!(world.canonical.as_ref().unwrap().fields[FIELD], *wanted, "seed {seed}");
             waited += usize::from(!everywhere);
