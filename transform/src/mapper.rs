@@ -297,9 +297,10 @@ impl Mapper {
         let mut refused = Ok(Taken::Yes);
         let mut said = Vec::new();
         let routes = self.routes_of(&record.topic);
-        if let Some(Route { link, .. }) = routes.first().map(AsRef::as_ref) {
+        if let Some(route) = routes.first() {
             let skew_ms = self.pipeline.max_clock_skew_ms;
-            self.clocks.look(&link.system, record, &change.input(link), skew_ms);
+            let input = change.input(&route.link);
+            self.clocks.look(&route.link.system, record, &input, skew_ms);
         }
         for route in routes {
             let input = change.input(&route.link);
