@@ -1,32 +1,38 @@
-//! `on_delete: hold`: neither the deletion nor the edits that it had not seen go anywhere before a person has decided.
+//! Deletions that do not stand.
 
-use syncline_schemas::pipeline::DeletePolicy;
+use syncline_schemas::pipeline::{DeletePolicy, Strategy};
+use syncline_schemas::value::Value;
 
-use crate::model::Dice;
-use crate::{APPS, assert_agreed, assert_order_free, every_strategy, part, random_world, scaled, step};
+use crate::APPS;
+use crate::model::{Row, World, entity, terms};
 
+/// What was added since a stock-take is there once, also when the row that it was added to is restored.
 #[test]
-fn deletes_that_wait_for_a_person_obey_the_laws_of_all_policies() {
-    let others = [
-        DeletePolicy::Hold,
-        DeletePolicy::DeleteWins,
-        DeletePolicy::UpdateWins,
-        DeletePolicy::Soft,
-        DeletePolicy::Ignore,
+fn a_row_that_is_restored_adds_nothing() {
+    let fields = [
+        ("bin", Strategy::Add),
+        ("counted", Strategy::Latest),
+        ("email", Strategy::Latest),
     ];
-    for seed in 0..scaled(50_000) {
-        let mut dice = Dice::new(seed);
-        let mut entity = part(&mut dice, every_strategy(DeletePolicy::Hold));
-        let mixed = dice.below(2) == 0;
-        for app in APPS.iter().filter(|_| mixed) {
-            entity
-                .on_delete
-                .insert((*app).to_owned(), others[dice.below(others.len())]);
-        }
-        let mut world = random_world(&mut dice, entity);
-        (0..5 + dice.below(40)).for_each(|_| step(&mut world, &mut dice, true));
-        assert!(world.settle(), "seed {seed} never comes to rest");
-        assert_agreed(&world, seed);
-        assert_order_free(&world, &mut dice, seed);
+    let mut entity = entity(&fields, DeletePolicy::UpdateWins);
+    terms(&mut entity, "bin").absolute_from = Some("counted".to_owned());
+    let mut world = World::new(&APPS, entity, &[]);
+    let row: Row = [("bin", 10), ("counted", 0), ("email", 0)]
+        .map(|(name, value)| (name.to_owned(), Value::from(value)))
+        .into();
+    (0..3).for_each(|app| world.insert(app, row.clone()));
+    assert!(world.settle());
+    world.edit(1, "counted", Value::from(10));
+    assert!(world.settle());
+    world.edit(0, "bin", Value::from(12));
+    assert!(world.settle());
+    world.edit(1, "email", Value::from(1));
+    world.delete(0);
+    assert!(world.settle());
+    let restored = world.apps[0].row.as_ref().unwrap();
+    assert_eq!(restored["email"], Value::from(1), "the edit that it had not seen");
+    assert_eq!(world.canonical.as_ref().unwrap().fields["bin"], Value::from(12));
+    for app in &world.apps {
+        assert_eq!(app.row.as_ref().unwrap()["bin"], Value::from(12), "{}", app.name);
     }
 }
