@@ -311,6 +311,12 @@ fn a_target_takes_writes_after_the_printed_commands() {
             expected(&[]),
             "the books are usable by who made them"
         );
+        std::fs::write(world.path("person.avsc"), PERSON.replace("\"string\"]", "\"long\"]"))?;
+        let found = findings(world)?;
+        assert_eq!(codes(&found, &["stops"]), expected(&["ENTITY_SCHEMA_REFUSED person"]));
+        let refused = found.iter().find(|one| text(one, "code") == "ENTITY_SCHEMA_REFUSED");
+        let what = refused.map(|one| text(one, "what")).unwrap_or_default();
+        assert!(what.ends_with("because of name"), "{what}");
         Ok(())
     });
 }
