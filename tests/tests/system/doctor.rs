@@ -6,8 +6,7 @@ use anyhow::Context as _;
 use serde_json::Value as Json;
 use syncline_schemas::topic;
 use syncline_tests::process::{self, Finished};
-use syncline_tests::stack::Stack;
-use syncline_tests::{Stage, World, http, in_world};
+use syncline_tests::{Stack, Stage, World, http, in_world};
 
 const DOCTOR_MAX_S: u64 = 60;
 const ROUNDS_MAX: usize = 4;

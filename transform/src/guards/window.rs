@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn of_many_rows_a_sample_tells() {
         let passed = passing(100_000, 50_000, 1);
-        assert!((45_000..55_000).contains(&passed), "{passed}");
+        assert!((42_000..58_000).contains(&passed), "{passed}");
     }
 
     #[test]
