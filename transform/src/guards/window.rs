@@ -39,9 +39,10 @@ impl Window {
         self.at != Position::default() && position <= self.at
     }
 
-    /// Whether the log that this stands in is another than that of all before.
+    /// Whether the log that this stands in is another than that of all before. Debezium's positions have no epoch; where
+    /// Syncline goes on in its place that is the same log.
     pub fn is_another_log(&self, position: Position) -> bool {
-        self.at != Position::default() && position.epoch > self.at.epoch
+        self.at.epoch > 0 && position.epoch > self.at.epoch
     }
 
     /// Takes a change in.
@@ -201,5 +202,7 @@ mod tests {
         let text = serde_json::to_string(&window).unwrap();
         assert_eq!(serde_json::from_str::<Window>(&text).unwrap(), window);
         assert!(window.has_seen(window.at) && !Window::default().has_seen(window.at));
+        assert!(!window.is_another_log(window.at) && !Window::default().is_another_log(window.at));
+        assert!(window.is_another_log(Position::new(3, syncline_schemas::position::Lsn(1), 0)));
     }
 }
