@@ -67,7 +67,7 @@ fn breaking(before: &str, now: &str, takes: impl Fn(&str) -> Outcome<bool>) -> O
         return Ok(Vec::new());
     };
     let (old, new) = (fields(&before), fields(&now));
-    let mut names: Vec<&str> = old.iter().chain(&new).filter_map(|field| name(field)).collect();
+    let mut names: Vec<&str> = old.iter().chain(&new).filter_map(name).collect();
     names.sort_unstable();
     names.dedup();
     let mut breaking = Vec::new();
@@ -105,7 +105,7 @@ fn name(field: &Json) -> Option<&str> {
 /// The fields of the entity within the schema of its agreed record.
 fn fields(schema: &Json) -> Vec<Json> {
     let mut schema = schema.clone();
-    fields_mut(&mut schema).map(|fields| fields.clone()).unwrap_or_default()
+    fields_mut(&mut schema).cloned().unwrap_or_default()
 }
 
 /// The same: those of the record that `value` may be.
