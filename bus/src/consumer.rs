@@ -12,7 +12,7 @@
 //! The end of a partition is a question of position and not of records: the last offsets may be markers of
 //! transactions or records of an aborted one, which no reader ever sees. See `reached`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -60,6 +60,8 @@ pub struct GroupConsumer {
     partitions: BTreeMap<TopicPartition, Place>,
     /// Records given since the group's news was asked for.
     given: u32,
+    /// Partitions that give nothing for now.
+    held: BTreeSet<TopicPartition>,
 }
 
 /// A rebalance that the caller knows of, but that has not taken effect.
@@ -124,6 +126,7 @@ impl GroupConsumer {
             due: None,
             partitions: BTreeMap::new(),
             given: 0,
+            held: BTreeSet::new(),
         })
     }
 
@@ -188,7 +191,7 @@ impl GroupConsumer {
     }
 
     fn serve_partitions(&mut self) -> Outcome<Option<Event>> {
-        let Some((place, fetched)) = self.queues.next() else {
+        let Some((place, fetched)) = self.queues.next(&self.held) else {
             return Ok(None);
         };
         let Some(at) = self.queues.partition(place) else {
@@ -256,6 +259,7 @@ impl GroupConsumer {
             Some(Due::Revoke) => {
                 self.queues.close();
                 self.partitions.clear();
+                self.held.clear();
                 self.consumer
                     .unassign()
                     .map_err(|error| failure("give partitions up", error))
@@ -303,6 +307,22 @@ impl GroupConsumer {
         seek(&self.consumer, &at, offset)
     }
 
+    /// Gives nothing more of a partition until it is released, and then goes on at `from`, or where it is. What has been
+    /// fetched of it waits in a queue that has a bound; others are not held up.
+    pub fn hold(&mut self, topic: &str, partition: i32, from: Option<i64>) -> Outcome<()> {
+        if let Some(offset) = from {
+            self.seek(topic, partition, offset)?;
+        }
+        self.held.insert((topic.to_owned(), partition));
+        Ok(())
+    }
+
+    /// Goes on with a partition that was held.
+    pub fn release(&mut self, topic: &str, partition: i32) {
+        self.held.remove(&(topic.to_owned(), partition));
+        self.bell.ring();
+    }
+
     /// The next offset to be read; `None` if the partition is not ours. Behind the last record this is past the
     /// markers of transactions only where `reached` was asked.
     pub fn position(&self, topic: &str, partition: i32) -> Option<i64> {
@@ -333,14 +353,16 @@ impl GroupConsumer {
         Ok(false)
     }
 
-    /// Whether `reached` holds for every partition named here that is ours; false before the first assignment.
+    /// Whether `reached` holds for every partition named here that is ours and is not held; false before the first
+    /// assignment.
     pub fn caught_up(&mut self, ends: &BTreeMap<TopicPartition, i64>) -> Outcome<bool> {
         if self.partitions.is_empty() {
             return Ok(false);
         }
         let mut all = true;
         for ((topic, partition), end) in ends {
-            if self.position(topic, *partition).is_some() {
+            let is_held = self.held.contains(&(topic.clone(), *partition));
+            if !is_held && self.position(topic, *partition).is_some() {
                 all &= self.reached(topic, *partition, *end)?;
             }
         }

@@ -3,6 +3,7 @@
 //! librdkafka would gladly put everything into one queue. But rdkafka's news of the end of a partition or of a lost
 //! offset does not say which topic it is about; the queue it arrives in does.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -94,13 +95,18 @@ impl<C: ConsumerContext + 'static> Queues<C> {
         self.queues.get(place).map(|(partition, _)| partition)
     }
 
-    /// What one of the queues has, and the place of the queue, if any has something now. Partitions take turns.
-    pub(crate) fn next(&mut self) -> Option<(usize, Fetched)> {
+    /// What one of the queues has, but for those that are `held`, and the place of the queue, if any has something now.
+    /// Partitions take turns.
+    pub(crate) fn next(&mut self, held: &BTreeSet<(String, i32)>) -> Option<(usize, Fetched)> {
         for _ in 0..self.queues.len() {
             if self.given >= BURST_RECORDS_MAX {
                 self.pass_on();
             }
-            let (_, queue) = self.queues.get(self.turn)?;
+            let (partition, queue) = self.queues.get(self.turn)?;
+            if held.contains(partition) {
+                self.pass_on();
+                continue;
+            }
             if let Some(fetched) = queue.poll(Duration::ZERO).map(sort) {
                 self.given += 1;
                 return Some((self.turn, fetched));

@@ -32,6 +32,9 @@ pub mod tick;
 /// What a person did to a conflict or a dead letter, beside deciding.
 pub mod action;
 
+/// A source that is paused, and a person who lets it go on.
+pub mod pause;
+
 /// How far capture has come, and what it says beside the rows.
 pub mod progress;
 

@@ -50,6 +50,16 @@ pub fn actions(pipeline: &str) -> String {
     sanitize(&format!("{pipeline}.actions"))
 }
 
+/// `<pipeline>.pauses`: which sources are paused, why, and who let them go on.
+pub fn pauses(pipeline: &str) -> String {
+    sanitize(&format!("{pipeline}.pauses"))
+}
+
+/// `<pipeline>.guards.<entity>`: what the guards of map remember (compacted).
+pub fn guards(pipeline: &str, entity: &str) -> String {
+    sanitize(&format!("{pipeline}.guards.{entity}"))
+}
+
 /// `<pipeline>.state.<entity>`: changelog of merge (compacted).
 pub fn state(pipeline: &str, entity: &str) -> String {
     sanitize(&format!("{pipeline}.state.{entity}"))

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use syncline_schemas::lens::{self, Cell, Expr, Row};
+use syncline_schemas::pipeline::guards::{Burst, Over};
 use syncline_schemas::pipeline::{
     self, CapturedBy, DeletePolicy, Delivery, FieldKind, Mode, Pipeline, Problem, Strategy,
 };
@@ -334,6 +335,37 @@ fn a_missing_file_is_a_problem_and_no_crash() {
     assert_eq!(problems[0].code, "H100");
     let acme = pipeline::load(&folder("fixtures").join("acme.yaml"), &env).unwrap();
     assert_eq!(acme.file, "acme.yaml");
+}
+
+#[test]
+fn guards_are_read_and_a_file_without_any_has_none() {
+    assert!(!acme().guards.any());
+    let with = |guards: &str| parse(&format!("{}guards: {guards}\n", fixture("acme.yaml"))).map(|file| file.guards);
+    let read = |guards: &str| with(guards).unwrap_or_else(|problems| panic!("{}", rendered(&problems)));
+    let both = read("{ mass_change: { over: 5% in 10m, then: pause }, stale_restore: pause }");
+    assert_eq!(both.mass_change, Some(Burst::MASS_CHANGE));
+    assert_eq!(both.stale_restore, Some(Burst::STALE_RESTORE));
+    let rows = read("{ mass_change: { over: 20000 rows in 1h, at_least: 7 } }");
+    let wanted = Burst {
+        over: Over::Rows(20_000),
+        at_least: 7,
+        within_us: 3_600_000_000,
+    };
+    assert_eq!((rows.mass_change, rows.stale_restore), (Some(wanted), None));
+}
+
+#[test]
+fn a_queue_has_a_lease_and_is_told_the_time() {
+    let with = |rule: &str| parse(&fixture("acme.yaml").replace("contact:  { on_conflict: latest }", rule));
+    let file = with("contact:  { on_conflict: first, lease: 60s, queue: true }").unwrap();
+    let customer = file.entity("customer").unwrap();
+    let phone = &customer.field("phone").unwrap().terms;
+    assert!(phone.queue && phone.lease_us == Some(60_000_000) && customer.has_deadlines());
+    let without = with("contact:  { on_conflict: first, lease: 60s }").unwrap();
+    assert!(!without.entity("customer").unwrap().has_deadlines());
+    assert_ne!(without.entity("customer").unwrap().rules, customer.rules);
+    let problems = with("contact:  { on_conflict: first, queue: true }").unwrap_err();
+    assert_eq!(problems[0].code, "H111");
 }
 
 /// The demo's file, whose systems differ from the fixture's.

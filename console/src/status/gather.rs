@@ -22,15 +22,19 @@ use crate::conflicts::case::Standing;
 use crate::desk::{self, Desk};
 use crate::dlq::gather::{Gathered, gather as refused};
 use crate::dlq::letter::Stage;
+use crate::guards;
 use crate::topics;
 
 /// Asks everybody.
 pub fn gather(desk: &mut Desk) -> Outcome<Status> {
     let systems = desk.pipeline.systems.clone();
-    let sources = systems
+    let mut sources = systems
         .iter()
         .map(|system| source(desk, system))
-        .collect::<Outcome<_>>()?;
+        .collect::<Outcome<Vec<Source>>>()?;
+    if desk.pipeline.guards.any() {
+        paused(desk, &mut sources)?;
+    }
     let entities = entities(desk)?;
     let Gathered { refused, .. } = refused(desk)?;
     let count = |stage| refused.iter().filter(|one| one.stage == stage).count();
@@ -63,6 +67,22 @@ fn source(desk: &mut Desk, system: &System) -> Outcome<Source> {
     progress(desk, system, &mut source)?;
     tables(desk, system, &mut source)?;
     Ok(source)
+}
+
+/// Whom a guard has paused.
+fn paused(desk: &mut Desk, sources: &mut [Source]) -> Outcome<()> {
+    let told = guards::read(desk)?;
+    for source in sources {
+        let name = source.name.clone();
+        let pauses = told.pauses.of(&name).next();
+        source.waits.extend(pauses.map(|paused| {
+            format!(
+                "paused by {} for {} ({}); see syncline guards",
+                paused.guard, paused.table, paused.why
+            )
+        }));
+    }
+    Ok(())
 }
 
 /// The topics of a system that map reads.

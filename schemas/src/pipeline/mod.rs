@@ -9,6 +9,8 @@ use std::path::Path;
 mod avro;
 /// What capture does when something goes wrong.
 pub mod care;
+/// What stops a source whose whole tables change at once.
+pub mod guards;
 mod meaning;
 mod mode;
 mod model;
@@ -36,9 +38,9 @@ use source::Source;
 
 const ROOT: Keys = Keys {
     known: &[
-        "pipeline", "defaults", "systems", "kinds", "entities", "links", "replica",
+        "pipeline", "defaults", "systems", "kinds", "entities", "links", "replica", "guards",
     ],
-    later: &["purposes", "grants", "keep", "guards", "verify"],
+    later: &["purposes", "grants", "keep", "verify"],
 };
 
 /// Reads and checks the file at `path`; `env` gives the value of an environment variable. Schemas are read relative to it.
@@ -110,6 +112,7 @@ fn build(check: &mut read::Check<'_>, tree: &yaml::Node, files: read::entities::
     let named = read::entities::read(check, &root, files, &mut pipeline);
     read::links::read(check, &root, &mut pipeline);
     read::settings::replicas(check, &root, &mut pipeline);
+    pipeline.guards = read::guards::read(check, &root);
     meaning::check(check, &root, &pipeline, &named);
     pipeline
 }
@@ -129,5 +132,6 @@ fn empty(file: &str) -> Pipeline {
         entities: Vec::new(),
         links: Vec::new(),
         replicas: Vec::new(),
+        guards: guards::Guards::default(),
     }
 }

@@ -103,10 +103,11 @@ impl Outputs {
 }
 
 impl Resolved {
-    /// When the next open question ends without a person, microseconds since 1970.
+    /// When the next open question ends without a person, or a word that waits has its turn, microseconds since 1970.
     pub fn due(&self) -> Option<i64> {
         let open = self.conflicts.iter().filter(|conflict| conflict.status == Status::Open);
-        open.filter_map(|conflict| conflict.expires_us).min()
+        let ends = open.filter_map(|conflict| conflict.expires_us);
+        ends.chain(self.turns_us).min()
     }
 }
 

@@ -20,7 +20,7 @@ pub(super) fn of(key: &str) -> (&'static str, &'static str) {
             "retention by topic",
             "remove it, and set retention on the topics themselves",
         ),
-        "guards" | "guard" => ("stopping suspicious changes", REMOVE),
+        "guard" => ("stopping suspicious changes", REMOVE),
         "verify" => ("comparing apps regularly", REMOVE),
         "http" | "auth" | "pull" | "limits" => ("an app behind HTTP", "remove this system for now"),
         "mysql" => ("an app on MySQL", "capture it with Debezium: `capture: debezium`"),

@@ -3,6 +3,7 @@
 mod approvers;
 mod conflicts;
 mod dead_letters;
+mod guards;
 mod held;
 mod plan;
 mod undo;
