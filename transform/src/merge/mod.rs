@@ -91,7 +91,9 @@ impl Outputs {
             .iter()
             .filter_map(|conflict| closed(conflict, &new))
             .collect();
-        let Resolved { canonical, conflicts } = new;
+        let Resolved {
+            canonical, conflicts, ..
+        } = new;
         let fresh = conflicts
             .into_iter()
             .filter(|conflict| !old.conflicts.contains(conflict));
