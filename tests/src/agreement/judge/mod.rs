@@ -322,7 +322,10 @@ impl One<'_> {
     // ---- nothing is invented ----------------------------------------------------------------------------------------------
 
     fn nothing_invented(&self, unit: &Unit, verdict: &mut Verdict) {
-        let lasts = self.story.lanes.iter().filter_map(|lane| lane.last(unit.name).cloned());
+        // A row of ours is made without what is held: what it lacks, the app's default stands for.
+        let lacks = |state: &&State| state.by == By::Sink && state.made && state.held == Some(None);
+        let lasts = (0..APPS.len()).filter_map(|app| self.states(app, unit).last().filter(|state| !lacks(state)));
+        let lasts = lasts.filter_map(|state| state.held.clone());
         let values: BTreeSet<Cell> = lasts.chain(self.record.agreed(unit)).collect();
         let unsaid = self
             .said(unit)

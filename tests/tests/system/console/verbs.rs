@@ -242,7 +242,7 @@ fn what_waits(clerk: &Clerk<'_>) -> anyhow::Result<()> {
     let (_, id, count) = limits(clerk)?;
     assert_eq!(count, 3);
     let shown = clerk.ask(&["conflicts", "show", &id], 1)?;
-    assert_eq!(text(&shown, "id"), id);
+    assert_eq!(text(&shown["conflict"], "id"), id);
     let exported = clerk.ask(&["conflicts", "export", "--field", "credit_limit"], 0)?;
     assert_eq!(exported.as_array().map(Vec::len), Some(3), "a line each");
     let stats = clerk.ask(&["conflicts", "stats"], 0)?;
