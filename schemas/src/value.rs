@@ -59,6 +59,11 @@ impl Value {
         matches!(self, Value::Null)
     }
 
+    /// Appends its JSON text.
+    pub(crate) fn write_json(&self, out: &mut String) {
+        let _ = write!(out, "{self}");
+    }
+
     /// A value whose text needs no reader of JSON: almost every one.
     fn plain(text: &str) -> Option<Self> {
         let is_plain = |byte: &u8| *byte >= b' ' && !matches!(byte, b'"' | b'\\');

@@ -15,6 +15,7 @@ use syncline_schemas::conflict::{Candidate, Conflict, Status};
 use syncline_schemas::decision::Decision;
 use syncline_schemas::mapped::{FieldValue, Mapped, MappedRecord, RowKey, RowOp};
 use syncline_schemas::mark::{Act, Mark, MarkedField, PlacedMark};
+use syncline_schemas::pause::{End, PauseRecord, Paused, Resumed};
 use syncline_schemas::position::{Lsn, Position, Vector};
 use syncline_schemas::progress::{Ahead, MarkRecord, Progress, SnapshotState, TableProgress};
 use syncline_schemas::table_record::TableRecord;
@@ -238,6 +239,36 @@ fn tables() {
         needs_backfill: why.clone(),
         stopped: why,
     }));
+}
+
+#[test]
+fn pauses() {
+    let paused = PauseRecord::Paused(Paused {
+        source: "shop".to_owned(),
+        guard: "stale_restore".to_owned(),
+        table: "public.t".to_owned(),
+        topic: "shop.public.t".to_owned(),
+        partition: 3,
+        offset: 1 << 40,
+        position: at(9),
+        commit_us: -1,
+        changed: 11,
+        rows: 5_000,
+        why: "ü".to_owned(),
+    });
+    let end = End {
+        topic: "shop.public.t".to_owned(),
+        partition: 3,
+        offset: 7,
+    };
+    let resumed = PauseRecord::Resumed(Resumed {
+        source: "shop".to_owned(),
+        up_to: vec![end],
+        by: "ada".to_owned(),
+        why: "it is right".to_owned(),
+        at_us: 8,
+    });
+    check([paused, resumed]);
 }
 
 #[test]

@@ -132,6 +132,7 @@ fn link() -> Link {
                 &[("l", "split(joined, ',')")],
             ),
         ],
+        mode: Default::default(),
         rule: RuleRef::default(),
     }
 }

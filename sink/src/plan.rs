@@ -12,54 +12,27 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use syncline_schemas::canonical::{AppWords, Canonical, SaidWord};
 use syncline_schemas::lens::{self, LensError, Row};
 use syncline_schemas::mapped::RowKey;
 use syncline_schemas::mark::{Act, Mark, MarkedField};
 use syncline_schemas::pipeline::{Link, LinkField};
-use syncline_schemas::position::{Position, Vector};
 use syncline_schemas::value::{Number, Value};
 
+use crate::lane::Lane;
+
+pub use applied::{Applied, AppliedField};
 pub use spelling::Spelling;
+
+/// What is remembered.
+mod applied;
 
 /// What a date or time is made of.
 mod spelling;
 
 /// A row that is there.
 mod update;
-
-/// What we wrote last for an entity, as kept in the target.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Applied {
-    /// The row written or seen.
-    pub row: Option<RowKey>,
-    /// Where the app made that row, as far as that was known.
-    pub made: Option<Position>,
-    /// Whether we deleted that row ourselves: if the entity comes back to life the row is made anew.
-    pub removed: bool,
-    /// What the last record was made from.
-    pub vector: Vector,
-    /// What was written, or found to be as agreed, by field.
-    pub fields: BTreeMap<String, AppliedField>,
-    /// Sum of everything delivered, by counter.
-    pub counters: BTreeMap<String, Number>,
-    /// Fields that we left to the app's defaults when we made the row: what it holds there nobody said.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub left: BTreeSet<String>,
-}
-
-/// What we wrote last into one field.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AppliedField {
-    /// The app's own last word that was known then.
-    pub word: Option<Position>,
-    /// Hash of the value.
-    pub hash: String,
-    /// The vector that the mark told the app.
-    pub vector: Vector,
-}
 
 /// The row that the record speaks of, as found in the table and locked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,6 +76,8 @@ pub struct Given<'a> {
     pub pipeline: &'a str,
     /// The table that is written.
     pub link: &'a Link,
+    /// The part of it that is.
+    pub lane: &'a Lane,
     /// What its columns can hold.
     pub limits: &'a Limits,
     /// The agreed record.
@@ -195,12 +170,15 @@ pub fn address(record: &Canonical, app: &str, applied: Option<&Applied>) -> Opti
 
 /// What to do for one record.
 pub fn plan(given: &Given<'_>) -> Result<Plan, Refusal> {
-    let older = |applied: &Applied| !given.record.vector.dominates(&applied.vector);
-    if given.applied.is_some_and(older) {
-        return Ok(Plan {
-            applied: None,
-            ..given.nothing(Verdict::Older)
-        });
+    let vector = &given.record.vector;
+    if given
+        .applied
+        .is_some_and(|applied| !vector.dominates(applied.seen_by(given.lane)))
+    {
+        return Ok(given.older());
+    }
+    if given.applied.is_some_and(|applied| applied.is_ahead_of(vector)) {
+        return given.behind();
     }
     match given.applied.and_then(|applied| given.of_this_row(applied)) {
         None => given.decide(),
@@ -225,6 +203,32 @@ impl Given<'_> {
             (false, Found::Unknown) => self.insert(None),
             (false, Found::Missing(key)) if self.remakes() => self.insert(Some(key)),
             (false, Found::Missing(_)) => Ok(self.nothing(Verdict::Stale)),
+        }
+    }
+
+    /// A record that the lane is past.
+    fn older(&self) -> Plan {
+        Plan {
+            applied: None,
+            ..self.nothing(Verdict::Older)
+        }
+    }
+
+    /// A record that another lane is past, and this one is not. What it says of the row as a whole is out of date; what it says
+    /// of the lane's own fields is due, if that row is there still. If it is not, the next record says all of it.
+    fn behind(&self) -> Result<Plan, Refusal> {
+        let words = self.words();
+        let is_same = |applied: &Applied, key: &RowKey| {
+            let made = words.and_then(|words| words.made).or(applied.made);
+            applied.row.as_ref() == Some(key) && applied.made == made && !applied.removed
+        };
+        match (self.applied, self.found) {
+            (Some(applied), Found::Row(key, row))
+                if !self.record.deleted && words.is_none_or(|words| !words.gone) && is_same(applied, key) =>
+            {
+                self.update(key, row)
+            }
+            _ => Ok(self.older()),
         }
     }
 
@@ -541,14 +545,22 @@ impl Given<'_> {
     /// What is remembered of this record; none if that is what is remembered already.
     fn remember(&self, row: Option<RowKey>, marked: &[MarkedField], verdict: Verdict) -> Option<Applied> {
         let made_or_gone = matches!(verdict, Verdict::Inserted | Verdict::Deleted);
+        let behind = self
+            .applied
+            .is_some_and(|applied| applied.is_ahead_of(&self.record.vector));
         let mut applied = self.applied.filter(|_| !made_or_gone).cloned().unwrap_or_default();
         applied.row = row;
-        applied.made = self.words().and_then(|words| words.made).or(applied.made);
-        // A row that is there is not removed, whoever made it; one that we removed stays so until it is made anew.
-        let there = matches!(self.found, Found::Row(..));
-        let ours = there && verdict != Verdict::Stale;
-        applied.removed = verdict == Verdict::Deleted || (applied.removed && !ours);
-        applied.vector = self.record.vector.clone();
+        if !behind {
+            applied.made = self.words().and_then(|words| words.made).or(applied.made);
+            // A row that is there is not removed, whoever made it; one that we removed stays so until it is made anew.
+            let there = matches!(self.found, Found::Row(..));
+            let ours = there && verdict != Verdict::Stale;
+            applied.removed = verdict == Verdict::Deleted || (applied.removed && !ours);
+        }
+        match made_or_gone {
+            true => applied.vector = self.record.vector.clone(),
+            false => applied.advance(self.lane, &self.record.vector),
+        }
         for field in marked {
             if let Some(delivered) = &field.delivered {
                 applied.counters.insert(field.name.clone(), delivered.clone());

@@ -19,6 +19,12 @@ mod mapper;
 /// A record of a capture topic, read.
 pub mod change;
 
+/// Whose clock is wrong.
+mod clocks;
+
+/// What pauses a source.
+mod guards;
+
 /// When everything is mapped that a table held at the start.
 mod readiness;
 

@@ -2,6 +2,7 @@
 
 mod merge_examples;
 mod model;
+mod more_laws;
 
 use model::{Dice, Row, World, check, entity, field, group, rule, terms};
 use syncline_schemas::conflict::WHOLE;

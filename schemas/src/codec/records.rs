@@ -10,6 +10,7 @@ use crate::conflict::{Candidate, Conflict, Status};
 use crate::decision::Decision;
 use crate::mapped::{FieldValue, Mapped, MappedRecord, RowKey, RowOp};
 use crate::mark::{Mark, PlacedMark};
+use crate::pause::{End, PauseRecord, Paused, Resumed};
 use crate::position::{Position, Vector};
 use crate::progress::{MarkRecord, Progress, SnapshotState, TableProgress};
 use crate::table_record::TableRecord;
@@ -229,6 +230,7 @@ wire!(Decision, "decision.avsc", write_decision, read_decision);
 wire!(Tick, "tick.avsc", write_tick, read_tick);
 wire!(Action, "action.avsc", write_action, read_action);
 wire!(MarkRecord, "mark.avsc", write_mark, read_mark);
+wire!(PauseRecord, "pause.avsc", write_pause, read_pause);
 wire!(Progress, "progress.avsc", write_progress, read_progress);
 wire!(TableRecord, "table.avsc", write_table, read_table);
 wire!(State, "state.avsc", write_state, read_state);
@@ -472,6 +474,73 @@ fn read_mark(fields: &Fields<'_>) -> Result<MarkRecord, CodecError> {
         }),
         _ => Err(CodecError::field("record", "is of a kind this version does not know")),
     }
+}
+
+fn write_pause(record: &PauseRecord, out: &mut Out<'_>) {
+    match record {
+        PauseRecord::Paused(paused) => {
+            out.branch(0);
+            out.text(&paused.source);
+            out.text(&paused.guard);
+            out.text(&paused.table);
+            out.text(&paused.topic);
+            out.long(i64::from(paused.partition));
+            out.long(paused.offset);
+            out.shown(paused.position);
+            out.long(paused.commit_us);
+            out.long(paused.changed);
+            out.long(paused.rows);
+            out.text(&paused.why);
+        }
+        PauseRecord::Resumed(resumed) => {
+            out.branch(1);
+            out.text(&resumed.source);
+            out.array(&resumed.up_to, |out, end| {
+                out.text(&end.topic);
+                out.long(i64::from(end.partition));
+                out.long(end.offset);
+            });
+            out.text(&resumed.by);
+            out.text(&resumed.why);
+            out.long(resumed.at_us);
+        }
+    }
+}
+
+fn read_pause(fields: &Fields<'_>) -> Result<PauseRecord, CodecError> {
+    let record = Fields::of(fields.get("record").ok_or_else(|| Fields::wrong("record"))?)?;
+    match record.name() {
+        "Paused" => Ok(PauseRecord::Paused(Paused {
+            source: record.text("source")?.to_owned(),
+            guard: record.text("guard")?.to_owned(),
+            table: record.text("table")?.to_owned(),
+            topic: record.text("topic")?.to_owned(),
+            partition: record.int("partition")?,
+            offset: record.long("offset")?,
+            position: record.parsed("position")?,
+            commit_us: record.long("commit_us")?,
+            changed: record.long("changed")?,
+            rows: record.long("rows")?,
+            why: record.text("why")?.to_owned(),
+        })),
+        "Resumed" => Ok(PauseRecord::Resumed(Resumed {
+            source: record.text("source")?.to_owned(),
+            up_to: record.list("up_to", read_end)?,
+            by: record.text("by")?.to_owned(),
+            why: record.text("why")?.to_owned(),
+            at_us: record.long("at_us")?,
+        })),
+        _ => Err(CodecError::field("record", "is of a kind this version does not know")),
+    }
+}
+
+fn read_end(node: &Node<'_>) -> Result<End, CodecError> {
+    let end = Fields::of(node)?;
+    Ok(End {
+        topic: end.text("topic")?.to_owned(),
+        partition: end.int("partition")?,
+        offset: end.long("offset")?,
+    })
 }
 
 fn write_progress(progress: &Progress, out: &mut Out<'_>) {

@@ -12,9 +12,9 @@ use syncline_tests::process::binary;
 
 use crate::Plan;
 use crate::bed::Bed;
-use crate::capture::in_turn;
 use crate::report::OURS;
 use crate::result::{Results, Run};
+use crate::session::Session;
 
 /// The line that the program prints, as far as it is a result.
 #[derive(Deserialize)]
@@ -31,13 +31,15 @@ struct Core {
 }
 
 /// Runs all that are asked for.
-pub fn cases(bed: &Bed, plan: &Plan, results: &Results) -> anyhow::Result<()> {
+pub fn cases(session: &Session<'_>) -> anyhow::Result<()> {
     for (case, options) in [("merge/words", &[][..]), ("merge/contested", &["--contested"])] {
-        if plan.wants(case) {
-            in_turn(plan, results, &[()], |(), number| {
-                let core = run(bed, plan, options)?;
-                restarts(&core, results, case, number)?;
-                Ok(core.words(case, number))
+        if session.plan.wants(case) {
+            session.case(case, || {
+                session.in_turn(case, &[OURS], |_| {
+                    let core = run(session.bed, session.plan, options)?;
+                    restarts(&core, session.results, case)?;
+                    Ok(core.words())
+                })
             })?;
         }
     }
@@ -64,11 +66,8 @@ fn run(bed: &Bed, plan: &Plan, options: &[&str]) -> anyhow::Result<Core> {
 }
 
 impl Core {
-    fn words(&self, case: &str, number: i64) -> Run {
+    fn words(&self) -> Run {
         Run {
-            case: case.to_owned(),
-            contender: OURS.to_owned(),
-            number,
             rows: self.edits,
             rows_per_s: self.edits_per_core_s,
             rows_per_s_warm: self.edits_per_s,
@@ -81,7 +80,7 @@ impl Core {
 }
 
 /// Both ways of starting again, as rows of their own: entities, and after how long the first of them can be asked for.
-fn restarts(core: &Core, results: &Results, case: &str, number: i64) -> anyhow::Result<()> {
+fn restarts(core: &Core, results: &Results, case: &str) -> anyhow::Result<()> {
     for (from, seconds, rows) in [
         ("cache", core.restart_from_cache_s, core.entities),
         ("changelog", core.restart_from_changelog_s, core.changelog_records),
@@ -90,7 +89,6 @@ fn restarts(core: &Core, results: &Results, case: &str, number: i64) -> anyhow::
         results.add(Run {
             case: format!("{case}/restart_from_{from}"),
             contender: OURS.to_owned(),
-            number,
             rows,
             rows_per_s: per_s,
             rows_per_s_warm: per_s,

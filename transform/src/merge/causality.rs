@@ -22,6 +22,8 @@ pub struct Said<'a> {
     pub word: &'a Word,
     /// What the app held when the row was first read, if it did not come from us.
     pub first: Option<&'a Value>,
+    /// Whether the lock that it has as the first is over, where others wait for that.
+    pub unlocked: bool,
 }
 
 impl Said<'_> {
@@ -120,6 +122,7 @@ mod tests {
                 row: &row,
                 word,
                 first: None,
+                unlocked: false,
             })
             .collect();
         Sight::of(&said).standing().to_vec()

@@ -91,7 +91,9 @@ impl Outputs {
             .iter()
             .filter_map(|conflict| closed(conflict, &new))
             .collect();
-        let Resolved { canonical, conflicts } = new;
+        let Resolved {
+            canonical, conflicts, ..
+        } = new;
         let fresh = conflicts
             .into_iter()
             .filter(|conflict| !old.conflicts.contains(conflict));
@@ -103,10 +105,11 @@ impl Outputs {
 }
 
 impl Resolved {
-    /// When the next open question ends without a person, microseconds since 1970.
+    /// When the next open question ends without a person, or a word that waits has its turn, microseconds since 1970.
     pub fn due(&self) -> Option<i64> {
         let open = self.conflicts.iter().filter(|conflict| conflict.status == Status::Open);
-        open.filter_map(|conflict| conflict.expires_us).min()
+        let ends = open.filter_map(|conflict| conflict.expires_us);
+        ends.chain(self.turns_us).min()
     }
 }
 

@@ -25,6 +25,9 @@ mod guard;
 /// Questions that nobody answers in time.
 mod expiry;
 
+/// Words that wait for their turn.
+mod queue;
+
 /// What deletions come to.
 mod fate;
 
@@ -55,6 +58,8 @@ pub struct Resolved {
     pub canonical: Option<Canonical>,
     /// Conflicts, open or settled by the rule, in the order of fields.
     pub conflicts: Vec<Conflict>,
+    /// When the next lock ends that keeps a word waiting, microseconds since 1970.
+    pub turns_us: Option<i64>,
 }
 
 /// The agreed record of `cid`. `authority` is the order of systems in the pipeline file.
@@ -139,9 +144,11 @@ impl<'a> View<'a> {
             conflicts.extend(decided.iter().filter_map(|(_, decided)| decided.conflict.clone()));
             conflicts.extend(violated);
         }
+        let turns = decided.iter().filter_map(|(unit, one)| self.turns_us(unit, one));
         Resolved {
             canonical: Some(self.canonical(&decided, &fate)),
             conflicts,
+            turns_us: turns.min(),
         }
     }
 
@@ -313,7 +320,11 @@ impl<'a> View<'a> {
                     let conflict = self.conflict(unit, &standing, &verdict, &value);
                     match verdict {
                         Verdict::Held(..) => self.until(unit, &asked, &standing, value, conflict),
-                        Verdict::Wins(_) | Verdict::Made(_) => (value, false, Some(conflict)),
+                        Verdict::Wins(holder) => {
+                            let note = conflict.note + &self.waiting(unit, &standing, holder);
+                            (value, false, Some(Conflict { note, ..conflict }))
+                        }
+                        Verdict::Made(_) => (value, false, Some(conflict)),
                     }
                 }
                 (None, None) => (value, false, None),
@@ -347,7 +358,11 @@ impl<'a> View<'a> {
                 row: &NOWHERE,
                 word,
                 first: None,
+                unlocked: false,
             }));
+        }
+        for said in &mut words {
+            said.unlocked = self.is_unlocked(unit, said);
         }
         let says_nothing = |said: &Said<'_>| said.word.initial && unit.is_blank(&said.word.value);
         if words.iter().any(|said| !says_nothing(said)) {
@@ -369,6 +384,7 @@ impl<'a> View<'a> {
             row: speaker.row,
             word,
             first,
+            unlocked: false,
         })
     }
 
@@ -400,7 +416,12 @@ impl<'a> View<'a> {
     }
 }
 
-impl Decided<'_> {
+impl<'a> Decided<'a> {
+    /// The words left standing.
+    fn standing(&self) -> impl Iterator<Item = Said<'a>> {
+        self.sight.standing().iter().map(|index| self.words[*index])
+    }
+
     /// The words left standing that the author of the word of `source` had not seen, and its next edit would not have either.
     fn unseen(&self, source: &str) -> Vector {
         let Some(own) = self.words.iter().position(|said| said.source == source) else {

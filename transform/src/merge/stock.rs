@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use syncline_schemas::mapped::Mapped;
+use syncline_schemas::mark::Act;
 use syncline_schemas::pipeline::{Entity, Field};
 use syncline_schemas::position::Position;
 use syncline_schemas::value::{Number, Value};
@@ -61,6 +62,8 @@ impl<'e> Counters<'e> {
 
     /// The change has been joined: keeps what was added, and what was counted.
     pub fn note(self, state: &mut EntityState, said: &Mapped) {
+        let mark = said.mark.as_ref().filter(|mark| mark.cid == said.cid);
+        let restores = mark.is_some_and(|mark| mark.act == Act::Restore);
         for (field, from, made, before) in self.0 {
             note_count(state, said, &field.name, from);
             let counted_us = state.taken.get(&field.name).map(|taken| taken.at_us);
@@ -71,7 +74,9 @@ impl<'e> Counters<'e> {
             else {
                 continue;
             };
-            let before = if lane.made == made { before } else { Number::zero() };
+            // A row that we restore goes on with what its app had added; made otherwise it begins anew.
+            let goes_on = lane.made == made || restores;
+            let before = if goes_on { before } else { Number::zero() };
             let by = &added(lane, &field.name) - &before;
             let later = counted_us.is_none_or(|counted_us| said.commit_us > counted_us) || breaks("stock-takes-reset");
             if let Some(lane) = lane

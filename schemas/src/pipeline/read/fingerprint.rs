@@ -83,6 +83,7 @@ impl fmt::Debug for Said<'_> {
             otherwise,
             uncertain,
             lease_us,
+            queue,
             bounds,
             expires,
             absolute_from,
@@ -97,6 +98,9 @@ impl fmt::Debug for Said<'_> {
             .field("absolute_from", absolute_from);
         if !approvers.is_empty() {
             text.field("approvers", approvers);
+        }
+        if *queue {
+            text.field("queue", queue);
         }
         text.finish()
     }

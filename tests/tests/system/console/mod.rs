@@ -3,9 +3,11 @@
 mod approvers;
 mod conflicts;
 mod dead_letters;
+mod guards;
 mod held;
 mod plan;
 mod undo;
+mod verbs;
 mod verify;
 mod why;
 
