@@ -1,4 +1,4 @@
-//! States as bytes: format 2 of the changelog. (Format 1 was their JSON text: five times as long, ten times as dear.)
+//! States as bytes: format 2 of the changelog. (Format 1 was their JSON text, parsed and printed with every word.)
 //!
 //! A struct is a number whose bits say which of its fields follow, and then those in the order of their bits; a field that
 //! holds nothing (none, empty, zero, false) does not follow. So a field can be added under the next bit: of what was written
