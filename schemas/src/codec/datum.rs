@@ -164,12 +164,12 @@ impl<'a> Reader<'a> {
     fn named(&mut self, named: &'a Named, depth: usize) -> Result<Node<'a>, CodecError> {
         let (meaning, datum) = match named {
             Named::Record(record) => {
-                let fields: Result<_, _> = record
-                    .fields
-                    .iter()
-                    .map(|(_, kind)| self.node(kind, depth + 1))
-                    .collect();
-                (Meaning::Plain, Datum::Record(record, fields?))
+                // Not collected: what may fail is collected without knowing how much it will be.
+                let mut fields = Vec::with_capacity(record.fields.len());
+                for (_, kind) in &record.fields {
+                    fields.push(self.node(kind, depth + 1)?);
+                }
+                (Meaning::Plain, Datum::Record(record, fields))
             }
             Named::Enum(symbols) => {
                 let symbol = usize::try_from(self.long()?).ok().and_then(|index| symbols.get(index));

@@ -141,7 +141,13 @@ impl<'a> Fields<'a> {
         read: impl Fn(&'a Node<'a>) -> Result<T, CodecError>,
     ) -> Result<Vec<T>, CodecError> {
         match self.get(name).map(|node| &node.datum) {
-            Some(Datum::Array(items)) => items.iter().map(read).collect(),
+            Some(Datum::Array(items)) => {
+                let mut list = Vec::with_capacity(items.len());
+                for item in items {
+                    list.push(read(item)?);
+                }
+                Ok(list)
+            }
             None | Some(Datum::Null) => Ok(Vec::new()),
             Some(_) => Err(Self::wrong(name)),
         }

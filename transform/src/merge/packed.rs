@@ -1,4 +1,4 @@
-//! States as bytes: format 2 of the changelog. (Format 1 was their JSON text: five times as long, ten times as dear.)
+//! States as bytes: format 2 of the changelog. (Format 1 was their JSON text, parsed and printed with every word.)
 //!
 //! A struct is a number whose bits say which of its fields follow, and then those in the order of their bits; a field that
 //! holds nothing (none, empty, zero, false) does not follow. So a field can be added under the next bit: of what was written
@@ -20,6 +20,8 @@ use syncline_schemas::value::{Number, Value};
 const TEXTS_MAX: usize = 64;
 /// Shorter texts are written out: naming one is no shorter.
 const TEXT_BYTES_MIN: usize = 2;
+/// Items for which there is room before they are read: what a length claims is worth no more.
+const RESERVED_MAX: usize = 16;
 /// Lists in lists.
 const NESTING_MAX: usize = 64;
 
@@ -469,7 +471,12 @@ impl<T: Packed> Packed for Vec<T> {
     }
 
     fn unpack(from: &mut Unpacker<'_>) -> Result<Self, Unreadable> {
-        (0..from.length()?).map(|_| T::unpack(from)).collect()
+        let length = from.length()?;
+        let mut items = Vec::with_capacity(length.min(RESERVED_MAX));
+        for _ in 0..length {
+            items.push(T::unpack(from)?);
+        }
+        Ok(items)
     }
 }
 
