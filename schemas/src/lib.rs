@@ -26,6 +26,12 @@ pub mod conflict;
 /// A person's word: which value holds, in answer to what.
 pub mod decision;
 
+/// Which records are one.
+pub mod identity;
+
+/// Whose log a word stands in, where records have been merged.
+pub mod voice;
+
 /// What time it is, for deadlines.
 pub mod tick;
 

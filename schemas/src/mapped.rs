@@ -110,6 +110,28 @@ pub enum MappedRecord {
         /// How many partitions the input has.
         partitions: i32,
     },
+    /// A record is merged into another, or on its own again. Merge says it to the partition of the record.
+    Moved {
+        /// The record.
+        cid: String,
+        /// The one that it is merged into; none if it is on its own.
+        to: Option<String>,
+        /// Offset of the word that says so ([`crate::identity`]): the last one counts.
+        at: i64,
+    },
+    /// What merge knows of a record that is merged into another. Merge says it to the partition of the latter.
+    Part {
+        /// The record that it is merged into.
+        cid: String,
+        /// The record.
+        of: String,
+        /// Offset of the word by which it came, or went.
+        at: i64,
+        /// Format of the state's text.
+        format: i32,
+        /// All that is known of it, in merge's own form; none if it is no part any more.
+        state: Option<String>,
+    },
 }
 
 #[cfg(test)]

@@ -45,6 +45,11 @@ pub fn ticks(pipeline: &str, entity: &str) -> String {
     sanitize(&format!("{pipeline}.ticks.{entity}"))
 }
 
+/// `<pipeline>.identity.<entity>`: which records are one, as people or the match say (one partition).
+pub fn identity(pipeline: &str, entity: &str) -> String {
+    sanitize(&format!("{pipeline}.identity.{entity}"))
+}
+
 /// `<pipeline>.actions`: what people did beside deciding.
 pub fn actions(pipeline: &str) -> String {
     sanitize(&format!("{pipeline}.actions"))
