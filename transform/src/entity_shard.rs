@@ -41,6 +41,12 @@ const OWN_KEYS_MAX: usize = 100_000;
 /// What waits for a time.
 mod deadlines;
 
+/// Which records are one.
+mod kin;
+
+/// What is sent from record to record.
+mod moves;
+
 /// What is the same for all partitions of an entity.
 pub struct EntityRoom {
     pub(crate) entity: Entity,
@@ -51,6 +57,7 @@ pub struct EntityRoom {
     canonical: (Arc<str>, u32),
     conflicts: (Arc<str>, u32),
     state: (Arc<str>, u32),
+    mapped: (Arc<str>, u32),
     dead_letters: Arc<str>,
 }
 
@@ -78,6 +85,7 @@ impl EntityRoom {
             )?,
             conflicts: register(topic::conflicts(&pipeline.name, &entity.name), Conflict::schema_json())?,
             state: register(topic::state(&pipeline.name, &entity.name), State::schema_json())?,
+            mapped: register(topic::mapped(&pipeline.name, &entity.name), MappedRecord::schema_json())?,
             dead_letters: topic::dead_letters(&pipeline.name, "merge").into(),
             links: reading.map(Link::name).collect(),
             authority: pipeline.authority().map(str::to_owned).collect(),
@@ -243,6 +251,21 @@ impl EntityShard {
                 self.note_loaded(&link, partition, partitions);
                 self.log(&format!("{LOADED}{link}/{partition}"), partitions.to_string(), work);
             }
+            MappedRecord::Moved { cid, to, at } => {
+                self.touch(&cid, cause, store, schemas, touched)?.after.move_to(to, at);
+            }
+            MappedRecord::Part {
+                cid,
+                of,
+                at,
+                format,
+                state,
+            } => {
+                let state = state.map(|text| state_of(format, &text)).transpose()?;
+                self.touch(&cid, cause, store, schemas, touched)?
+                    .after
+                    .take_part(&of, at, state);
+            }
         }
         Ok(())
     }
@@ -318,6 +341,7 @@ impl EntityShard {
             self.wait(cid, waited, due(cid, &after, entity, authority), work);
         }
         self.log(cid, to_json(&after), work);
+        self.pass_on(cid, before, &after, cause, work);
         if self.is_public(cid) {
             let outputs = published(cid, before, &after, entity, authority);
             self.publish(cid, outputs, cause, work);
@@ -440,14 +464,21 @@ pub struct Publication(String);
 fn state_text(schemas: &mut Schemas, bytes: &[u8]) -> Outcome<String> {
     let state = schemas.read(bytes, State::decode)?;
     let state = state.map_err(|reason| Failure::definite("STATE_UNREADABLE", format!("the changelog: {reason}")))?;
-    if state.format != STATE_FORMAT {
-        let message = format!(
-            "the changelog has states of format {}, this version writes {STATE_FORMAT}",
-            state.format
-        );
-        return Err(Failure::definite("STATE_FORMAT", message).hint("run the version of Syncline that wrote it"));
-    }
+    refuse_other_format(state.format)?;
     Ok(state.state)
+}
+
+fn state_of(format: i32, text: &str) -> Outcome<EntityState> {
+    refuse_other_format(format)?;
+    from_json(text)
+}
+
+fn refuse_other_format(format: i32) -> Outcome<()> {
+    if format == STATE_FORMAT {
+        return Ok(());
+    }
+    let message = format!("merge has states of format {format}, this version writes {STATE_FORMAT}");
+    Err(Failure::definite("STATE_FORMAT", message).hint("run the version of Syncline that wrote it"))
 }
 
 fn from_json<T: for<'de> Deserialize<'de>>(text: &str) -> Outcome<T> {

@@ -12,6 +12,7 @@ use syncline_bus::{GroupConsumer, InRecord, Producer};
 use syncline_runtime::{Failure, Outcome, failpoint};
 use syncline_schemas::codec::Wire;
 use syncline_schemas::decision::Decision;
+use syncline_schemas::identity::IdentityWord;
 use syncline_schemas::mapped::MappedRecord;
 use syncline_schemas::tick::Tick;
 use syncline_schemas::topic;
@@ -55,6 +56,7 @@ enum Input {
     Mapped,
     Decisions,
     Ticks,
+    Identity,
 }
 
 struct MergeStage<'a> {
@@ -70,6 +72,8 @@ struct MergeStage<'a> {
     unread: usize,
     assigned: Option<usize>,
     ticker: Ticker,
+    /// Whether something was sent since the ends were looked up that is to be read here again.
+    fed_back: bool,
 }
 
 impl<'a> MergeStage<'a> {
@@ -89,6 +93,8 @@ impl<'a> MergeStage<'a> {
                 let ticks = topic::ticks(&pipeline.name, &entity.name);
                 inputs.insert(ticks, (Input::Ticks, Arc::clone(&room)));
             }
+            let identity = topic::identity(&pipeline.name, &entity.name);
+            inputs.insert(identity, (Input::Identity, Arc::clone(&room)));
             inputs.insert(topic::decisions(&pipeline.name, &entity.name), (Input::Decisions, room));
         }
         let topics: Vec<String> = inputs.keys().cloned().collect();
@@ -101,6 +107,7 @@ impl<'a> MergeStage<'a> {
             unread: 0,
             assigned: None,
             ticker: Ticker::open(context, &schemas)?,
+            fed_back: false,
             context,
             inputs,
             schemas,
@@ -155,6 +162,10 @@ impl<'a> MergeStage<'a> {
                 && quiet
                 && (self.assigned == Some(0) || self.consumer.caught_up(there)?)
             {
+                if std::mem::take(&mut self.fed_back) {
+                    ends = Some(self.context.ends(self.inputs.keys())?);
+                    continue;
+                }
                 if is_told {
                     return Ok(());
                 }
@@ -279,6 +290,10 @@ impl<'a> MergeStage<'a> {
                 Ok(decision) => Ok(shard.decide(&decision, record, &self.store, &mut self.schemas, touched)?),
                 Err(reason) => Err(reason),
             },
+            Input::Identity => match self.schemas.read(value, IdentityWord::decode)? {
+                Ok(word) => shard.identify(&word, record.offset, &self.store, &mut self.schemas, work)?,
+                Err(reason) => Err(reason),
+            },
             Input::Ticks => self
                 .schemas
                 .read(value, Tick::decode)?
@@ -363,6 +378,7 @@ impl<'a> MergeStage<'a> {
 
     /// Commits to Kafka, then to the store.
     fn settle(&mut self, producer: &mut Producer, mut work: Work, offsets: &[(String, i32, i64)]) -> Outcome<()> {
+        self.fed_back |= work.outputs.iter().any(|record| self.inputs.contains_key(&*record.topic));
         transact(producer, &self.consumer, &work.outputs, offsets, &FAILPOINTS)?;
         self.unread += work.overlay.settle(&mut self.store)?;
         failpoint::hit("merge.after_store");

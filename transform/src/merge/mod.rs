@@ -15,6 +15,9 @@
 /// The state of an entity, and how a said thing joins it.
 mod state;
 
+/// Records that are one.
+mod gathered;
+
 /// One field of one row.
 mod field_lane;
 
@@ -113,6 +116,7 @@ fn closed(conflict: &Conflict, now: &Resolved) -> Option<Conflict> {
         outcome: canonical.fields.get(&conflict.field).cloned().unwrap_or_default(),
         vector: canonical.vector.clone(),
         note: match conflict.strategy.as_str() {
+            _ if let Some(into) = &canonical.identity.merged_into => format!("the record is merged into {into}"),
             "add" => "the sum is within its bounds".to_owned(),
             "check" => "it is met".to_owned(),
             "guard" => {

@@ -20,6 +20,7 @@ use syncline_schemas::value::Value;
 
 use super::answers::Answers;
 use super::field_lane::{FieldLane, notice};
+use super::gathered::{Moved, Part};
 use super::mutant::breaks;
 use super::stock::{Counters, StockTake};
 use super::word::{Notice, Word};
@@ -31,16 +32,22 @@ pub struct EntityState {
     pub(super) lanes: BTreeMap<String, BTreeMap<RowKey, Lane>>,
     /// What people said, by field.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    answers: BTreeMap<String, Answers>,
+    pub(super) answers: BTreeMap<String, Answers>,
     /// Only in states of older versions, which kept the last answer on a field and not whose it is.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    decisions: BTreeMap<String, Word>,
+    pub(super) decisions: BTreeMap<String, Word>,
     /// What time it is, as far as it was told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) time_us: Option<i64>,
     /// The last stock-take of each counter that has any.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) taken: BTreeMap<String, StockTake>,
+    /// Where the record went, if a word on identity ever moved it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) moved: Option<Moved>,
+    /// The records that were ever merged into this one, by their ids.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) parts: BTreeMap<String, Part>,
 }
 
 /// One row of one app.
@@ -140,7 +147,7 @@ impl EntityState {
 
     /// Whether nothing was ever said.
     pub fn is_empty(&self) -> bool {
-        self.lanes.is_empty() && self.answered().is_empty()
+        self.lanes.is_empty() && self.answered().is_empty() && self.moved.is_none() && self.parts.is_empty()
     }
 }
 

@@ -1,34 +1,37 @@
 //! What a conflict record says: who the candidates are, who won, and why, in a sentence for a person.
 
+use std::collections::BTreeSet;
+
 use sha2::{Digest, Sha256};
 use syncline_schemas::conflict::{Candidate, Conflict, Status};
 use syncline_schemas::mapped::RowKey;
 use syncline_schemas::position::{Position, Vector};
 use syncline_schemas::value::Value;
+use syncline_schemas::voice;
 
 use super::View;
 use super::speaker::Speaker;
 use super::unit::Unit;
 use crate::merge::causality::Said;
 use crate::merge::rule::Verdict;
+use crate::merge::state::Presence;
 use crate::merge::word::Word;
 
 impl View<'_> {
     /// Two rows of one app that claim to be the same: never merged in silence.
     pub fn doubles(&self) -> Option<Conflict> {
-        let doubled: Vec<&Speaker<'_>> = self
-            .speakers
-            .iter()
-            .filter(|speaker| !speaker.doubles.is_empty())
+        let apps: BTreeSet<&str> = self.speakers.iter().map(|speaker| voice::app(speaker.source)).collect();
+        let rows: Vec<(&str, Vec<Candidate>)> = apps
+            .into_iter()
+            .map(|app| (app, self.rows_of(app)))
+            .filter(|(_, rows)| rows.len() > 1)
             .collect();
-        let candidates: Vec<Candidate> = doubled
-            .iter()
-            .flat_map(|speaker| {
-                let rows = std::iter::once((speaker.row, speaker.lane)).chain(speaker.doubles.iter().copied());
-                rows.map(|(row, lane)| candidate_row(speaker.source, row, lane.made))
-            })
-            .collect();
-        let apps: Vec<&str> = doubled.iter().map(|speaker| speaker.source).collect();
+        let apps: Vec<&str> = rows.iter().map(|(app, _)| *app).collect();
+        let candidates: Vec<Candidate> = rows.iter().flat_map(|(_, rows)| rows.clone()).collect();
+        let what = match self.identity.members.iter().any(|member| member.joined) {
+            true => "it was merged of several; all of them speak and are kept in agreement until somebody removes one",
+            false => "the one made first speaks",
+        };
         (!candidates.is_empty()).then(|| Conflict {
             id: self.conflict_id("*rows", &candidates),
             cid: self.cid.to_owned(),
@@ -41,13 +44,20 @@ impl View<'_> {
             outcome: Value::Null,
             winner: None,
             vector: self.vector.clone(),
-            note: format!(
-                "{} has several rows for this {}; the one made first speaks",
-                apps.join(", "),
-                self.entity.name
-            ),
+            note: format!("{} has several rows for this {}; {what}", apps.join(", "), self.entity.name),
             expires_us: None,
         })
+    }
+
+    /// The rows of an app that are there.
+    fn rows_of(&self, app: &str) -> Vec<Candidate> {
+        let of_app = self.speakers.iter().filter(|speaker| voice::app(speaker.source) == app);
+        let rows = of_app.flat_map(|speaker| {
+            let there = speaker.lane.presence == Presence::Here;
+            let own = there.then_some((speaker.row, speaker.lane));
+            own.into_iter().chain(speaker.doubles.iter().copied())
+        });
+        rows.map(|(row, lane)| candidate_row(app, row, lane.made)).collect()
     }
 
     pub fn conflict_id(&self, field: &str, candidates: &[Candidate]) -> String {
@@ -65,7 +75,7 @@ impl View<'_> {
         let (status, winner) = match verdict {
             Verdict::Held(..) => (Status::Open, None),
             Verdict::Made(_) => (Status::Settled, None),
-            Verdict::Wins(index) => (Status::Settled, Some(among[*index].source.to_owned())),
+            Verdict::Wins(index) => (Status::Settled, Some(voice::app(among[*index].source).to_owned())),
         };
         let note = match (&status, &winner) {
             (Status::Open, _) if let Verdict::Held(_, Some(why)) = verdict => {
@@ -110,7 +120,7 @@ fn wrong_clocks(among: &[Said<'_>]) -> String {
         let apps: Vec<&str> = among
             .iter()
             .filter(|said| wrong(said.word))
-            .map(|said| said.source)
+            .map(|said| voice::app(said.source))
             .collect();
         if apps.is_empty() {
             String::new()
@@ -124,7 +134,7 @@ fn wrong_clocks(among: &[Said<'_>]) -> String {
 /// A word as a candidate.
 pub fn candidate(said: &Said<'_>) -> Candidate {
     Candidate {
-        source: said.source.to_owned(),
+        source: voice::app(said.source).to_owned(),
         row: said.row.clone(),
         value: Some(said.word.value.clone()),
         base: said.word.base.clone(),
@@ -138,7 +148,7 @@ pub fn candidate(said: &Said<'_>) -> Candidate {
 /// A row as a candidate, where it is not a word that is in question.
 pub fn candidate_row(source: &str, row: &RowKey, position: Position) -> Candidate {
     Candidate {
-        source: source.to_owned(),
+        source: voice::app(source).to_owned(),
         row: row.clone(),
         value: None,
         base: None,
