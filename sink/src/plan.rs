@@ -8,8 +8,13 @@
 //! dominate the remembered one is older and skipped. Counters are written as the difference between what is due in all and
 //! what was delivered so far, so that neither a repetition nor a lost record in between can change the sum.
 //!
+//! Where records were merged, one agreed record speaks for the rows of several, and each of them has books of its own
+//! ([`books`]): it is planned for each as that one sees it. So the marks in an app's log name the record that its row belongs
+//! to, whatever was merged or split since. The record of a merged one says nothing, and nothing is done for it.
+//!
 //! Every write leaves a mark, and so does a decision that needs no write: its readers in that app have seen it all the same.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
@@ -48,6 +53,12 @@ pub struct Applied {
     /// Fields that we left to the app's defaults when we made the row: what it holds there nobody said.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub left: BTreeSet<String>,
+    /// By which word on identity the rows belonged to the last record, if any ever moved them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<i64>,
+    /// The records that had come into that one or gone from it, and by which words.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub members: BTreeMap<String, i64>,
 }
 
 /// What we wrote last into one field.
@@ -193,10 +204,25 @@ pub fn address(record: &Canonical, app: &str, applied: Option<&Applied>) -> Opti
     said.or_else(|| applied.and_then(|applied| applied.row.clone()))
 }
 
+/// Whose books a record is delivered to `app` by: those of the records in it whose rows are there, as far as the app told or
+/// `has_row` knows by the books; its own where there are none.
+pub fn books<'r>(record: &'r Canonical, app: &str, has_row: impl Fn(&str) -> bool) -> Vec<&'r str> {
+    let own = record.cid.as_str();
+    let told = |cid: &str| record.app_via(app, Some(cid).filter(|cid| *cid != own)).is_some();
+    let all = std::iter::once(own).chain(record.joined());
+    let books: Vec<&str> = all.filter(|cid| told(cid) || has_row(cid)).collect();
+    if books.is_empty() { vec![own] } else { books }
+}
+
 /// What to do for one record.
 pub fn plan(given: &Given<'_>) -> Result<Plan, Refusal> {
-    let older = |applied: &Applied| !given.record.vector.dominates(&applied.vector);
-    if given.applied.is_some_and(older) {
+    if given.record.identity.merged_into.is_some() {
+        return Ok(Plan {
+            applied: None,
+            ..given.nothing(Verdict::Nothing)
+        });
+    }
+    if given.is_older() {
         return Ok(Plan {
             applied: None,
             ..given.nothing(Verdict::Older)
@@ -213,6 +239,34 @@ pub fn plan(given: &Given<'_>) -> Result<Plan, Refusal> {
 }
 
 impl Given<'_> {
+    /// Whether something newer has been written. Of records to which the rows belonged one after the other, the later is
+    /// that by the later word on identity. Of one record, that into which more records have come, or from which they have
+    /// gone; or else that which was made from more.
+    fn is_older(&self) -> bool {
+        let Some(applied) = self.applied else { return false };
+        let order = self.record.identity.at.cmp(&applied.place);
+        match order.then_with(|| self.compare_members(&applied.members)) {
+            Ordering::Less => true,
+            Ordering::Greater => false,
+            Ordering::Equal => !self.record.vector.dominates(&applied.vector),
+        }
+    }
+
+    fn compare_members(&self, before: &BTreeMap<String, i64>) -> Ordering {
+        let now = self.members();
+        let went_back = |(cid, at): (&String, &i64)| now.get(cid).is_none_or(|now| now < at);
+        match now == *before {
+            true => Ordering::Equal,
+            false if before.iter().any(went_back) => Ordering::Less,
+            false => Ordering::Greater,
+        }
+    }
+
+    fn members(&self) -> BTreeMap<String, i64> {
+        let members = self.record.identity.members.iter();
+        members.map(|member| (member.cid.clone(), member.at)).collect()
+    }
+
     fn decide(&self) -> Result<Plan, Refusal> {
         if self.words().is_some_and(|words| words.gone) {
             return Ok(self.nothing(Verdict::Nothing));
@@ -245,6 +299,8 @@ impl Given<'_> {
             row: applied.row.clone(),
             made: Some(made),
             vector: applied.vector.clone(),
+            place: applied.place,
+            members: applied.members.clone(),
             ..Applied::default()
         })
     }
@@ -549,6 +605,8 @@ impl Given<'_> {
         let ours = there && verdict != Verdict::Stale;
         applied.removed = verdict == Verdict::Deleted || (applied.removed && !ours);
         applied.vector = self.record.vector.clone();
+        applied.place = self.record.identity.at;
+        applied.members = self.members();
         for field in marked {
             if let Some(delivered) = &field.delivered {
                 applied.counters.insert(field.name.clone(), delivered.clone());

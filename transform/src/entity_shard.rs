@@ -34,7 +34,7 @@ const LOADED: &str = "~loaded/";
 const PUBLISHED: &str = "~published";
 /// What time it is, as far as it was told.
 const TIME: &str = "~time";
-/// `~waits/<microseconds>/<cid>`: entities with a question that ends then. After every other key.
+/// `~waits/<microseconds>/<cid>`: entities with a question that ends then. After every other key but those of [`kin`].
 const WAITS: &str = "~waits/";
 const OWN_KEYS_MAX: usize = 100_000;
 

@@ -8,6 +8,7 @@ use serde::Serialize;
 use syncline_runtime::{Failure, Outcome};
 use syncline_schemas::codec::Wire;
 use syncline_schemas::conflict::{Conflict, Status};
+use syncline_schemas::voice;
 use syncline_schemas::topic;
 
 use crate::answer::{self, Verdict};
@@ -123,7 +124,7 @@ impl Tally {
 }
 
 fn kind(entity: &str, conflict: &Conflict) -> Kind {
-    let apps: Vec<&str> = conflict.candidates.iter().map(|said| said.source.as_str()).collect();
+    let apps: Vec<&str> = conflict.candidates.iter().map(|said| voice::app(&said.source)).collect();
     let outcome = match (conflict.status, &conflict.winner) {
         (Status::Open, _) => "open".to_owned(),
         (Status::Closed, _) => "closed".to_owned(),

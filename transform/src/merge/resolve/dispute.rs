@@ -55,9 +55,10 @@ impl View<'_> {
         let rows = of_app.flat_map(|speaker| {
             let there = speaker.lane.presence == Presence::Here;
             let own = there.then_some((speaker.row, speaker.lane));
-            own.into_iter().chain(speaker.doubles.iter().copied())
+            let all = own.into_iter().chain(speaker.doubles.iter().copied());
+            all.map(move |(row, lane)| candidate_row(speaker.source, row, lane.made))
         });
-        rows.map(|(row, lane)| candidate_row(app, row, lane.made)).collect()
+        rows.collect()
     }
 
     pub fn conflict_id(&self, field: &str, candidates: &[Candidate]) -> String {
@@ -75,7 +76,7 @@ impl View<'_> {
         let (status, winner) = match verdict {
             Verdict::Held(..) => (Status::Open, None),
             Verdict::Made(_) => (Status::Settled, None),
-            Verdict::Wins(index) => (Status::Settled, Some(voice::app(among[*index].source).to_owned())),
+            Verdict::Wins(index) => (Status::Settled, Some(among[*index].source.to_owned())),
         };
         let note = match (&status, &winner) {
             (Status::Open, _) if let Verdict::Held(_, Some(why)) = verdict => {
@@ -134,7 +135,7 @@ fn wrong_clocks(among: &[Said<'_>]) -> String {
 /// A word as a candidate.
 pub fn candidate(said: &Said<'_>) -> Candidate {
     Candidate {
-        source: voice::app(said.source).to_owned(),
+        source: said.source.to_owned(),
         row: said.row.clone(),
         value: Some(said.word.value.clone()),
         base: said.word.base.clone(),
@@ -148,7 +149,7 @@ pub fn candidate(said: &Said<'_>) -> Candidate {
 /// A row as a candidate, where it is not a word that is in question.
 pub fn candidate_row(source: &str, row: &RowKey, position: Position) -> Candidate {
     Candidate {
-        source: voice::app(source).to_owned(),
+        source: source.to_owned(),
         row: row.clone(),
         value: None,
         base: None,

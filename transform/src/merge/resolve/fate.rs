@@ -199,7 +199,7 @@ impl View<'_> {
             strategy: self.entity.delete_policy(voice::app(speaker.source)).to_string(),
             rule: self.file(),
             outcome: Value::Bool(end != End::Deleted),
-            winner: (end == End::Deleted).then(|| app.to_owned()),
+            winner: (end == End::Deleted).then(|| speaker.source.to_owned()),
             vector: self.vector.clone(),
             note,
             expires_us: None,
