@@ -55,6 +55,9 @@ pub mod replay;
 /// `syncline conflicts`: what waits for a person.
 pub mod conflicts;
 
+/// `syncline match`: which records are one.
+pub mod matching;
+
 /// `syncline undo`: what one app wrote in some time, taken back.
 pub mod undo;
 
@@ -96,6 +99,9 @@ pub enum Verb {
     /// Conflicts that wait for a person, and what people decide
     #[command(subcommand)]
     Conflicts(conflicts::Verb),
+    /// Which records are one: merge, split, and what the match is not sure of
+    #[command(subcommand)]
+    Match(matching::Verb),
     /// Takes back what one app wrote between two moments, where nobody has edited it since
     Undo(undo::Args),
     /// Prints the pipeline file that means what a Debezium connector's configuration means

@@ -134,7 +134,11 @@ impl Canonical {
     /// The record as the rows of `member` have it, none if that is not in it: what was agreed, said in that one's terms
     /// ([`crate::voice`]), so that whoever writes those rows need not know of the merge.
     pub fn through(&self, member: &str) -> Option<Canonical> {
-        let place = self.identity.members.iter().find(|one| one.joined && one.cid == member)?;
+        let place = self
+            .identity
+            .members
+            .iter()
+            .find(|one| one.joined && one.cid == member)?;
         let theirs = |words: &&AppWords| words.via.as_deref() == Some(member);
         let in_their_terms = |words: &AppWords| {
             let mut words = AppWords {

@@ -55,14 +55,27 @@ mod tests {
     #[test]
     fn terms_are_turned_into_others_and_back() {
         let at = |lsn| Position::new(1, Lsn(lsn), 0);
-        let of_a = Vector::from_iter([("shop", at(1)), ("operator", at(2)), ("shop@b", at(3)), ("crm@c", at(4))]);
+        let of_a = Vector::from_iter([
+            ("shop", at(1)),
+            ("operator", at(2)),
+            ("shop@b", at(3)),
+            ("crm@c", at(4)),
+        ]);
         let of_b = of_a.seen_from("a", "b");
         assert_eq!(
             of_b,
-            Vector::from_iter([("shop@a", at(1)), ("operator@a", at(2)), ("shop", at(3)), ("crm@c", at(4))])
+            Vector::from_iter([
+                ("shop@a", at(1)),
+                ("operator@a", at(2)),
+                ("shop", at(3)),
+                ("crm@c", at(4))
+            ])
         );
         assert_eq!(of_b.seen_from("b", "a"), of_a);
         assert_eq!(of_b.seen_from("b", "d").seen_from("d", "a"), of_a, "by way of a third");
-        assert_eq!((app("crm@c"), origin("crm@c"), app("crm"), origin("crm")), ("crm", Some("c"), "crm", None));
+        assert_eq!(
+            (app("crm@c"), origin("crm@c"), app("crm"), origin("crm")),
+            ("crm", Some("c"), "crm", None)
+        );
     }
 }

@@ -174,7 +174,9 @@ mod tests {
 
     fn said(register: &mut Remembered, word: &IdentityWord) -> Result<String, String> {
         let moves = hear(register, word).unwrap()?;
-        let moves = moves.into_iter().map(|one| format!("{}>{}", one.cid, one.to.unwrap_or_default()));
+        let moves = moves
+            .into_iter()
+            .map(|one| format!("{}>{}", one.cid, one.to.unwrap_or_default()));
         Ok(moves.collect::<Vec<_>>().join(" "))
     }
 
@@ -183,11 +185,19 @@ mod tests {
         let all = &mut Remembered::default();
         assert_eq!(merged(all, "a", "b").as_deref(), Ok("a>b"));
         assert_eq!(merged(all, "b", "c").as_deref(), Ok("b>c a>c"));
-        assert_eq!(merged(all, "d", "a").as_deref(), Ok("d>c"), "into one that is another by now");
+        assert_eq!(
+            merged(all, "d", "a").as_deref(),
+            Ok("d>c"),
+            "into one that is another by now"
+        );
         assert_eq!(split(all, "b").as_deref(), Ok("b> a>b d>b"));
         assert_eq!(split(all, "a").as_deref(), Ok("a> d>a"));
         assert_eq!(root(all, "d").unwrap(), "a");
-        assert_eq!(merged(all, "a", "c").as_deref(), Ok("a>c d>c"), "another time elsewhere");
+        assert_eq!(
+            merged(all, "a", "c").as_deref(),
+            Ok("a>c d>c"),
+            "another time elsewhere"
+        );
     }
 
     #[test]

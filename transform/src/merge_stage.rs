@@ -378,7 +378,10 @@ impl<'a> MergeStage<'a> {
 
     /// Commits to Kafka, then to the store.
     fn settle(&mut self, producer: &mut Producer, mut work: Work, offsets: &[(String, i32, i64)]) -> Outcome<()> {
-        self.fed_back |= work.outputs.iter().any(|record| self.inputs.contains_key(&*record.topic));
+        self.fed_back |= work
+            .outputs
+            .iter()
+            .any(|record| self.inputs.contains_key(&*record.topic));
         transact(producer, &self.consumer, &work.outputs, offsets, &FAILPOINTS)?;
         self.unread += work.overlay.settle(&mut self.store)?;
         failpoint::hit("merge.after_store");

@@ -5,7 +5,7 @@ pub mod db;
 
 use std::collections::BTreeMap;
 
-use syncline_schemas::canonical::{AppWords, Canonical, SaidWord};
+use syncline_schemas::canonical::{AppWords, Canonical, Identity, SaidWord};
 use syncline_schemas::lens::Expr;
 use syncline_schemas::mapped::RowKey;
 use syncline_schemas::pipeline::{Direction, FieldKind, Link, LinkField, RuleRef};
@@ -64,6 +64,7 @@ pub fn record(cid: &str, fields: &[(&str, Value)]) -> Canonical {
         stamp_us: 1_000,
         apps: Vec::new(),
         rules: "0".repeat(16),
+        identity: Identity::default(),
     }
 }
 
@@ -78,6 +79,7 @@ pub fn app(name: &str, id: i64, words: Vec<SaidWord>) -> AppWords {
     let id = Value::from(id);
     AppWords {
         app: name.to_owned(),
+        via: None,
         row: RowKey::new([("id", &id)]),
         made: None,
         gone: false,

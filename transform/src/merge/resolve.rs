@@ -116,7 +116,9 @@ struct People<'a>(Vec<(String, Terms<'a>, &'a EntityState)>);
 impl<'a> People<'a> {
     fn of(cid: &'a str, state: &'a EntityState) -> Self {
         let own = (OPERATOR.to_owned(), Terms { of: cid, to: cid }, state);
-        let others = state.joined().map(|(of, part)| (voice::of(OPERATOR, of), Terms { of, to: cid }, part));
+        let others = state
+            .joined()
+            .map(|(of, part)| (voice::of(OPERATOR, of), Terms { of, to: cid }, part));
         Self(std::iter::once(own).chain(others).collect())
     }
 
@@ -129,7 +131,10 @@ impl<'a> People<'a> {
                 let approvers = unit.map_or(&[][..], |unit| &unit.terms.approvers);
                 if let Some(word) = state.answer(name, approvers) {
                     let (source, word) = (source.clone(), terms.word(word));
-                    answers.entry(name.to_owned()).or_default().push(Answer { source, word });
+                    answers
+                        .entry(name.to_owned())
+                        .or_default()
+                        .push(Answer { source, word });
                 }
             }
         }

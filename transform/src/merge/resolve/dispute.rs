@@ -44,7 +44,11 @@ impl View<'_> {
             outcome: Value::Null,
             winner: None,
             vector: self.vector.clone(),
-            note: format!("{} has several rows for this {}; {what}", apps.join(", "), self.entity.name),
+            note: format!(
+                "{} has several rows for this {}; {what}",
+                apps.join(", "),
+                self.entity.name
+            ),
             expires_us: None,
         })
     }
