@@ -6,7 +6,7 @@
 //! What was said is a forest: into which record each was merged. What merge is told is flat: each record's root, so that a
 //! record is a part of one other and never of a part. So when a record moves, those merged into it are told too.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use syncline_runtime::Outcome;
@@ -24,6 +24,9 @@ pub struct Kin {
     /// Which, in the order of the words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub of: Vec<String>,
+    /// Offset of the word that moved it last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<i64>,
 }
 
 /// Where it is kept.
@@ -41,6 +44,8 @@ pub trait Register {
 pub struct Move {
     /// The record.
     pub cid: String,
+    /// The one that spoke for it until now, if it was another.
+    pub from: Option<String>,
     /// The one that speaks for it from now on; none if it does itself.
     pub to: Option<String>,
 }
@@ -48,9 +53,9 @@ pub struct Move {
 /// Who goes where by a word; or why the word does not hold.
 pub type Heard = Result<Vec<Move>, String>;
 
-/// Takes in the next word.
-pub fn hear(register: &mut impl Register, word: &IdentityWord) -> Outcome<Heard> {
-    match (word.act, &word.winner) {
+/// Takes in the next word, which stands at this offset.
+pub fn hear(register: &mut impl Register, word: &IdentityWord, at: i64) -> Outcome<Heard> {
+    let heard = match (word.act, &word.winner) {
         (IdentityAct::Merge, Some(winner)) => merge(register, &word.loser, winner),
         (IdentityAct::Split, _) => split(register, &word.loser),
         (IdentityAct::Reject, Some(other)) => {
@@ -58,7 +63,15 @@ pub fn hear(register: &mut impl Register, word: &IdentityWord) -> Outcome<Heard>
             Ok(Ok(Vec::new()))
         }
         (_, None) => Ok(Err("it names one record, and two are needed".to_owned())),
+    }?;
+    for one in heard.iter().flatten() {
+        let kin = Kin {
+            at: Some(at),
+            ..register.kin(&one.cid)?
+        };
+        register.keep(&one.cid, &kin);
     }
+    Ok(heard)
 }
 
 /// The record that speaks for this one.
@@ -103,24 +116,29 @@ fn merge(register: &mut impl Register, loser: &str, winner: &str) -> Outcome<Hea
     let mut won = register.kin(winner)?;
     won.of.push(loser.to_owned());
     register.keep(winner, &won);
-    let to_root = |cid| Move {
-        cid,
+    let to_root = |cid: String| Move {
+        from: (cid != loser).then(|| loser.to_owned()),
         to: Some(root.clone()),
+        cid,
     };
     Ok(Ok(goes.into_iter().map(to_root).collect()))
 }
 
 fn split(register: &mut impl Register, loser: &str) -> Outcome<Heard> {
+    let from = root(register, loser)?;
     let mut lost = register.kin(loser)?;
     let Some(into) = lost.into.take() else {
         return Ok(Err(format!("{loser} is not merged into another")));
     };
+    // What somebody takes apart is not put together again for want of better.
+    register.never(loser, &into);
     register.keep(loser, &lost);
     let mut left = register.kin(&into)?;
     left.of.retain(|cid| cid != loser);
     register.keep(&into, &left);
     let goes = family(register, loser)?;
     let back = |cid: String| Move {
+        from: Some(from.clone()),
         to: (cid != loser).then(|| loser.to_owned()),
         cid,
     };
@@ -132,7 +150,7 @@ fn split(register: &mut impl Register, loser: &str) -> Outcome<Heard> {
 pub struct Remembered {
     kin: BTreeMap<String, Kin>,
     /// Pairs that are not one, the lesser id first.
-    pub never: Vec<(String, String)>,
+    pub never: BTreeSet<(String, String)>,
 }
 
 impl Register for Remembered {
@@ -145,7 +163,8 @@ impl Register for Remembered {
     }
 
     fn never(&mut self, one: &str, other: &str) {
-        self.never.push((one.min(other).to_owned(), one.max(other).to_owned()));
+        self.never
+            .insert((one.min(other).to_owned(), one.max(other).to_owned()));
     }
 }
 
@@ -173,7 +192,7 @@ mod tests {
     }
 
     fn said(register: &mut Remembered, word: &IdentityWord) -> Result<String, String> {
-        let moves = hear(register, word).unwrap()?;
+        let moves = hear(register, word, 7).unwrap()?;
         let moves = moves
             .into_iter()
             .map(|one| format!("{}>{}", one.cid, one.to.unwrap_or_default()));
@@ -222,6 +241,13 @@ mod tests {
     fn a_rejected_pair_is_the_same_whoever_is_named_first() {
         let all = &mut Remembered::default();
         said(all, &word(IdentityAct::Reject, "b", Some("a"))).unwrap();
-        assert_eq!(all.never, [("a".to_owned(), "b".to_owned())]);
+        merged(all, "c", "a").unwrap();
+        split(all, "c").unwrap();
+        let pair = |one: &str, other: &str| (one.to_owned(), other.to_owned());
+        assert_eq!(
+            all.never,
+            [pair("a", "b"), pair("a", "c")].into(),
+            "what was split is not found again"
+        );
     }
 }

@@ -254,7 +254,7 @@ impl Memory {
         let mut register = Remembered::default();
         let mut moved: BTreeMap<String, (Option<String>, i64)> = BTreeMap::new();
         words::each(desk, entity, |offset, word| {
-            for one in hear(&mut register, &word)?.unwrap_or_default() {
+            for one in hear(&mut register, &word, offset)?.unwrap_or_default() {
                 moved.insert(one.cid, (one.to, offset));
             }
             Ok(())

@@ -6,7 +6,7 @@ use syncline_runtime::Outcome;
 use syncline_schemas::identity::IdentityWord;
 use syncline_schemas::mapped::MappedRecord;
 
-use super::{EntityShard, Work, from_json, state_text, to_json};
+use super::{EntityShard, STATE_FORMAT, Work, from_json, state_text, to_json};
 use crate::kin::{Kin, Register, hear};
 use crate::schemas::Schemas;
 use crate::store::EntityStore;
@@ -47,7 +47,7 @@ impl EntityShard {
             return Ok(Ok(()));
         }
         self.log(NEXT, (at + 1).to_string(), stored.work);
-        let moves = match hear(&mut stored, word)? {
+        let moves = match hear(&mut stored, word, at)? {
             Ok(moves) => moves,
             Err(reason) => return Ok(Err(reason)),
         };
@@ -58,6 +58,17 @@ impl EntityShard {
                 at,
             };
             self.feed(&one.cid, &moved, None, stored.work);
+            // Said from here, since the record itself may never have read that it was there.
+            if let Some(from) = one.from {
+                let part = MappedRecord::Part {
+                    cid: from.clone(),
+                    of: one.cid,
+                    at,
+                    format: STATE_FORMAT,
+                    state: None,
+                };
+                self.feed(&from, &part, None, stored.work);
+            }
         }
         Ok(Ok(()))
     }

@@ -1,5 +1,5 @@
 //! What is sent from record to record, in the transaction that makes it so: a record that is merged into another sends all
-//! that is known of it to that one's partition, each time it changes, and takes it back when it goes.
+//! that is known of it to that one's partition, each time it changes. That it goes again is said where the word is heard.
 //!
 //! It comes back to merge as any mapped record does. A row's words always go through its own record, in the order of its
 //! log, and never directly to the other: so nothing depends on when a merge is read.
@@ -13,7 +13,7 @@ use crate::merge::EntityState;
 use crate::outgoing::Outgoing;
 
 impl EntityShard {
-    /// The state of `cid` has changed: the record that it is merged into is told, and the one that it was in.
+    /// The state of `cid` has changed: the record that it is merged into is told.
     pub(super) fn pass_on(
         &self,
         cid: &str,
@@ -22,23 +22,15 @@ impl EntityShard {
         cause: Option<&InRecord>,
         work: &mut Work,
     ) {
-        let (was, is) = (before.merged_into(), after.merged_into());
-        let mut send = |to: &str, at: i64, state: Option<String>| {
+        if let Some((to, at)) = after.merged_into().filter(|_| before != after) {
             let part = MappedRecord::Part {
                 cid: to.to_owned(),
                 of: cid.to_owned(),
                 at,
                 format: STATE_FORMAT,
-                state,
+                state: Some(to_json(&after.alone())),
             };
             self.feed(to, &part, cause, work);
-        };
-        let went = was.filter(|(was, _)| is.is_none_or(|(is, _)| is != *was));
-        if let Some(((was, _), at)) = went.zip(after.moved_at()) {
-            send(was, at, None);
-        }
-        if let Some((to, at)) = is.filter(|_| before != after) {
-            send(to, at, Some(to_json(&after.alone())));
         }
     }
 

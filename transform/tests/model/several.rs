@@ -42,11 +42,7 @@ impl Hub {
         if before == after {
             return;
         }
-        let (was, is) = (before.merged_into(), after.merged_into());
-        if let Some((was, _)) = was.filter(|(was, _)| is.is_none_or(|(is, _)| is != *was)) {
-            self.send(was, Sent::Part(cid.to_owned(), after.moved_at().unwrap(), None));
-        }
-        if let Some((to, at)) = is {
+        if let Some((to, at)) = after.merged_into() {
             self.send(to, Sent::Part(cid.to_owned(), at, Some(Box::new(after.alone()))));
         }
     }
@@ -57,10 +53,13 @@ impl Hub {
 
     /// A word on identity is heard. Whether it holds.
     fn hear(&mut self, word: &IdentityWord, at: i64) -> bool {
-        let Ok(moves) = hear(&mut self.register, word).unwrap() else {
+        let Ok(moves) = hear(&mut self.register, word, at).unwrap() else {
             return false;
         };
         for one in moves {
+            if let Some(from) = &one.from {
+                self.send(from, Sent::Part(one.cid.clone(), at, None));
+            }
             self.send(&one.cid, Sent::Moved(one.to, at));
         }
         true
