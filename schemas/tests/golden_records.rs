@@ -14,10 +14,12 @@ use syncline_schemas::codec::{CanonicalCodec, CodecError, Crosswalk, ParsedSchem
 use syncline_schemas::conflict::{Candidate, Conflict, Status};
 use syncline_schemas::decision::Decision;
 use syncline_schemas::identity::{IdentityAct, IdentityWord};
-use syncline_schemas::mapped::{FieldValue, Mapped, MappedRecord, RowKey, RowOp};
+use syncline_schemas::mapped::{FieldValue, Mapped, MappedRecord, RowKey, RowOp, sighted_row};
 use syncline_schemas::mark::{Act, Mark, MarkedField, PlacedMark};
 use syncline_schemas::position::{Lsn, Position, Vector};
 use syncline_schemas::progress::{Ahead, MarkRecord, Progress, SnapshotState, TableProgress};
+use syncline_schemas::review::{self, Review, ReviewKind, Side};
+use syncline_schemas::sighting::{Claim, Sighting, SightingRecord, Trait};
 use syncline_schemas::table_record::TableRecord;
 use syncline_schemas::tick::Tick;
 use syncline_schemas::value::Value;
@@ -141,6 +143,58 @@ fn mapped_records() {
         format: 1,
         state,
     }));
+    let row = sighted_row("shop", &RowKey("{\"id\":7}".to_owned()));
+    check([
+        MappedRecord::Sighted {
+            cid: "c1".to_owned(),
+            row: row.clone(),
+        },
+        MappedRecord::Matched {
+            cid: "c1".to_owned(),
+            row,
+            with: vec![("c0".to_owned(), 7)],
+        },
+    ]);
+}
+
+#[test]
+fn what_rows_say_of_who_they_are_and_what_a_person_is_asked() {
+    let seen = Sighting {
+        cid: "c1".to_owned(),
+        source: "shop".to_owned(),
+        row: RowKey("{}".to_owned()),
+        first: true,
+        traits: vec![Trait {
+            part: "email".to_owned(),
+            hash: "91ab".to_owned(),
+        }],
+        claims: vec![Claim {
+            source: "crm".to_owned(),
+            key: "17".to_owned(),
+        }],
+    };
+    let loaded = SightingRecord::Loaded {
+        link: "shop.public.t".to_owned(),
+        partition: 3,
+        partitions: 4,
+    };
+    check([SightingRecord::Seen(seen), loaded]);
+    let side = |cid: &str| Side {
+        cid: cid.to_owned(),
+        source: "shop".to_owned(),
+        row: RowKey("{}".to_owned()),
+    };
+    let kinds = [ReviewKind::Unsure, ReviewKind::Ambiguous, ReviewKind::Duplicate];
+    check(kinds.map(|kind| Review {
+        id: review::id("customer", "c2", "c1"),
+        kind,
+        one: side("c1"),
+        other: side("c2"),
+        score: "7.5".parse().unwrap(),
+        agrees: vec!["email".to_owned()],
+        why: "…".to_owned(),
+    }));
+    assert_eq!(review::id("customer", "c2", "c1"), review::id("customer", "c1", "c2"));
 }
 
 #[test]

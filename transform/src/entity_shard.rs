@@ -16,8 +16,10 @@ use syncline_runtime::{Failure, Outcome, failpoint};
 use syncline_schemas::codec::{CanonicalCodec, State, Wire};
 use syncline_schemas::conflict::Conflict;
 use syncline_schemas::decision::{self, Decision};
+use syncline_schemas::identity::IdentityWord;
 use syncline_schemas::mapped::MappedRecord;
-use syncline_schemas::pipeline::{Entity, Link, Pipeline};
+use syncline_schemas::pipeline::{Entity, Link, Pipeline, Score};
+use syncline_schemas::review::Review;
 use syncline_schemas::topic;
 
 use crate::merge::{EntityState, Outputs, due, published};
@@ -44,6 +46,9 @@ mod deadlines;
 /// Which records are one.
 mod kin;
 
+/// Who may be one with whom.
+mod finder;
+
 /// What is sent from record to record.
 mod moves;
 
@@ -59,6 +64,16 @@ pub struct EntityRoom {
     state: (Arc<str>, u32),
     mapped: (Arc<str>, u32),
     dead_letters: Arc<str>,
+    /// Where rows are compared with others.
+    finder: Option<Finder>,
+}
+
+/// What comparing rows needs to know.
+struct Finder {
+    /// The parts by which rows find each other.
+    keys: BTreeSet<String>,
+    identity: (Arc<str>, u32),
+    reviews: (Arc<str>, u32),
 }
 
 impl EntityRoom {
@@ -78,7 +93,24 @@ impl EntityRoom {
             let id = register(&name, json)?;
             Ok((name.into(), id))
         };
+        let finder = match pipeline.compares(entity) {
+            true => Some(Finder {
+                keys: entity
+                    .score
+                    .iter()
+                    .flat_map(Score::keys)
+                    .map(ToString::to_string)
+                    .collect(),
+                identity: register(
+                    topic::identity(&pipeline.name, &entity.name),
+                    IdentityWord::schema_json(),
+                )?,
+                reviews: register(topic::reviews(&pipeline.name, &entity.name), Review::schema_json())?,
+            }),
+            false => None,
+        };
         Ok(Self {
+            finder,
             canonical: register(
                 topic::canonical(&pipeline.name, &entity.name, entity.version),
                 codec.schema_json(),
@@ -121,6 +153,12 @@ pub struct EntityShard {
     time_us: Option<i64>,
     /// Whether a question may have ended that has not been looked at.
     overdue: bool,
+    /// Partitions of each link's input, and those of them all of whose rows have been seen.
+    sighted: BTreeMap<String, (i32, BTreeSet<i32>)>,
+    /// Whether there may be rows that are to be compared.
+    todo: bool,
+    /// Words of the match's own that have not come back yet.
+    unheard: usize,
 }
 
 /// The entities that a batch has touched, in the order of their ids.
@@ -162,7 +200,19 @@ impl EntityShard {
             public_to: None,
             time_us: None,
             overdue: true,
+            sighted: BTreeMap::new(),
+            todo: true,
+            unheard: 0,
         };
+        for (key, value) in store.scan(&this.shard, finder::UNTIL, OWN_KEYS_MAX)? {
+            let text = state_text(schemas, &value)?;
+            let said = key.strip_prefix(finder::UNTIL).and_then(|name| name.rsplit_once('/'));
+            if let Some((link, input)) = said
+                && let (Ok(input), Ok(inputs)) = (input.parse(), text.parse())
+            {
+                this.note_sighted(link, input, inputs);
+            }
+        }
         for (key, value) in store.scan(&this.shard, OWN, OWN_KEYS_MAX)? {
             let text = state_text(schemas, &value)?;
             if let Some((link, input)) = key.strip_prefix(LOADED).and_then(|name| name.rsplit_once('/')) {
@@ -250,6 +300,14 @@ impl EntityShard {
             } => {
                 self.note_loaded(&link, partition, partitions);
                 self.log(&format!("{LOADED}{link}/{partition}"), partitions.to_string(), work);
+            }
+            MappedRecord::Sighted { cid, row } => {
+                self.touch(&cid, cause, store, schemas, touched)?.after.sighted(row);
+            }
+            MappedRecord::Matched { cid, row, with } => {
+                self.touch(&cid, cause, store, schemas, touched)?
+                    .after
+                    .matched(row, with);
             }
             MappedRecord::Moved { cid, to, at } => {
                 self.touch(&cid, cause, store, schemas, touched)?.after.move_to(to, at);

@@ -14,6 +14,7 @@ use syncline_schemas::codec::Wire;
 use syncline_schemas::decision::Decision;
 use syncline_schemas::identity::IdentityWord;
 use syncline_schemas::mapped::MappedRecord;
+use syncline_schemas::sighting::SightingRecord;
 use syncline_schemas::tick::Tick;
 use syncline_schemas::topic;
 
@@ -57,6 +58,7 @@ enum Input {
     Decisions,
     Ticks,
     Identity,
+    Sightings,
 }
 
 struct MergeStage<'a> {
@@ -74,6 +76,10 @@ struct MergeStage<'a> {
     ticker: Ticker,
     /// Whether something was sent since the ends were looked up that is to be read here again.
     fed_back: bool,
+    /// Up to where words on identity had been said when the partitions were assigned.
+    said: Option<BTreeMap<TopicPartition, i64>>,
+    /// Whether all of those have been heard.
+    has_heard: bool,
 }
 
 impl<'a> MergeStage<'a> {
@@ -95,6 +101,10 @@ impl<'a> MergeStage<'a> {
             }
             let identity = topic::identity(&pipeline.name, &entity.name);
             inputs.insert(identity, (Input::Identity, Arc::clone(&room)));
+            if pipeline.compares(entity) {
+                let sightings = topic::sightings(&pipeline.name, &entity.name);
+                inputs.insert(sightings, (Input::Sightings, Arc::clone(&room)));
+            }
             inputs.insert(topic::decisions(&pipeline.name, &entity.name), (Input::Decisions, room));
         }
         let topics: Vec<String> = inputs.keys().cloned().collect();
@@ -108,6 +118,8 @@ impl<'a> MergeStage<'a> {
             assigned: None,
             ticker: Ticker::open(context, &schemas)?,
             fed_back: false,
+            said: None,
+            has_heard: false,
             context,
             inputs,
             schemas,
@@ -122,10 +134,12 @@ impl<'a> MergeStage<'a> {
             .then(|| self.context.ends(self.inputs.keys()))
             .transpose()?;
         while !self.context.shutdown.requested() {
-            let publishing = self
-                .shards
-                .values()
-                .any(|shard| shard.is_publishing() || shard.is_overdue());
+            let finding = self.may_find()?;
+            let publishing = finding
+                || self
+                    .shards
+                    .values()
+                    .any(|shard| shard.is_publishing() || shard.is_overdue());
             let idle_ms = if publishing { 0 } else { self.context.bounds.idle_ms };
             let bounds = Bounds {
                 idle_ms,
@@ -146,6 +160,9 @@ impl<'a> MergeStage<'a> {
                 None if publishing => {
                     self.expire(producer)?;
                     self.publish(producer)?;
+                    if finding {
+                        self.find(producer)?;
+                    }
                 }
                 None => {}
             }
@@ -202,8 +219,50 @@ impl<'a> MergeStage<'a> {
         known.retain(|at| self.has_begun(at));
         self.consumer.refuse_expired(&known)?;
         self.assigned = Some(partitions.len());
+        (self.said, self.has_heard) = (None, false);
         self.context.health.set_ready(STAGE, true);
         self.show_awaited();
+        Ok(())
+    }
+
+    /// Whether rows can be compared: not before everything has been heard that was said of who is who, or it would be said
+    /// once more.
+    fn may_find(&mut self) -> Outcome<bool> {
+        if !self.shards.values().any(EntityShard::is_finding) {
+            return Ok(false);
+        }
+        if !self.has_heard {
+            let words = self.inputs.iter().filter(|(_, (input, _))| *input == Input::Identity);
+            let topics: Vec<&String> = words.map(|(topic, _)| topic).collect();
+            let said = match self.said.take() {
+                Some(said) => said,
+                None => self.context.ends(topics)?,
+            };
+            self.has_heard = self.consumer.caught_up(&said)?;
+            self.said = Some(said);
+        }
+        Ok(self.has_heard)
+    }
+
+    /// Compares the next rows of the shards that are at it.
+    fn find(&mut self, producer: &mut Producer) -> Outcome<()> {
+        let finding: Vec<(String, i32)> = self
+            .shards
+            .iter()
+            .filter(|(_, shard)| shard.is_finding())
+            .map(|(at, _)| at.clone())
+            .collect();
+        for at in finding {
+            let Some(shard) = self.shards.get_mut(&at) else {
+                continue;
+            };
+            let work = shard.find_more(&self.store, &mut self.schemas, PUBLISH_ROWS_MAX)?;
+            if work.outputs.is_empty() {
+                continue;
+            }
+            let offset = self.offset(&at);
+            self.settle(producer, work, &offset)?;
+        }
         Ok(())
     }
 
@@ -292,6 +351,10 @@ impl<'a> MergeStage<'a> {
             },
             Input::Identity => match self.schemas.read(value, IdentityWord::decode)? {
                 Ok(word) => shard.identify(&word, record.offset, &self.store, &mut self.schemas, work)?,
+                Err(reason) => Err(reason),
+            },
+            Input::Sightings => match self.schemas.read(value, SightingRecord::decode)? {
+                Ok(seen) => Ok(shard.sight(seen, &self.store, &mut self.schemas, work)?),
                 Err(reason) => Err(reason),
             },
             Input::Ticks => self

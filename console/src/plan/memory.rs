@@ -186,7 +186,7 @@ impl Memory {
 
     fn take(&mut self, link: &Link, mapping: Mapping) {
         match mapping {
-            Mapping::Said { mapped, crosswalk } => {
+            Mapping::Said { mapped, crosswalk, .. } => {
                 self.told.extend(crosswalk);
                 self.said(&link.entity, &mapped);
             }

@@ -112,7 +112,7 @@ fn record(desk: &mut Desk, entity: &str, cid: &str, note: &str) -> Outcome<Fixtu
                 Some(_) => _ = parts.insert(of),
                 None => _ = parts.remove(&of),
             },
-            MappedRecord::Loaded { .. } => {}
+            MappedRecord::Loaded { .. } | MappedRecord::Sighted { .. } | MappedRecord::Matched { .. } => {}
         }
         Ok(())
     })?;

@@ -10,7 +10,6 @@ use syncline_schemas::identity::IdentityAct;
 use syncline_schemas::mapped::{Mapped, MappedRecord, RowKey};
 use syncline_schemas::pipeline::Entity;
 use syncline_schemas::topic;
-use syncline_schemas::value::Value;
 use syncline_sink::plan::Applied;
 use syncline_sink::postgres::{Look, Parked};
 use syncline_transform::decide;
@@ -118,20 +117,14 @@ pub(crate) fn each_said(desk: &mut Desk, entity: &Entity, mut see: impl FnMut(Ma
         let Some(value) = record.value else { return Ok(()) };
         match desk.read(&mapped, &value, MappedRecord::decode)? {
             MappedRecord::Said(said) => see(said),
-            MappedRecord::Loaded { .. } | MappedRecord::Moved { .. } | MappedRecord::Part { .. } => Ok(()),
+            _ => Ok(()),
         }
     })
 }
 
 /// Whether the key is this JSON, or its columns are these texts, with commas between them.
 fn has_key(row: &RowKey, key: &str) -> bool {
-    let bare = |value: &Value| match value {
-        Value::Text(text) => text.clone(),
-        other => other.to_string(),
-    };
-    let columns = row.columns().unwrap_or_default();
-    let texts: Vec<String> = columns.values().map(bare).collect();
-    row.0 == key || texts.join(",") == key
+    row.0 == key || row.bare() == key
 }
 
 fn said(desk: &mut Desk, entity: &Entity, cid: &str) -> Outcome<Vec<Mapped>> {

@@ -253,6 +253,20 @@ fn write_mapped(record: &MappedRecord, out: &mut Out<'_>) {
             out.long(i64::from(*format));
             out.optional_text(state.as_deref());
         }
+        MappedRecord::Sighted { cid, row } => {
+            out.branch(4);
+            out.text(cid);
+            out.text(row);
+        }
+        MappedRecord::Matched { cid, row, with } => {
+            out.branch(5);
+            out.text(cid);
+            out.text(row);
+            out.array(with, |out, (cid, at)| {
+                out.text(cid);
+                out.long(*at);
+            });
+        }
     }
 }
 
@@ -294,6 +308,18 @@ fn read_mapped(fields: &Fields<'_>) -> Result<MappedRecord, CodecError> {
             at: record.long("at")?,
             format: record.int("format")?,
             state: record.optional_text("state")?.map(str::to_owned),
+        }),
+        "Sighted" => Ok(MappedRecord::Sighted {
+            cid: record.text("cid")?.to_owned(),
+            row: record.text("row")?.to_owned(),
+        }),
+        "Matched" => Ok(MappedRecord::Matched {
+            cid: record.text("cid")?.to_owned(),
+            row: record.text("row")?.to_owned(),
+            with: record.list("with", |node| {
+                let awaited = Fields::of(node)?;
+                Ok((awaited.text("cid")?.to_owned(), awaited.long("at")?))
+            })?,
         }),
         _ => Err(CodecError::field("record", "is of a kind this version does not know")),
     }

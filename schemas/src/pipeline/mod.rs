@@ -22,7 +22,7 @@ mod yaml;
 
 pub use model::{
     CapturedBy, DeletePolicy, Delivery, Direction, ElementKind, Entity, Fidelity, Field, FieldKind, Link, LinkField,
-    Pipeline, Replica, System,
+    Pipeline, Replica, Score, System,
 };
 pub use problem::{Excerpt, Problem};
 pub use rule::{Beyond, Bounds, Check, Expires, Group, RuleRef, Strategy, Terms, Uncertain};

@@ -39,6 +39,7 @@ pub fn link() -> Link {
         entity: "customer".to_owned(),
         direction: Direction::Both,
         key: vec!["id".to_owned()],
+        same_as: Vec::new(),
         fields: vec![
             copied("name", FieldKind::Text),
             copied("email", FieldKind::Text),

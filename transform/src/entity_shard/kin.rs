@@ -3,7 +3,7 @@
 //! transaction of its batch the one in which a word is heard and passed on.
 
 use syncline_runtime::Outcome;
-use syncline_schemas::identity::IdentityWord;
+use syncline_schemas::identity::{IdentityWord, MATCH};
 use syncline_schemas::mapped::MappedRecord;
 
 use super::{EntityShard, STATE_FORMAT, Work, from_json, state_text, to_json};
@@ -14,34 +14,47 @@ use crate::store::EntityStore;
 /// `~who/is/<cid>`: into which record one is merged, and which are into it.
 const IS: &str = "~who/is/";
 /// `~who/not/<cid>/<cid>`: a pair that is not one, whatever is found.
-const NOT: &str = "~who/not/";
+pub(super) const NOT: &str = "~who/not/";
 /// Offset of the next word to be heard: an earlier one is read again.
 const NEXT: &str = "~who/next";
 
 /// The store, under what the batch has changed.
-struct Stored<'a, S> {
-    shard: &'a EntityShard,
+pub(super) struct Stored<'a, S> {
+    pub shard: &'a EntityShard,
     store: &'a S,
     schemas: &'a mut Schemas,
-    work: &'a mut Work,
+    pub work: &'a mut Work,
+    /// Words that were said here.
+    pub words: usize,
 }
 
 impl EntityShard {
+    pub(super) fn stored<'a, S: EntityStore>(
+        &'a self,
+        store: &'a S,
+        schemas: &'a mut Schemas,
+        work: &'a mut Work,
+    ) -> Stored<'a, S> {
+        Stored {
+            shard: self,
+            store,
+            schemas,
+            work,
+            words: 0,
+        }
+    }
+
     /// Takes in a word on identity; its place is its offset. An error is why it does not hold.
     pub fn identify(
-        &self,
+        &mut self,
         word: &IdentityWord,
         at: i64,
         store: &impl EntityStore,
         schemas: &mut Schemas,
         work: &mut Work,
     ) -> Outcome<Result<(), String>> {
-        let mut stored = Stored {
-            shard: self,
-            store,
-            schemas,
-            work,
-        };
+        self.heard(word);
+        let mut stored = self.stored(store, schemas, work);
         let next: i64 = stored.text(NEXT)?.map_or(Ok(0), |text| from_json(&text))?;
         if at < next {
             return Ok(Ok(()));
@@ -49,6 +62,8 @@ impl EntityShard {
         self.log(NEXT, (at + 1).to_string(), stored.work);
         let moves = match hear(&mut stored, word, at)? {
             Ok(moves) => moves,
+            // What the match has said twice, having been stopped in between, nobody has to look after.
+            Err(_) if word.by == MATCH => return Ok(Ok(())),
             Err(reason) => return Ok(Err(reason)),
         };
         for one in moves {
@@ -75,7 +90,7 @@ impl EntityShard {
 }
 
 impl<S: EntityStore> Stored<'_, S> {
-    fn text(&mut self, key: &str) -> Outcome<Option<String>> {
+    pub fn text(&mut self, key: &str) -> Outcome<Option<String>> {
         let bytes = self.work.overlay.get(self.store, &self.shard.shard, key)?;
         bytes.map(|bytes| state_text(self.schemas, &bytes)).transpose()
     }
@@ -92,7 +107,12 @@ impl<S: EntityStore> Register for Stored<'_, S> {
     }
 
     fn never(&mut self, one: &str, other: &str) {
-        let key = format!("{NOT}{}/{}", one.min(other), one.max(other));
-        self.shard.log(&key, String::new(), self.work);
+        self.shard
+            .log(&format!("{NOT}{}", pair(one, other)), String::new(), self.work);
     }
+}
+
+/// Two records, whichever is named first.
+pub(super) fn pair(one: &str, other: &str) -> String {
+    format!("{}/{}", one.min(other), one.max(other))
 }

@@ -17,6 +17,7 @@ use syncline_schemas::mapped::RowKey;
 use syncline_schemas::position::Vector;
 use syncline_schemas::voice;
 
+use super::compared::Compared;
 use super::field_lane::FieldLane;
 use super::mutant::breaks;
 use super::state::{EntityState, Lane};
@@ -56,6 +57,11 @@ impl EntityState {
         }
     }
 
+    /// By which word a record came into this one, or went.
+    pub(super) fn part_at(&self, of: &str) -> Option<i64> {
+        self.parts.get(of).map(|part| part.at)
+    }
+
     /// The record that this one is merged into, and by the word at which offset.
     pub fn merged_into(&self) -> Option<(&str, i64)> {
         let moved = self.moved.as_ref()?;
@@ -73,6 +79,7 @@ impl EntityState {
         Self {
             moved: None,
             parts: BTreeMap::new(),
+            compared: Compared::default(),
             ..self.clone()
         }
     }

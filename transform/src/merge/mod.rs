@@ -18,6 +18,9 @@ mod state;
 /// Records that are one.
 mod gathered;
 
+/// Whether a record has been compared with the others.
+mod compared;
+
 /// One field of one row.
 mod field_lane;
 

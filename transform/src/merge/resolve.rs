@@ -67,6 +67,9 @@ pub fn resolve(cid: &str, state: &EntityState, entity: &Entity, authority: &[Str
             conflicts: Vec::new(),
         };
     }
+    if state.waits() {
+        return Resolved::default();
+    }
     let gathered = state.joined().next().is_some().then(|| state.gathered(cid));
     let people = People::of(cid, state);
     let identity = state.identity();

@@ -19,6 +19,7 @@ use syncline_schemas::position::Position;
 use syncline_schemas::value::Value;
 
 use super::answers::Answers;
+use super::compared::Compared;
 use super::field_lane::{FieldLane, notice};
 use super::gathered::{Moved, Part};
 use super::mutant::breaks;
@@ -48,6 +49,9 @@ pub struct EntityState {
     /// The records that were ever merged into this one, by their ids.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) parts: BTreeMap<String, Part>,
+    /// What of it is compared with others, or was.
+    #[serde(default, skip_serializing_if = "Compared::is_empty")]
+    pub(super) compared: Compared,
 }
 
 /// One row of one app.
@@ -147,7 +151,11 @@ impl EntityState {
 
     /// Whether nothing was ever said.
     pub fn is_empty(&self) -> bool {
-        self.lanes.is_empty() && self.answered().is_empty() && self.moved.is_none() && self.parts.is_empty()
+        self.lanes.is_empty()
+            && self.answered().is_empty()
+            && self.moved.is_none()
+            && self.parts.is_empty()
+            && self.compared.is_empty()
     }
 }
 
