@@ -174,7 +174,8 @@ impl<'a> MergeStage<'a> {
             if batch.records.is_empty() && !publishing && self.unread >= changelog::READ_BACK_FROM_ROWS {
                 self.read_back()?;
             }
-            let quiet = batch.records.is_empty() && batch.change.is_none() && !publishing;
+            let finding = self.shards.values().any(EntityShard::is_finding);
+            let quiet = batch.records.is_empty() && batch.change.is_none() && !publishing && !finding;
             if let Some(there) = &ends
                 && quiet
                 && (self.assigned == Some(0) || self.consumer.caught_up(there)?)

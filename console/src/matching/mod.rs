@@ -11,6 +11,9 @@ pub mod merge;
 /// Words on identity, read and written.
 pub mod words;
 
+/// Pairs that a person is asked about.
+pub mod review;
+
 /// What can be said of who is who.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum Verb {
@@ -18,6 +21,12 @@ pub enum Verb {
     Merge(merge::MergeArgs),
     /// Takes a merge back: the record is on its own again, with all that its rows have said since
     Split(merge::SplitArgs),
+    /// Pairs of records that may be one, which the match is not sure of
+    Review(review::ReviewArgs),
+    /// They are one: merges the pair of this item
+    Accept(review::AnswerArgs),
+    /// They are not one: the pair of this item is never asked about again
+    Reject(review::AnswerArgs),
 }
 
 /// Says it.
@@ -25,5 +34,8 @@ pub fn run(verb: &Verb) -> Outcome<ExitCode> {
     match verb {
         Verb::Merge(args) => merge::merge(args),
         Verb::Split(args) => merge::split(args),
+        Verb::Review(args) => review::list(args),
+        Verb::Accept(args) => review::accept(args),
+        Verb::Reject(args) => review::reject(args),
     }
 }

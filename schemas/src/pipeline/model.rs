@@ -251,6 +251,19 @@ impl Pipeline {
 }
 
 impl Score {
+    /// What the parts weigh in which two rows agree, and which they are, as the file says them.
+    pub fn weigh(&self, agrees: impl Fn(&str) -> bool) -> (Number, Vec<String>) {
+        let (mut sum, mut agreed) = (Number::zero(), Vec::new());
+        for (part, weight) in &self.weights {
+            let part = part.to_string();
+            if agrees(&part) {
+                sum = &sum + weight;
+                agreed.push(part);
+            }
+        }
+        (sum, agreed)
+    }
+
     /// The parts by one of which rows have to agree to come to `review`: all but the lightest that cannot without another.
     pub fn keys(&self) -> Vec<&Expr> {
         let mut by_weight: Vec<&(Expr, Number)> = self.weights.iter().collect();

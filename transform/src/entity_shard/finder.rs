@@ -505,17 +505,13 @@ impl EntityShard {
 
     /// What two rows have in common, if that is worth a look.
     fn weigh(&self, row: &Known, other: Known, named: bool) -> Option<Pair> {
-        let weights = self.room.entity.score.iter().flat_map(|score| &score.weights);
-        let (mut score, mut agrees) = (Number::zero(), Vec::new());
-        for (part, weight) in weights {
-            let part = part.to_string();
-            let theirs = other.traits.get(&part);
-            if theirs.is_some() && theirs == row.traits.get(&part) {
-                score = &score + weight;
-                agrees.push(part);
-            }
-        }
-        let enough = self.room.entity.score.as_ref().is_some_and(|rule| score >= rule.review);
+        let agree = |part: &str| {
+            let theirs = other.traits.get(part);
+            theirs.is_some() && theirs == row.traits.get(part)
+        };
+        let rule = self.room.entity.score.as_ref();
+        let (score, agrees) = rule.map_or_else(|| (Number::zero(), Vec::new()), |rule| rule.weigh(agree));
+        let enough = rule.is_some_and(|rule| score >= rule.review);
         (named || enough).then_some(Pair {
             other,
             score,

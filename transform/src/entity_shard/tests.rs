@@ -11,6 +11,8 @@ use syncline_schemas::tick::Tick;
 
 use super::*;
 
+mod finding;
+
 const CANONICAL: u32 = 1;
 const CONFLICTS: u32 = 2;
 const STATE: u32 = 3;
