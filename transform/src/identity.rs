@@ -14,7 +14,7 @@ use syncline_schemas::mapped::{RowKey, bare};
 use syncline_schemas::pipeline::{Entity, Link};
 use syncline_schemas::position::Position;
 use syncline_schemas::sighting::{Claim, Trait};
-use syncline_schemas::value::Value;
+use syncline_schemas::value::{Number, Value};
 use unicode_normalization::UnicodeNormalization as _;
 
 /// Hex digits of an entity id.

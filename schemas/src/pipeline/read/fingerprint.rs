@@ -52,7 +52,7 @@ pub(super) fn fingerprint(entity: &Entity, pipeline: &Pipeline) -> String {
         let parts: Vec<String> = same.iter().map(ToString::to_string).collect();
         say(format!("match {}", parts.join("\u{1}")));
     }
-    for score in &entity.score {
+    if let Some(score) = &entity.score {
         let weights: Vec<String> = score
             .weights
             .iter()

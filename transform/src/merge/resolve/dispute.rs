@@ -10,7 +10,6 @@ use syncline_schemas::value::Value;
 use syncline_schemas::voice;
 
 use super::View;
-use super::speaker::Speaker;
 use super::unit::Unit;
 use crate::merge::causality::Said;
 use crate::merge::rule::Verdict;
