@@ -4,6 +4,7 @@ mod approvers;
 mod conflicts;
 mod dead_letters;
 mod held;
+mod matching;
 mod plan;
 mod undo;
 mod verify;
