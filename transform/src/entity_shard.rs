@@ -27,9 +27,8 @@ use crate::outgoing::{Outgoing, dead_letter};
 use crate::overlay::Overlay;
 use crate::schemas::Schemas;
 use crate::store::{EntityStore, Shard};
+use text::{STATE_FORMAT, from_json, state_of, state_text, to_json};
 
-/// The format of the state's text. One that is not known is refused: it was written by another version of Syncline.
-const STATE_FORMAT: i32 = 1;
 /// Before every key that is not an entity id. Ids are hex digits, which sort before it.
 const OWN: &str = "~";
 const LOADED: &str = "~loaded/";
@@ -48,6 +47,12 @@ mod kin;
 
 /// Who may be one with whom.
 mod finder;
+
+/// What rows say of who they are.
+mod seen;
+
+/// States as text.
+mod text;
 
 /// What is sent from record to record.
 mod moves;
@@ -204,9 +209,9 @@ impl EntityShard {
             todo: true,
             unheard: 0,
         };
-        for (key, value) in store.scan(&this.shard, finder::UNTIL, OWN_KEYS_MAX)? {
+        for (key, value) in store.scan(&this.shard, seen::UNTIL, OWN_KEYS_MAX)? {
             let text = state_text(schemas, &value)?;
-            let said = key.strip_prefix(finder::UNTIL).and_then(|name| name.rsplit_once('/'));
+            let said = key.strip_prefix(seen::UNTIL).and_then(|name| name.rsplit_once('/'));
             if let Some((link, input)) = said
                 && let (Ok(input), Ok(inputs)) = (input.parse(), text.parse())
             {
@@ -518,35 +523,6 @@ impl EntityShard {
 /// How far a publication came; it counts once it is committed.
 #[must_use]
 pub struct Publication(String);
-
-fn state_text(schemas: &mut Schemas, bytes: &[u8]) -> Outcome<String> {
-    let state = schemas.read(bytes, State::decode)?;
-    let state = state.map_err(|reason| Failure::definite("STATE_UNREADABLE", format!("the changelog: {reason}")))?;
-    refuse_other_format(state.format)?;
-    Ok(state.state)
-}
-
-fn state_of(format: i32, text: &str) -> Outcome<EntityState> {
-    refuse_other_format(format)?;
-    from_json(text)
-}
-
-fn refuse_other_format(format: i32) -> Outcome<()> {
-    if format == STATE_FORMAT {
-        return Ok(());
-    }
-    let message = format!("merge has states of format {format}, this version writes {STATE_FORMAT}");
-    Err(Failure::definite("STATE_FORMAT", message).hint("run the version of Syncline that wrote it"))
-}
-
-fn from_json<T: for<'de> Deserialize<'de>>(text: &str) -> Outcome<T> {
-    serde_json::from_str(text)
-        .map_err(|error| Failure::definite("STATE_UNREADABLE", format!("a state in the changelog: {error}")))
-}
-
-fn to_json(state: &impl Serialize) -> String {
-    serde_json::to_string(state).unwrap_or_else(|error| unreachable!("states are always JSON: {error}"))
-}
 
 #[cfg(test)]
 mod tests;
