@@ -220,6 +220,24 @@ fn an_edit_of_another_record_was_seen_by_nobody_before_they_were_one() {
 }
 
 #[test]
+fn what_was_seen_within_a_record_stays_seen_when_it_is_another() {
+    let mut world = Several::new(&APPS, 2, entity(&[("email", Strategy::Hold)], DeletePolicy::UpdateWins));
+    world.insert(0, 0, [("email".to_owned(), Value::from("a@x"))].into());
+    world.insert(1, 1, [("email".to_owned(), Value::Null)].into());
+    assert!(world.settle());
+    world.edit(0, 0, "email", "shop@x".into());
+    assert!(world.settle());
+    // The second edit's author had the shop's value before him no more, but its log says that he had seen it.
+    world.edit(0, 1, "email", "crm1@x".into());
+    world.edit(0, 1, "email", "crm2@x".into());
+    assert!(world.settle());
+    world.say(IdentityAct::Merge, 0, Some(1));
+    assert!(world.settle());
+    assert!(world.agreed(1).unwrap().held.is_empty());
+    assert_eq!(emails(&world), vec![Value::from("crm2@x"); 4]);
+}
+
+#[test]
 fn removing_a_duplicate_removes_no_record() {
     let mut world = two_records(Strategy::Latest);
     world.say(IdentityAct::Merge, 0, Some(1));
