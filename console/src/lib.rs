@@ -58,6 +58,9 @@ pub mod conflicts;
 /// `syncline match`: which records are one.
 pub mod matching;
 
+/// `syncline guards` and `resume`: sources that are paused.
+pub mod guards;
+
 /// `syncline undo`: what one app wrote in some time, taken back.
 pub mod undo;
 
@@ -104,6 +107,10 @@ pub enum Verb {
     Match(matching::Verb),
     /// Takes back what one app wrote between two moments, where nobody has edited it since
     Undo(undo::Args),
+    /// Says which sources a guard has paused, and who let which go on
+    Guards(guards::Args),
+    /// Lets a source go on that a guard has paused
+    Resume(guards::resume::Args),
     /// Prints the pipeline file that means what a Debezium connector's configuration means
     ImportDebezium(import_debezium::Args),
 }

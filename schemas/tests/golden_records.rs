@@ -16,6 +16,7 @@ use syncline_schemas::decision::Decision;
 use syncline_schemas::identity::{IdentityAct, IdentityWord};
 use syncline_schemas::mapped::{FieldValue, Mapped, MappedRecord, RowKey, RowOp, sighted_row};
 use syncline_schemas::mark::{Act, Mark, MarkedField, PlacedMark};
+use syncline_schemas::pause::{End, PauseRecord, Paused, Resumed};
 use syncline_schemas::position::{Lsn, Position, Vector};
 use syncline_schemas::progress::{Ahead, MarkRecord, Progress, SnapshotState, TableProgress};
 use syncline_schemas::review::{self, Review, ReviewKind, Side};
@@ -321,11 +322,53 @@ fn tables() {
 }
 
 #[test]
+fn pauses() {
+    let paused = PauseRecord::Paused(Paused {
+        source: "shop".to_owned(),
+        guard: "stale_restore".to_owned(),
+        table: "public.t".to_owned(),
+        topic: "shop.public.t".to_owned(),
+        partition: 3,
+        offset: 1 << 40,
+        position: at(9),
+        commit_us: -1,
+        changed: 11,
+        rows: 5_000,
+        why: "ü".to_owned(),
+    });
+    let end = End {
+        topic: "shop.public.t".to_owned(),
+        partition: 3,
+        offset: 7,
+    };
+    let resumed = PauseRecord::Resumed(Resumed {
+        source: "shop".to_owned(),
+        up_to: vec![end],
+        by: "ada".to_owned(),
+        why: "it is right".to_owned(),
+        at_us: 8,
+    });
+    check([paused, resumed]);
+}
+
+#[test]
 fn states_and_crosswalk() {
-    check([State {
+    let text = State {
         format: 1,
         state: "{}".to_owned(),
-    }]);
+        packed: Vec::new(),
+    };
+    let bytes = State {
+        format: 2,
+        state: String::new(),
+        packed: vec![0, 255],
+    };
+    check([text.clone(), bytes]);
+    // As it was written before there were states in bytes.
+    let older = r#"{"type":"record","name":"State","namespace":"syncline","fields":[
+        {"name":"format","type":"int"},{"name":"state","type":"string"}]}"#;
+    let read = State::decode(&ParsedSchema::parse(older).unwrap(), &[2, 4, b'{', b'}']);
+    assert_eq!(read, Ok(text));
     check(
         [(None, None), (Some(at(1)), None), (None, Some(at(2)))].map(|(left_at, since)| Crosswalk {
             cid: "c1".to_owned(),

@@ -133,6 +133,7 @@ fn link() -> Link {
                 &[("l", "split(joined, ',')")],
             ),
         ],
+        mode: Default::default(),
         rule: RuleRef::default(),
     }
 }

@@ -17,60 +17,27 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use syncline_schemas::canonical::{AppWords, Canonical, SaidWord};
 use syncline_schemas::lens::{self, LensError, Row};
 use syncline_schemas::mapped::RowKey;
 use syncline_schemas::mark::{Act, Mark, MarkedField};
 use syncline_schemas::pipeline::{Link, LinkField};
-use syncline_schemas::position::{Position, Vector};
 use syncline_schemas::value::{Number, Value};
 
+use crate::lane::Lane;
+
+pub use applied::{Applied, AppliedField};
 pub use spelling::Spelling;
+
+/// What is remembered.
+mod applied;
 
 /// What a date or time is made of.
 mod spelling;
 
 /// A row that is there.
 mod update;
-
-/// What we wrote last for an entity, as kept in the target.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Applied {
-    /// The row written or seen.
-    pub row: Option<RowKey>,
-    /// Where the app made that row, as far as that was known.
-    pub made: Option<Position>,
-    /// Whether we deleted that row ourselves: if the entity comes back to life the row is made anew.
-    pub removed: bool,
-    /// What the last record was made from.
-    pub vector: Vector,
-    /// What was written, or found to be as agreed, by field.
-    pub fields: BTreeMap<String, AppliedField>,
-    /// Sum of everything delivered, by counter.
-    pub counters: BTreeMap<String, Number>,
-    /// Fields that we left to the app's defaults when we made the row: what it holds there nobody said.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub left: BTreeSet<String>,
-    /// By which word on identity the rows belonged to the last record, if any ever moved them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub place: Option<i64>,
-    /// The records that had come into that one or gone from it, and by which words.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub members: BTreeMap<String, i64>,
-}
-
-/// What we wrote last into one field.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AppliedField {
-    /// The app's own last word that was known then.
-    pub word: Option<Position>,
-    /// Hash of the value.
-    pub hash: String,
-    /// The vector that the mark told the app.
-    pub vector: Vector,
-}
 
 /// The row that the record speaks of, as found in the table and locked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,6 +81,8 @@ pub struct Given<'a> {
     pub pipeline: &'a str,
     /// The table that is written.
     pub link: &'a Link,
+    /// The part of it that is.
+    pub lane: &'a Lane,
     /// What its columns can hold.
     pub limits: &'a Limits,
     /// The agreed record.
@@ -222,34 +191,52 @@ pub fn plan(given: &Given<'_>) -> Result<Plan, Refusal> {
             ..given.nothing(Verdict::Nothing)
         });
     }
-    if given.is_older() {
-        return Ok(Plan {
-            applied: None,
-            ..given.nothing(Verdict::Older)
-        });
-    }
-    match given.applied.and_then(|applied| given.of_this_row(applied)) {
-        None => given.decide(),
-        Some(applied) => Given {
-            applied: Some(&applied),
+    match given.order() {
+        Ordering::Less => Ok(given.older()),
+        Ordering::Equal => given.in_turn(),
+        // What was written before is no fence for what came by a later word, though that may be made from less.
+        Ordering::Greater => Given {
+            applied: given.applied.map(Applied::renewed).as_ref(),
             ..*given
         }
-        .decide(),
+        .in_turn(),
     }
 }
 
 impl Given<'_> {
-    /// Whether something newer has been written. Of records to which the rows belonged one after the other, the later is
-    /// that by the later word on identity. Of one record, that into which more records have come, or from which they have
-    /// gone; or else that which was made from more.
-    fn is_older(&self) -> bool {
-        let Some(applied) = self.applied else { return false };
-        let order = self.record.identity.at.cmp(&applied.place);
-        match order.then_with(|| self.compare_members(&applied.members)) {
-            Ordering::Less => true,
-            Ordering::Greater => false,
-            Ordering::Equal => !self.record.vector.dominates(&applied.vector),
+    /// The plan for a record of the same rows as the last, by the lane's turn.
+    fn in_turn(&self) -> Result<Plan, Refusal> {
+        let vector = &self.record.vector;
+        if self
+            .applied
+            .is_some_and(|applied| !vector.dominates(applied.seen_by(self.lane)))
+        {
+            return Ok(self.older());
         }
+        if self.applied.is_some_and(|applied| applied.is_ahead_of(vector)) {
+            return self.behind();
+        }
+        match self.applied.and_then(|applied| self.of_this_row(applied)) {
+            None => self.decide(),
+            Some(applied) => Given {
+                applied: Some(&applied),
+                ..*self
+            }
+            .decide(),
+        }
+    }
+}
+
+impl Given<'_> {
+    /// Whether the record comes by an earlier word on identity than what was written last, or by a later. Of records to which
+    /// the rows belonged one after the other, the later is that by the later word; of one record, that into which more
+    /// records have come, or from which they have gone.
+    fn order(&self) -> Ordering {
+        let Some(applied) = self.applied else {
+            return Ordering::Equal;
+        };
+        let order = self.record.identity.at.cmp(&applied.place);
+        order.then_with(|| self.compare_members(&applied.members))
     }
 
     fn compare_members(&self, before: &BTreeMap<String, i64>) -> Ordering {
@@ -279,6 +266,32 @@ impl Given<'_> {
             (false, Found::Unknown) => self.insert(None),
             (false, Found::Missing(key)) if self.remakes() => self.insert(Some(key)),
             (false, Found::Missing(_)) => Ok(self.nothing(Verdict::Stale)),
+        }
+    }
+
+    /// A record that the lane is past.
+    fn older(&self) -> Plan {
+        Plan {
+            applied: None,
+            ..self.nothing(Verdict::Older)
+        }
+    }
+
+    /// A record that another lane is past, and this one is not. What it says of the row as a whole is out of date; what it says
+    /// of the lane's own fields is due, if that row is there still. If it is not, the next record says all of it.
+    fn behind(&self) -> Result<Plan, Refusal> {
+        let words = self.words();
+        let is_same = |applied: &Applied, key: &RowKey| {
+            let made = words.and_then(|words| words.made).or(applied.made);
+            applied.row.as_ref() == Some(key) && applied.made == made && !applied.removed
+        };
+        match (self.applied, self.found) {
+            (Some(applied), Found::Row(key, row))
+                if !self.record.deleted && words.is_none_or(|words| !words.gone) && is_same(applied, key) =>
+            {
+                self.update(key, row)
+            }
+            _ => Ok(self.older()),
         }
     }
 
@@ -597,16 +610,24 @@ impl Given<'_> {
     /// What is remembered of this record; none if that is what is remembered already.
     fn remember(&self, row: Option<RowKey>, marked: &[MarkedField], verdict: Verdict) -> Option<Applied> {
         let made_or_gone = matches!(verdict, Verdict::Inserted | Verdict::Deleted);
+        let behind = self
+            .applied
+            .is_some_and(|applied| applied.is_ahead_of(&self.record.vector));
         let mut applied = self.applied.filter(|_| !made_or_gone).cloned().unwrap_or_default();
         applied.row = row;
-        applied.made = self.words().and_then(|words| words.made).or(applied.made);
-        // A row that is there is not removed, whoever made it; one that we removed stays so until it is made anew.
-        let there = matches!(self.found, Found::Row(..));
-        let ours = there && verdict != Verdict::Stale;
-        applied.removed = verdict == Verdict::Deleted || (applied.removed && !ours);
-        applied.vector = self.record.vector.clone();
-        applied.place = self.record.identity.at;
-        applied.members = self.members();
+        if !behind {
+            applied.made = self.words().and_then(|words| words.made).or(applied.made);
+            // A row that is there is not removed, whoever made it; one that we removed stays so until it is made anew.
+            let there = matches!(self.found, Found::Row(..));
+            let ours = there && verdict != Verdict::Stale;
+            applied.removed = verdict == Verdict::Deleted || (applied.removed && !ours);
+            applied.place = self.record.identity.at;
+            applied.members = self.members();
+        }
+        match made_or_gone {
+            true => applied.vector = self.record.vector.clone(),
+            false => applied.advance(self.lane, &self.record.vector),
+        }
         for field in marked {
             if let Some(delivered) = &field.delivered {
                 applied.counters.insert(field.name.clone(), delivered.clone());

@@ -7,6 +7,7 @@ use syncline_schemas::canonical::{AppWords, Canonical, Member};
 use syncline_schemas::lens::{Cell, Row};
 use syncline_schemas::mapped::RowKey;
 use syncline_schemas::value::Value;
+use syncline_sink::lane::Lane;
 use syncline_sink::plan::{Applied, Found, Given, Limits, Plan, Verdict, Write, books, plan};
 
 fn row(id: i64, name: &str, stock: i64) -> Found {
@@ -27,6 +28,7 @@ fn planned(record: &Canonical, applied: Option<&Applied>, found: &Found) -> Plan
     let given = Given {
         pipeline: "acme",
         link: &link(),
+        lane: &Lane::default(),
         limits: &Limits::default(),
         record,
         applied,

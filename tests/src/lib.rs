@@ -35,6 +35,9 @@ pub mod kafka;
 /// The binaries as processes: run to the end, or as services that can be killed, frozen and thawed.
 pub mod process;
 
+/// Processes killed at random, and started again.
+pub mod killer;
+
 /// A pipeline of its own for each test, and its end.
 pub mod world;
 
@@ -46,6 +49,9 @@ pub mod acme;
 
 /// Transfers between accounts in three apps: a workload that tells on every lost, doubled or reordered change.
 pub mod bank;
+
+/// Three apps that are edited at random, and what must have become of every edit, by the databases' own logs.
+pub mod agreement;
 
 /// One app that is captured, and its changes.
 pub mod captured;
@@ -90,6 +96,7 @@ pub use agreed::{Agreed, Decided};
 pub use dice::Dice;
 pub use gate::Gate;
 pub use kafka::{Record, Topics};
+pub use killer::Killer;
 pub use own_kafka::OwnKafka;
 pub use own_server::OwnServer;
 pub use postgres::Db;

@@ -3,13 +3,11 @@
 //!
 //! `SYNCLINE_KILLS` sets the number of kills, `SYNCLINE_SEED` repeats a run's choices.
 
-use std::collections::BTreeMap;
-use std::os::unix::process::ExitStatusExt as _;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use syncline_tests::bank::Repeats;
-use syncline_tests::{Dice, Service, Stage, World, bank, in_world, process, until};
+use syncline_tests::{Dice, Killer, Stage, bank, in_world, until};
 
 const ACCOUNTS: u64 = 1000;
 const CHANGES_PER_APP_PER_S: u64 = 220;
@@ -17,132 +15,33 @@ const CHANGES_PER_S_MIN: u64 = 500;
 const KILL_EVERY: Duration = Duration::from_millis(1900);
 const KILLING_MAX_S: u64 = 900;
 const DRAIN_MAX_S: u64 = 180;
-const SIGKILL: i32 = 9;
 
-/// A process, and the failpoint it was started with.
-struct Victim {
-    stage: Stage,
-    service: Service,
-    armed: Option<&'static str>,
+/// All that run.
+fn stages() -> [Stage; 5] {
+    let [shop, crm, billing] = ["shop", "crm", "billing"].map(Stage::sink);
+    [Stage::Capture, Stage::Transform, shop, crm, billing]
 }
 
-struct Killer<'a> {
-    world: &'a World,
-    dice: Dice,
-    victims: Vec<Victim>,
-    kills: u64,
-    /// How often each failpoint, or chance, killed a process.
-    fired: BTreeMap<String, u64>,
-}
-
-impl<'a> Killer<'a> {
-    fn new(world: &'a World, dice: Dice) -> anyhow::Result<Self> {
-        let stages = [
-            Stage::Capture,
-            Stage::Transform,
-            Stage::sink("shop"),
-            Stage::sink("crm"),
-            Stage::sink("billing"),
-        ];
-        let mut victims = Vec::new();
-        for stage in stages {
-            victims.push(Victim {
-                service: world.start(&stage)?,
-                stage,
-                armed: None,
-            });
+fn kill(killer: &mut Killer<'_>, kills: u64) -> anyhow::Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(KILLING_MAX_S);
+    let mut next = Instant::now() + KILL_EVERY;
+    while killer.kills < kills {
+        if Instant::now() > deadline {
+            bail!("only {} kills in {KILLING_MAX_S} s", killer.kills);
         }
-        Ok(Self {
-            world,
-            dice,
-            victims,
-            kills: 0,
-            fired: BTreeMap::new(),
-        })
-    }
-
-    /// Counts processes that ended at a failpoint and starts them again. Any other end is a failure.
-    fn look(&mut self) -> anyhow::Result<()> {
-        for victim in &mut self.victims {
-            let Some(status) = victim.service.ended()? else {
-                continue;
-            };
-            let Some(name) = victim.armed.take().filter(|_| status.signal() == Some(SIGKILL)) else {
-                bail!(
-                    "{} ended with {status}:\n{}",
-                    victim.stage,
-                    process::tail(&victim.service.log()?, 40)
-                );
-            };
-            self.kills += 1;
-            *self.fired.entry(name.to_owned()).or_default() += 1;
-            victim.service = self.world.start(&victim.stage)?;
+        killer.look()?;
+        if Instant::now() > next {
+            bank::assert_confirmed_is_in_kafka(killer.world())?;
+            killer.kill_one()?;
+            next += KILL_EVERY;
         }
-        Ok(())
+        std::thread::sleep(Duration::from_millis(50));
     }
-
-    /// Kills one, and starts it again, every other time with a failpoint.
-    fn kill_one(&mut self) -> anyhow::Result<()> {
-        let index = usize::try_from(self.dice.below(u64::try_from(self.victims.len())?))?;
-        let victim = &mut self.victims[index];
-        victim.service.kill()?;
-        self.kills += 1;
-        *self
-            .fired
-            .entry(format!("at random: {}", victim.stage.binary()))
-            .or_default() += 1;
-        let armed = if self.dice.below(2) == 0 {
-            None
-        } else {
-            self.dice.pick(victim.stage.failpoints()).copied()
-        };
-        // Some failpoints are passed once in the life of a process, others with every row.
-        let hit = if self.dice.below(2) == 0 {
-            1
-        } else {
-            1 + self.dice.below(40)
-        };
-        let setting = armed.map(|name| format!("{name}=kill@{hit}"));
-        let env: Vec<(&str, &str)> = setting
-            .iter()
-            .map(|setting| ("SYNCLINE_FAILPOINTS", setting.as_str()))
-            .collect();
-        victim.service = self.world.start_with(&victim.stage, &[], &env)?;
-        victim.armed = armed;
-        Ok(())
-    }
-
-    fn kill(&mut self, kills: u64) -> anyhow::Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(KILLING_MAX_S);
-        let mut next = Instant::now() + KILL_EVERY;
-        while self.kills < kills {
-            if Instant::now() > deadline {
-                bail!("only {} kills in {KILLING_MAX_S} s", self.kills);
-            }
-            self.look()?;
-            if Instant::now() > next {
-                bank::assert_confirmed_is_in_kafka(self.world)?;
-                self.kill_one()?;
-                next += KILL_EVERY;
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        Ok(())
-    }
-
-    /// From here on nobody is killed.
-    fn spare(&mut self) -> anyhow::Result<()> {
-        for victim in self.victims.iter_mut().filter(|victim| victim.armed.is_some()) {
-            victim.service.kill()?;
-            victim.service = self.world.start(&victim.stage)?;
-            victim.armed = None;
-        }
-        Ok(())
-    }
+    Ok(())
 }
 
 fn wait_until_equal(killer: &mut Killer<'_>, within_s: u64) -> anyhow::Result<()> {
-    let (world, started) = (killer.world, Instant::now());
+    let (world, started) = (killer.world(), Instant::now());
     let mut last = None;
     let outcome = until("the apps to be equal", within_s, || {
         killer.look()?;
@@ -161,9 +60,9 @@ fn killed_under_load(name: &str, pipeline: &str, kills: u64, repeats: Repeats) {
         bank::open(world, ACCOUNTS)?;
         // A row of a resumed snapshot may be newer than changes that follow it; that is another test's matter.
         world.settle()?;
-        let mut killer = Killer::new(world, dice.split())?;
+        let mut killer = Killer::start(world, dice.split(), stages())?;
         let load = bank::Load::start(world, &mut dice, CHANGES_PER_APP_PER_S)?;
-        killer.kill(kills)?;
+        kill(&mut killer, kills)?;
         let (changes, per_s) = load.stop()?;
         println!(
             "{name}: {kills} kills, {changes} changes, {per_s} changes/s; {:?}",

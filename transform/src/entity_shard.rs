@@ -13,7 +13,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use syncline_bus::InRecord;
 use syncline_runtime::{Failure, Outcome, failpoint};
-use syncline_schemas::codec::{CanonicalCodec, State, Wire};
+use syncline_schemas::codec::{CanonicalCodec, State, Wire as _};
 use syncline_schemas::conflict::Conflict;
 use syncline_schemas::decision::{self, Decision};
 use syncline_schemas::identity::IdentityWord;
@@ -22,12 +22,11 @@ use syncline_schemas::pipeline::{Entity, Link, Pipeline, Score};
 use syncline_schemas::review::Review;
 use syncline_schemas::topic;
 
-use crate::merge::{EntityState, Outputs, due, published};
+use crate::merge::{EntityState, Outputs, Resolved, resolve};
 use crate::outgoing::{Outgoing, dead_letter};
 use crate::overlay::Overlay;
 use crate::schemas::Schemas;
 use crate::store::{EntityStore, Shard};
-use text::{STATE_FORMAT, from_json, state_of, state_text, to_json};
 
 /// Before every key that is not an entity id. Ids are hex digits, which sort before it.
 const OWN: &str = "~";
@@ -51,11 +50,13 @@ mod finder;
 /// What rows say of who they are.
 mod seen;
 
-/// States as text.
-mod text;
-
 /// What is sent from record to record.
 mod moves;
+
+/// States and notes in the changelog.
+mod states;
+
+use states::{Kept, from_json, to_json};
 
 /// What is the same for all partitions of an entity.
 pub struct EntityRoom {
@@ -164,6 +165,8 @@ pub struct EntityShard {
     todo: bool,
     /// Words of the match's own that have not come back yet.
     unheard: usize,
+    /// Whether the changelog says that it has states in the format that is written now.
+    says_format: bool,
 }
 
 /// The entities that a batch has touched, in the order of their ids.
@@ -173,8 +176,9 @@ pub struct Touched<'a> {
 }
 
 struct TouchedState<'a> {
-    before: EntityState,
-    after: EntityState,
+    kept: Kept,
+    /// What was agreed before the batch, if anybody is to be told what changed.
+    before: Resolved,
     cause: &'a InRecord,
 }
 
@@ -208,9 +212,10 @@ impl EntityShard {
             sighted: BTreeMap::new(),
             todo: true,
             unheard: 0,
+            says_format: false,
         };
         for (key, value) in store.scan(&this.shard, seen::UNTIL, OWN_KEYS_MAX)? {
-            let text = state_text(schemas, &value)?;
+            let text = states::note(schemas, &value)?;
             let said = key.strip_prefix(seen::UNTIL).and_then(|name| name.rsplit_once('/'));
             if let Some((link, input)) = said
                 && let (Ok(input), Ok(inputs)) = (input.parse(), text.parse())
@@ -219,11 +224,13 @@ impl EntityShard {
             }
         }
         for (key, value) in store.scan(&this.shard, OWN, OWN_KEYS_MAX)? {
-            let text = state_text(schemas, &value)?;
+            let text = states::note(schemas, &value)?;
             if let Some((link, input)) = key.strip_prefix(LOADED).and_then(|name| name.rsplit_once('/')) {
                 if let (Ok(input), Ok(inputs)) = (input.parse(), text.parse()) {
                     this.note_loaded(link, input, inputs);
                 }
+            } else if key == states::FORMAT {
+                this.says_format = true;
             } else if key == TIME {
                 this.time_us = from_json(&text)?;
             } else if key == PUBLISHED {
@@ -295,7 +302,8 @@ impl EntityShard {
         match record {
             MappedRecord::Said(said) => {
                 self.touch(&said.cid, cause, store, schemas, touched)?
-                    .after
+                    .kept
+                    .state
                     .join(&said, &self.room.entity);
             }
             MappedRecord::Loaded {
@@ -307,15 +315,22 @@ impl EntityShard {
                 self.log(&format!("{LOADED}{link}/{partition}"), partitions.to_string(), work);
             }
             MappedRecord::Sighted { cid, row } => {
-                self.touch(&cid, cause, store, schemas, touched)?.after.sighted(row);
+                self.touch(&cid, cause, store, schemas, touched)?
+                    .kept
+                    .state
+                    .sighted(row);
             }
             MappedRecord::Matched { cid, row, with } => {
                 self.touch(&cid, cause, store, schemas, touched)?
-                    .after
+                    .kept
+                    .state
                     .matched(row, with);
             }
             MappedRecord::Moved { cid, to, at } => {
-                self.touch(&cid, cause, store, schemas, touched)?.after.move_to(to, at);
+                self.touch(&cid, cause, store, schemas, touched)?
+                    .kept
+                    .state
+                    .move_to(to, at);
             }
             MappedRecord::Part {
                 cid,
@@ -324,9 +339,10 @@ impl EntityShard {
                 format,
                 state,
             } => {
-                let state = state.map(|text| state_of(format, &text)).transpose()?;
+                let state = state.map(|text| moves::part_of(format, &text)).transpose()?;
                 self.touch(&cid, cause, store, schemas, touched)?
-                    .after
+                    .kept
+                    .state
                     .take_part(&of, at, state);
             }
         }
@@ -343,7 +359,8 @@ impl EntityShard {
         touched: &mut Touched<'a>,
     ) -> Outcome<()> {
         self.touch(&decision.cid, cause, store, schemas, touched)?
-            .after
+            .kept
+            .state
             .decide(decision, decision::position(cause.offset));
         Ok(())
     }
@@ -357,18 +374,19 @@ impl EntityShard {
         touched: &'t mut Touched<'a>,
     ) -> Outcome<&'t mut TouchedState<'a>> {
         if !touched.states.contains_key(cid) {
-            let before = match store.get(&self.shard, cid)? {
-                Some(bytes) => from_json(&state_text(schemas, &bytes)?)?,
-                None => EntityState::default(),
+            let kept = match store.get(&self.shard, cid)? {
+                Some(bytes) => states::entity(schemas, &bytes)?,
+                None => Kept::default(),
             };
-            touched.states.insert(
-                cid.to_owned(),
-                TouchedState {
-                    after: before.clone(),
-                    before,
-                    cause,
-                },
-            );
+            let is_told = self.is_public(cid) || self.room.entity.has_deadlines();
+            let before = if is_told {
+                self.resolve(cid, &kept.state)
+            } else {
+                Resolved::default()
+            };
+            touched
+                .states
+                .insert(cid.to_owned(), TouchedState { kept, before, cause });
         }
         let state = touched
             .states
@@ -378,36 +396,47 @@ impl EntityShard {
         Ok(state)
     }
 
+    fn resolve(&self, cid: &str, state: &EntityState) -> Resolved {
+        resolve(cid, state, &self.room.entity, &self.room.authority)
+    }
+
     /// At the end of a batch: what changed goes to the changelog, and out if it is public.
-    pub fn finish(&self, touched: Touched<'_>, work: &mut Work) {
-        for (cid, TouchedState { before, after, cause }) in touched.states {
-            if before != after {
-                self.change(&cid, &before, after, Some(cause), work);
+    pub fn finish(&mut self, touched: Touched<'_>, work: &mut Work) {
+        for (cid, TouchedState { kept, before, cause }) in touched.states {
+            if let Some(bytes) = kept.changed() {
+                self.change(&cid, &before, kept.state, bytes, Some(cause), work);
             }
         }
     }
 
-    /// A state and what it says of deadlines go to the changelog; out if it is public.
+    /// A state, whose bytes these are, and what it says of deadlines go to the changelog; out if it is public.
     fn change(
-        &self,
+        &mut self,
         cid: &str,
-        before: &EntityState,
-        mut after: EntityState,
+        before: &Resolved,
+        mut state: EntityState,
+        mut bytes: Vec<u8>,
         cause: Option<&InRecord>,
         work: &mut Work,
     ) {
         failpoint::hit("merge.state_put");
-        let EntityRoom { entity, authority, .. } = self.room.as_ref();
-        if entity.has_deadlines() {
-            self.time_us.iter().for_each(|time_us| after.tick(*time_us));
-            let waited = due(cid, before, entity, authority);
-            self.wait(cid, waited, due(cid, &after, entity, authority), work);
+        let (has_deadlines, is_public) = (self.room.entity.has_deadlines(), self.is_public(cid));
+        if has_deadlines && let Some(time_us) = self.time_us {
+            state.tick(time_us);
+            bytes = state.to_bytes();
         }
-        self.log(cid, to_json(&after), work);
-        self.pass_on(cid, before, &after, cause, work);
-        if self.is_public(cid) {
-            let outputs = published(cid, before, &after, entity, authority);
-            self.publish(cid, outputs, cause, work);
+        let after = (has_deadlines || is_public).then(|| self.resolve(cid, &state));
+        if has_deadlines {
+            self.wait(cid, before.due(), after.as_ref().and_then(Resolved::due), work);
+        }
+        if !self.says_format {
+            self.says_format = true;
+            self.put(states::FORMAT, states::kept(Vec::new(), self.room.state.1), work);
+        }
+        self.put(cid, states::kept(bytes, self.room.state.1), work);
+        self.pass_on(cid, &state, cause, work);
+        if let Some(after) = after.filter(|_| is_public) {
+            self.publish(cid, Outputs::between(before, after), cause, work);
         }
     }
 
@@ -427,19 +456,12 @@ impl EntityShard {
                 to = OWN.to_owned();
                 break;
             }
-            let state = from_json(&state_text(schemas, &bytes)?)?;
+            let agreed = self.resolve(&cid, &states::entity(schemas, &bytes)?.state);
             if self.room.entity.has_deadlines() {
                 self.overdue = true;
-                let due = due(&cid, &state, &self.room.entity, &self.room.authority);
-                self.wait(&cid, None, due, &mut work);
+                self.wait(&cid, None, agreed.due(), &mut work);
             }
-            let everything = published(
-                &cid,
-                &EntityState::default(),
-                &state,
-                &self.room.entity,
-                &self.room.authority,
-            );
+            let everything = Outputs::between(&Resolved::default(), agreed);
             self.publish(&cid, everything, None, &mut work);
             if to != OWN {
                 to = cid;
@@ -506,14 +528,14 @@ impl EntityShard {
         });
     }
 
-    /// A line of the changelog, and the same for the store.
+    /// A note of the shard's own.
     fn log(&self, key: &str, text: String, work: &mut Work) {
-        let (topic, id) = &self.room.state;
-        let value = State {
-            format: STATE_FORMAT,
-            state: text,
-        }
-        .encode(*id);
+        self.put(key, states::noted(text, self.room.state.1), work);
+    }
+
+    /// A line of the changelog, and the same for the store.
+    fn put(&self, key: &str, value: Vec<u8>, work: &mut Work) {
+        let topic = &self.room.state.0;
         work.outputs
             .push(Outgoing::keyed(topic, key, value.clone()).in_partition(self.shard.partition));
         work.overlay.put(&self.shard, key, value);

@@ -307,7 +307,7 @@ impl<'a> MergeStage<'a> {
             self.join(record, &mut touched, &mut work)?;
         }
         for (at, touched) in touched {
-            if let Some(shard) = self.shards.get(&at) {
+            if let Some(shard) = self.shards.get_mut(&at) {
                 shard.finish(touched, &mut work);
             }
         }

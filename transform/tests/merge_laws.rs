@@ -3,6 +3,7 @@
 mod identity_laws;
 mod merge_examples;
 mod model;
+mod more_laws;
 
 use model::{Dice, Row, World, check, entity, field, group, rule, terms};
 use syncline_schemas::conflict::WHOLE;

@@ -133,7 +133,7 @@ mod tests {
     fn would_be(price: i64, held: &[&str]) -> Resolved {
         Resolved {
             canonical: Some(canonical(price, held)),
-            conflicts: Vec::new(),
+            ..Resolved::default()
         }
     }
 

@@ -11,19 +11,22 @@ use crate::decision::Decision;
 use crate::identity::{IdentityAct, IdentityWord};
 use crate::mapped::{FieldValue, Mapped, MappedRecord, RowKey, RowOp};
 use crate::mark::{Mark, PlacedMark};
+use crate::pause::{End, PauseRecord, Paused, Resumed};
 use crate::position::{Position, Vector};
 use crate::progress::{MarkRecord, Progress, SnapshotState, TableProgress};
 use crate::table_record::TableRecord;
 use crate::tick::Tick;
 use crate::value::Value;
 
-/// An entry of merge's changelog: the state of one entity. The text is merge's own and means nothing elsewhere.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// An entry of merge's changelog: the state of one entity. What it says is merge's own and means nothing elsewhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
-    /// Format of the text; a reader that does not know it must not guess.
+    /// Format of the state; a reader that does not know it must not guess.
     pub format: i32,
-    /// The state.
+    /// The state, where that is a text.
     pub state: String,
+    /// The state, where that is bytes.
+    pub packed: Vec<u8>,
 }
 
 /// The entity that a row belongs to.
@@ -90,6 +93,15 @@ impl<'a> Fields<'a> {
         match self.get(name).map(|node| &node.datum) {
             Some(Datum::Text(text)) => Ok(Some(text)),
             None | Some(Datum::Null) => Ok(None),
+            Some(_) => Err(Self::wrong(name)),
+        }
+    }
+
+    /// Empty when it is not there.
+    pub(crate) fn bytes(&self, name: &str) -> Result<&'a [u8], CodecError> {
+        match self.get(name).map(|node| &node.datum) {
+            Some(Datum::Bytes(bytes)) => Ok(bytes),
+            None | Some(Datum::Null) => Ok(&[]),
             Some(_) => Err(Self::wrong(name)),
         }
     }
@@ -162,20 +174,22 @@ impl<'a> Fields<'a> {
 }
 
 impl Out<'_> {
-    pub(crate) fn shown(&mut self, value: impl Display) {
-        self.text(&value.to_string());
-    }
-
     pub(crate) fn optional_shown(&mut self, value: Option<impl Display>) {
-        self.optional_text(value.map(|value| value.to_string()).as_deref());
+        self.branch(usize::from(value.is_some()));
+        if let Some(value) = value {
+            self.shown(value);
+        }
     }
 
     pub(crate) fn vector(&mut self, vector: &Vector) {
-        let entries: Vec<_> = vector.iter().collect();
-        self.array(&entries, |out, (source, position)| {
-            out.text(source);
-            out.shown(position);
-        });
+        if !vector.is_empty() {
+            self.length(vector.iter().count());
+            for (source, position) in vector.iter() {
+                self.text(source);
+                self.shown(position);
+            }
+        }
+        self.length(0);
     }
 
     fn fields(&mut self, fields: &[FieldValue]) {
@@ -212,6 +226,7 @@ wire!(IdentityWord, "identity.avsc", write_identity_word, read_identity_word);
 wire!(Tick, "tick.avsc", write_tick, read_tick);
 wire!(Action, "action.avsc", write_action, read_action);
 wire!(MarkRecord, "mark.avsc", write_mark, read_mark);
+wire!(PauseRecord, "pause.avsc", write_pause, read_pause);
 wire!(Progress, "progress.avsc", write_progress, read_progress);
 wire!(TableRecord, "table.avsc", write_table, read_table);
 wire!(State, "state.avsc", write_state, read_state);
@@ -540,6 +555,73 @@ fn read_mark(fields: &Fields<'_>) -> Result<MarkRecord, CodecError> {
     }
 }
 
+fn write_pause(record: &PauseRecord, out: &mut Out<'_>) {
+    match record {
+        PauseRecord::Paused(paused) => {
+            out.branch(0);
+            out.text(&paused.source);
+            out.text(&paused.guard);
+            out.text(&paused.table);
+            out.text(&paused.topic);
+            out.long(i64::from(paused.partition));
+            out.long(paused.offset);
+            out.shown(paused.position);
+            out.long(paused.commit_us);
+            out.long(paused.changed);
+            out.long(paused.rows);
+            out.text(&paused.why);
+        }
+        PauseRecord::Resumed(resumed) => {
+            out.branch(1);
+            out.text(&resumed.source);
+            out.array(&resumed.up_to, |out, end| {
+                out.text(&end.topic);
+                out.long(i64::from(end.partition));
+                out.long(end.offset);
+            });
+            out.text(&resumed.by);
+            out.text(&resumed.why);
+            out.long(resumed.at_us);
+        }
+    }
+}
+
+fn read_pause(fields: &Fields<'_>) -> Result<PauseRecord, CodecError> {
+    let record = Fields::of(fields.get("record").ok_or_else(|| Fields::wrong("record"))?)?;
+    match record.name() {
+        "Paused" => Ok(PauseRecord::Paused(Paused {
+            source: record.text("source")?.to_owned(),
+            guard: record.text("guard")?.to_owned(),
+            table: record.text("table")?.to_owned(),
+            topic: record.text("topic")?.to_owned(),
+            partition: record.int("partition")?,
+            offset: record.long("offset")?,
+            position: record.parsed("position")?,
+            commit_us: record.long("commit_us")?,
+            changed: record.long("changed")?,
+            rows: record.long("rows")?,
+            why: record.text("why")?.to_owned(),
+        })),
+        "Resumed" => Ok(PauseRecord::Resumed(Resumed {
+            source: record.text("source")?.to_owned(),
+            up_to: record.list("up_to", read_end)?,
+            by: record.text("by")?.to_owned(),
+            why: record.text("why")?.to_owned(),
+            at_us: record.long("at_us")?,
+        })),
+        _ => Err(CodecError::field("record", "is of a kind this version does not know")),
+    }
+}
+
+fn read_end(node: &Node<'_>) -> Result<End, CodecError> {
+    let end = Fields::of(node)?;
+    Ok(End {
+        topic: end.text("topic")?.to_owned(),
+        partition: end.int("partition")?,
+        offset: end.long("offset")?,
+    })
+}
+
 fn write_progress(progress: &Progress, out: &mut Out<'_>) {
     out.shown(progress.position);
     out.text(&progress.system_identifier);
@@ -628,12 +710,14 @@ fn read_table(table: &Fields<'_>) -> Result<TableRecord, CodecError> {
 fn write_state(state: &State, out: &mut Out<'_>) {
     out.long(i64::from(state.format));
     out.text(&state.state);
+    out.bytes(&state.packed);
 }
 
 fn read_state(state: &Fields<'_>) -> Result<State, CodecError> {
     Ok(State {
         format: state.int("format")?,
         state: state.text("state")?.to_owned(),
+        packed: state.bytes("packed")?.to_owned(),
     })
 }
 

@@ -217,6 +217,7 @@ mod tests {
                 ),
                 field("seen_at", FieldKind::Timestamp, false, "seen", &[]),
             ],
+            mode: Default::default(),
             rule: RuleRef::default(),
         }
     }

@@ -7,10 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::care::Care;
+use super::guards::Guards;
+use super::mode::Mode;
 use super::rule::{Check, Group, RuleRef, Strategy, Terms};
 use super::secret::Secret;
 use super::setting::Setting;
 use crate::lens::Expr;
+use crate::schedule::Window;
 use crate::value::Number;
 
 /// A whole pipeline file. Lists keep the order of the file: the order of `systems` is the order of authority for ties.
@@ -42,6 +45,8 @@ pub struct Pipeline {
     pub links: Vec<Link>,
     /// Tables that are copied as they are.
     pub replicas: Vec<Replica>,
+    /// What stops a source.
+    pub guards: Guards,
 }
 
 /// How capture writes to Kafka.
@@ -78,6 +83,8 @@ pub struct System {
     pub debezium: Option<Vec<Setting>>,
     /// What its capture does when something goes wrong.
     pub care: Care,
+    /// When nothing is written into it.
+    pub maintenance: Option<Window>,
 }
 
 /// Which of two right answers capture gives where Debezium's own loses something.
@@ -223,6 +230,8 @@ pub struct Link {
     pub fields: Vec<LinkField>,
     /// Columns with the key of another app's row that is the same entity, by the name of the app.
     pub same_as: Vec<(String, String)>,
+    /// When it is written.
+    pub mode: Mode,
     /// Where the file says so.
     pub rule: RuleRef,
 }
@@ -380,11 +389,11 @@ impl Entity {
         !self.checks.is_empty() || self.fields.iter().any(|field| field.check.is_some())
     }
 
-    /// Whether a held field of it may expire, so that it has to be told the time.
+    /// Whether a held field of it may expire, or a lock end that others wait for, so that it has to be told the time.
     pub fn has_deadlines(&self) -> bool {
         let groups = self.groups.iter().map(|group| &group.terms);
         let fields = self.fields.iter().map(|field| &field.terms);
-        fields.chain(groups).any(|terms| terms.expires.is_some())
+        fields.chain(groups).any(|terms| terms.expires.is_some() || terms.queue)
     }
 
     /// The group that a field wins with.

@@ -26,6 +26,10 @@ use crate::target::{Delivery, Partition, Report};
 /// How often refused records get another try when others went through meanwhile.
 const SECOND_TRIES_MAX: usize = 3;
 
+/// A lane beside the main one does not keep that waiting for long: it holds locks that the main lane needs, so it gives up
+/// soon where it has to wait for others, and tries again.
+const BESIDE: &str = "SET LOCAL lock_timeout = '1s'";
+
 /// A session and what is known of the tables behind it.
 #[derive(Clone, Copy)]
 pub struct Open<'a> {
@@ -62,6 +66,9 @@ pub async fn apply(open: Open<'_>, owner: &Owner, turn: Turn<'_>, batch: &[Deliv
     failpoint::check("sink.before_begin")?;
     let session = open.session;
     session.begin().await?;
+    if !owner.lane.is_empty() {
+        session.control(BESIDE).await?;
+    }
     let offsets = offsets::lock(session, owner, batch).await?;
     let due = match turn {
         Turn::Live(claims) => offsets::due(batch, &offsets, claims)?,
@@ -231,6 +238,7 @@ impl Work<'_> {
         let given = Given {
             pipeline,
             link: &link.link,
+            lane: &link.lane,
             limits: &link.limits,
             record: &self.record,
             applied: self.applied.as_ref(),

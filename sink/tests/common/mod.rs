@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use syncline_schemas::canonical::{AppWords, Canonical, Identity, SaidWord};
 use syncline_schemas::lens::Expr;
 use syncline_schemas::mapped::RowKey;
-use syncline_schemas::pipeline::{Direction, FieldKind, Link, LinkField, RuleRef};
+use syncline_schemas::pipeline::{Direction, FieldKind, Link, LinkField, Mode, RuleRef};
 use syncline_schemas::position::{Lsn, Position, Vector};
 use syncline_schemas::value::{Number, Value};
 
@@ -45,6 +45,7 @@ pub fn link() -> Link {
             copied("email", FieldKind::Text),
             copied("stock", FieldKind::Number { scale: None }),
         ],
+        mode: Mode::Live,
         rule: RuleRef::default(),
     }
 }

@@ -6,7 +6,8 @@ use syncline_runtime::Outcome;
 use syncline_schemas::identity::{IdentityWord, MATCH};
 use syncline_schemas::mapped::MappedRecord;
 
-use super::{EntityShard, STATE_FORMAT, Work, from_json, state_text, to_json};
+use super::moves::PART_FORMAT;
+use super::{EntityShard, Work, from_json, states, to_json};
 use crate::kin::{Kin, Register, hear};
 use crate::schemas::Schemas;
 use crate::store::EntityStore;
@@ -79,7 +80,7 @@ impl EntityShard {
                     cid: from.clone(),
                     of: one.cid,
                     at,
-                    format: STATE_FORMAT,
+                    format: PART_FORMAT,
                     state: None,
                 };
                 self.feed(&from, &part, None, stored.work);
@@ -92,7 +93,7 @@ impl EntityShard {
 impl<S: EntityStore> Stored<'_, S> {
     pub fn text(&mut self, key: &str) -> Outcome<Option<String>> {
         let bytes = self.work.overlay.get(self.store, &self.shard.shard, key)?;
-        bytes.map(|bytes| state_text(self.schemas, &bytes)).transpose()
+        bytes.map(|bytes| states::note(self.schemas, &bytes)).transpose()
     }
 }
 

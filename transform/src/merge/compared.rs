@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use syncline_schemas::mapped::sighted_row;
 
+use super::packed::packed;
 use super::state::EntityState;
 
 /// What is compared with others, and what has been.
@@ -24,6 +25,8 @@ pub(super) struct Compared {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     with: BTreeMap<String, i64>,
 }
+
+packed!(Compared { 0 sighted, 1 matched, 2 with });
 
 impl Compared {
     /// Whether nothing is known of it.

@@ -20,6 +20,7 @@ use syncline_schemas::voice;
 use super::compared::Compared;
 use super::field_lane::FieldLane;
 use super::mutant::breaks;
+use super::packed::packed;
 use super::state::{EntityState, Lane};
 use super::word::{Notice, Word};
 
@@ -40,6 +41,9 @@ pub(super) struct Part {
     /// What is known of it, in its own terms; none if it went again.
     state: Option<Box<EntityState>>,
 }
+
+packed!(Moved { 0 to, 1 at });
+packed!(Part { 0 at, 1 state });
 
 impl EntityState {
     /// Takes in where the record went. The last word counts, in whatever order they are read.

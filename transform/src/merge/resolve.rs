@@ -25,6 +25,9 @@ mod guard;
 /// Questions that nobody answers in time.
 mod expiry;
 
+/// Words that wait for their turn.
+mod queue;
+
 /// What deletions come to.
 mod fate;
 
@@ -57,6 +60,8 @@ pub struct Resolved {
     pub canonical: Option<Canonical>,
     /// Conflicts, open or settled by the rule, in the order of fields.
     pub conflicts: Vec<Conflict>,
+    /// When the next lock ends that keeps a word waiting, microseconds since 1970.
+    pub turns_us: Option<i64>,
 }
 
 /// The agreed record of `cid`. `authority` is the order of systems in the pipeline file.
@@ -64,7 +69,7 @@ pub fn resolve(cid: &str, state: &EntityState, entity: &Entity, authority: &[Str
     if state.merged_into().is_some() {
         return Resolved {
             canonical: Some(elsewhere(cid, state, entity)),
-            conflicts: Vec::new(),
+            ..Resolved::default()
         };
     }
     if state.waits() {
@@ -203,9 +208,11 @@ impl<'a> View<'a> {
             conflicts.extend(decided.iter().filter_map(|(_, decided)| decided.conflict.clone()));
             conflicts.extend(violated);
         }
+        let turns = decided.iter().filter_map(|(unit, one)| self.turns_us(unit, one));
         Resolved {
             canonical: Some(self.canonical(&decided, &fate)),
             conflicts,
+            turns_us: turns.min(),
         }
     }
 
@@ -353,7 +360,7 @@ impl<'a> View<'a> {
     fn unit<'s>(&'s self, unit: &Unit<'_>, record: &Record) -> Decided<'s> {
         let words = self.words_on(unit);
         let sight = Sight::of(&words);
-        let standing: Vec<Said<'_>> = sight.standing().into_iter().map(|index| words[index]).collect();
+        let standing: Vec<Said<'_>> = sight.standing().iter().map(|&index| words[index]).collect();
         let agreed = || standing.first().map(|said| said.word.value.clone()).unwrap_or_default();
         let (value, held, conflict) = if unit.strategy.is_counter() {
             let counted = self.count(unit, &words);
@@ -385,7 +392,11 @@ impl<'a> View<'a> {
                     let conflict = self.conflict(unit, &standing, &verdict, &value);
                     match verdict {
                         Verdict::Held(..) => self.until(unit, &asked, &standing, value, conflict),
-                        Verdict::Wins(_) | Verdict::Made(_) => (value, false, Some(conflict)),
+                        Verdict::Wins(holder) => {
+                            let note = conflict.note + &self.waiting(unit, &standing, holder);
+                            (value, false, Some(Conflict { note, ..conflict }))
+                        }
+                        Verdict::Made(_) => (value, false, Some(conflict)),
                     }
                 }
                 (None, None) => (value, false, None),
@@ -418,7 +429,11 @@ impl<'a> View<'a> {
                 row: &NOWHERE,
                 word: &answer.word,
                 first: None,
+                unlocked: false,
             }));
+        }
+        for said in &mut words {
+            said.unlocked = self.is_unlocked(unit, said);
         }
         let says_nothing = |said: &Said<'_>| said.word.initial && unit.is_blank(&said.word.value);
         if words.iter().any(|said| !says_nothing(said)) {
@@ -440,6 +455,7 @@ impl<'a> View<'a> {
             row: speaker.row,
             word,
             first,
+            unlocked: false,
         })
     }
 
@@ -471,7 +487,12 @@ impl<'a> View<'a> {
     }
 }
 
-impl Decided<'_> {
+impl<'a> Decided<'a> {
+    /// The words left standing.
+    fn standing(&self) -> impl Iterator<Item = Said<'a>> {
+        self.sight.standing().into_iter().map(|index| self.words[index])
+    }
+
     /// The words left standing that the author of the word of `source` had not seen, and its next edit would not have either.
     fn unseen(&self, source: &str) -> Vector {
         let Some(own) = self.words.iter().position(|said| said.source == source) else {
@@ -482,7 +503,7 @@ impl Decided<'_> {
             let held_at_first = said.word.initial && self.words[own].first == Some(&said.word.value);
             *other != own && !self.sight.sees(own, *other) && !held_at_first
         };
-        let standing = self.sight.standing().into_iter().filter(unseen);
+        let standing = self.sight.standing().iter().copied().filter(unseen);
         standing
             .map(|other| (self.words[other].source, self.words[other].word.position))
             .collect()

@@ -7,6 +7,7 @@ use std::cmp::Reverse;
 
 use syncline_schemas::decision::OPERATOR;
 use syncline_schemas::pipeline::{FieldKind, Strategy, Terms};
+use syncline_schemas::position::Position;
 use syncline_schemas::value::Value;
 use syncline_schemas::voice;
 
@@ -43,17 +44,7 @@ pub struct Asked<'a> {
 pub fn decide(asked: &Asked<'_>, standing: &[Said<'_>], authority: &[String]) -> Verdict {
     let Asked { strategy, terms, .. } = *asked;
     let rank = |source: &str| rank(source, authority);
-    let oldest = |said: &Said<'_>| {
-        let initial = said.word.initial;
-        let stamp_us = if initial { 0 } else { said.word.stamp_us };
-        (
-            initial,
-            stamp_us,
-            rank(said.source),
-            said.source.to_owned(),
-            said.word.position,
-        )
-    };
+    let oldest = |said: &Said<'_>| age(said, authority);
     let newest = |said: &Said<'_>| {
         let stamp_us = if said.word.initial { 0 } else { said.word.stamp_us };
         (
@@ -135,6 +126,14 @@ impl<'a> Asked<'a> {
     }
 }
 
+/// The order of words from the oldest on, those of a first load after all edits.
+pub fn age(said: &Said<'_>, authority: &[String]) -> (bool, i64, usize, String, Position) {
+    let initial = said.word.initial;
+    let stamp_us = if initial { 0 } else { said.word.stamp_us };
+    let rank = rank(said.source, authority);
+    (initial, stamp_us, rank, said.source.to_owned(), said.word.position)
+}
+
 /// The words from the oldest on.
 fn by_age<K: Ord>(standing: &[Said<'_>], oldest: impl Fn(&Said<'_>) -> K) -> Vec<usize> {
     let mut by_age: Vec<usize> = (0..standing.len()).collect();
@@ -145,12 +144,15 @@ fn by_age<K: Ord>(standing: &[Said<'_>], oldest: impl Fn(&Said<'_>) -> K) -> Vec
     by_age
 }
 
-/// The word that holds the lock: the oldest, until its lease ends; then the next that comes, and so on.
+/// The word that holds the lock: the oldest, until its lease ends; then the next that comes, and so on. Where words wait in
+/// a queue, also the next that came before, once the lock is over.
 fn leased<K: Ord>(lease_us: Option<i64>, standing: &[Said<'_>], oldest: impl Fn(&Said<'_>) -> K) -> usize {
     let stamp_us = |index: usize| standing[index].word.stamp_us;
     let ended = |holder: usize, next: usize| {
         let edits = !standing[holder].word.initial && !standing[next].word.initial;
-        edits && lease_us.is_some_and(|lease_us| stamp_us(next).saturating_sub(stamp_us(holder)) > lease_us)
+        let has_turn = standing[holder].unlocked && !breaks("queues-move");
+        edits
+            && (has_turn || lease_us.is_some_and(|lease_us| stamp_us(next).saturating_sub(stamp_us(holder)) > lease_us))
     };
     let next = |holder: usize, next: usize| if ended(holder, next) { next } else { holder };
     by_age(standing, oldest).into_iter().reduce(next).unwrap_or(0)

@@ -23,6 +23,7 @@ use super::compared::Compared;
 use super::field_lane::{FieldLane, notice};
 use super::gathered::{Moved, Part};
 use super::mutant::breaks;
+use super::packed::{self, Packed, Packer, Unpacker, Unreadable, packed};
 use super::stock::{Counters, StockTake};
 use super::word::{Notice, Word};
 
@@ -91,7 +92,54 @@ pub(super) enum Presence {
     Removed,
 }
 
+packed!(EntityState { 0 lanes, 1 answers, 2 decisions, 3 time_us, 4 taken, 5 moved, 6 parts, 7 compared });
+packed!(Lane { 0 at, 1 made, 2 ours, 3 said, 4 presence, 5 undone, 6 removal, 7 fields, 8 beside });
+
+impl Packed for Presence {
+    fn is_unset(&self) -> bool {
+        *self == Presence::Here
+    }
+
+    fn unset() -> Self {
+        Presence::Here
+    }
+
+    fn pack(&self, out: &mut Packer) {
+        match self {
+            Presence::Here => out.number(0),
+            Presence::Deleted { position, stamp_us } => {
+                out.number(1);
+                position.pack(out);
+                stamp_us.pack(out);
+            }
+            Presence::Removed => out.number(2),
+        }
+    }
+
+    fn unpack(from: &mut Unpacker<'_>) -> Result<Self, Unreadable> {
+        Ok(match from.number()? {
+            0 => Presence::Here,
+            1 => Presence::Deleted {
+                position: Packed::unpack(from)?,
+                stamp_us: Packed::unpack(from)?,
+            },
+            2 => Presence::Removed,
+            _ => return Err(Unreadable::Newer),
+        })
+    }
+}
+
 impl EntityState {
+    /// As it is kept: equal states are equal bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        packed::to_bytes(self)
+    }
+
+    /// The state that was kept as these bytes.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Unreadable> {
+        packed::from_bytes(bytes)
+    }
+
     /// Takes in what a source said. Twice is once; the order of sources does not matter. Of the entity only this is
     /// asked: which counters have stock-takes, and which fields are guarded.
     pub fn join(&mut self, said: &Mapped, entity: &Entity) {

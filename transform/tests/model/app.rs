@@ -302,8 +302,16 @@ impl App {
                 .app(self.name)
                 .and_then(|words| words.word(name))
                 .and_then(|word| word.own.clone());
-            let delivered = self.applied.counters.get(name).cloned().unwrap_or_else(Number::zero);
-            *current == Value::Number(&own.unwrap_or_else(Number::zero) + &delivered)
+            let delivered = self.applied.counters.get(name);
+            let both = own
+                .iter()
+                .chain(delivered)
+                .fold(Number::zero(), |sum, part| &sum + part);
+            match current {
+                Value::Number(now) => *now == both,
+                // A row that was made while the counter was held has none.
+                _ => own.is_none() && delivered.is_none(),
+            }
         })
     }
 }

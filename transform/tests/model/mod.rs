@@ -149,6 +149,9 @@ impl World {
             self.state.join(said, &self.entity);
         }
         self.read[app] = to;
+        // As if merge had been started anew: what it kept is what it knew.
+        let kept = EntityState::from_bytes(&self.state.to_bytes());
+        assert_eq!(kept.as_ref(), Ok(&self.state));
         self.publish(&before);
     }
 

@@ -96,6 +96,7 @@ impl fmt::Debug for Said<'_> {
             otherwise,
             uncertain,
             lease_us,
+            queue,
             bounds,
             expires,
             absolute_from,
@@ -110,6 +111,9 @@ impl fmt::Debug for Said<'_> {
             .field("absolute_from", absolute_from);
         if !approvers.is_empty() {
             text.field("approvers", approvers);
+        }
+        if *queue {
+            text.field("queue", queue);
         }
         text.finish()
     }

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use super::super::mode::Mode;
 use super::super::model::{Direction, Entity, Field, Link, LinkField, Pipeline, System};
 use super::super::rule::{Group, RuleRef, Strategy};
 use super::super::source::Span;
 use super::super::yaml::{Content, Key, Node};
 use super::mapping::{self, Mapping};
+use super::schedules;
 use super::{Check, Keys, Map, suggestion};
 
-/// Keys of a link that are no fields.
-const LATER: [&str; 1] = ["mode"];
+/// Names rows of other apps, unless the entity has a field of that name.
 const SAME_AS: &str = "same_as";
 
 /// A row of another app that a link names by its key.
@@ -21,6 +22,9 @@ struct Claimed {
     span: Span,
     context: String,
 }
+
+/// Says when the link is written, unless the entity has a field of that name.
+const MODE: &str = "mode";
 
 /// Schema of a table that names none.
 const SCHEMA_DEFAULT: &str = "public";
@@ -61,6 +65,7 @@ pub(in super::super) fn read(check: &mut Check<'_>, root: &Map<'_>, pipeline: &m
             entity,
             link: &mut link,
             claimed: &mut claimed,
+            zone: &pipeline.timezone,
         }
         .body(node);
         pipeline.links.push(link);
@@ -133,6 +138,7 @@ impl Heading<'_> {
             key: Vec::new(),
             fields: Vec::new(),
             same_as: Vec::new(),
+            mode: Mode::Live,
             rule: RuleRef {
                 file: check.source.file().to_owned(),
                 line: span.line,
@@ -198,6 +204,8 @@ struct LinkReader<'c, 's, 'a> {
     entity: Option<&'a Entity>,
     link: &'a mut Link,
     claimed: &'c mut Vec<Claimed>,
+    /// The zone of the file.
+    zone: &'a str,
 }
 
 impl LinkReader<'_, '_, '_> {
@@ -212,8 +220,13 @@ impl LinkReader<'_, '_, '_> {
             None => {}
         }
         let mut columns = BTreeMap::new();
-        for (key, node) in entries.iter().filter(|(key, _)| key.name != "key") {
+        let of_fields = |key: &Key| key.name != "key" && !self.is_mode(key);
+        let (fields, others): (Vec<_>, Vec<_>) = entries.iter().partition(|(key, _)| of_fields(key));
+        for (key, node) in fields {
             self.entry(key, node, &mut columns);
+        }
+        if let Some((_, node)) = others.into_iter().find(|(key, _)| key.name == MODE) {
+            self.link.mode = schedules::mode(self.check, node, self.context, self.link, self.zone);
         }
         if self.link.fields.is_empty() && matches!(node.content, Content::Map(_)) && self.entity.is_some() {
             self.check
@@ -223,6 +236,11 @@ impl LinkReader<'_, '_, '_> {
         for group in self.entity.into_iter().flat_map(|entity| &entity.groups) {
             self.whole(group, node);
         }
+    }
+
+    /// Whether the key says when the link is written. (An entity that is not there has no fields either.)
+    fn is_mode(&self, key: &Key) -> bool {
+        key.name == MODE && self.entity.is_none_or(|entity| entity.field(MODE).is_none())
     }
 
     /// An app that has only a part of a group could not win with it: the rest would be another's.

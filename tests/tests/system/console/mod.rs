@@ -3,10 +3,12 @@
 mod approvers;
 mod conflicts;
 mod dead_letters;
+mod guards;
 mod held;
 mod matching;
 mod plan;
 mod undo;
+mod verbs;
 mod verify;
 mod why;
 

@@ -218,12 +218,7 @@ fn unseen_by<'a>(speaker: &Speaker<'_>, decided: &'a Decisions<'a>) -> Vec<(&'a 
     };
     decided
         .iter()
-        .flat_map(|(unit, one)| {
-            one.sight
-                .standing()
-                .into_iter()
-                .map(move |index| (*unit, one.words[index]))
-        })
+        .flat_map(|(unit, one)| one.sight.standing().iter().map(move |&index| (*unit, one.words[index])))
         .filter(|(unit, said)| unseen(unit, said))
         .map(|(unit, said)| (unit.name, said))
         .collect()
