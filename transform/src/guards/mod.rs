@@ -382,6 +382,7 @@ pub fn memory(text: String, id: u32) -> Vec<u8> {
     State {
         format: FORMAT,
         state: text,
+        packed: Vec::new(),
     }
     .encode(id)
 }

@@ -490,7 +490,7 @@ impl<'a> View<'a> {
 impl<'a> Decided<'a> {
     /// The words left standing.
     fn standing(&self) -> impl Iterator<Item = Said<'a>> {
-        self.sight.standing().into_iter().map(|index| self.words[index])
+        self.sight.standing().iter().map(|index| self.words[*index])
     }
 
     /// The words left standing that the author of the word of `source` had not seen, and its next edit would not have either.
