@@ -270,9 +270,6 @@ impl LinkReader<'_, '_, '_> {
         if field.is_none() && key.name == SAME_AS {
             return self.same_as(node);
         }
-        if field.is_none() && LATER.contains(&key.name.as_str()) {
-            return self.check.later(key, self.context);
-        }
         if let (None, Some(entity)) = (field, self.entity) {
             return self.unknown(key, entity);
         }
