@@ -533,6 +533,7 @@ impl Route {
     pub fn unregistered(pipeline: &Pipeline, link: &Link, guards_id: u32) -> Self {
         let name = &pipeline.name;
         Self {
+            sightings: None,
             watched: format!("{}/{}", link.entity, link.name()),
             guards: Some((topic::guards(name, &link.entity).into(), guards_id)),
             link: link.clone(),
