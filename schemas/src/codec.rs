@@ -29,6 +29,9 @@ mod records;
 /// A row that capture could not write.
 mod dead_letter;
 
+/// What rows say of who they are, and pairs to look at.
+mod matching;
+
 /// The agreed record, typed by the entity's own schema.
 mod canonical;
 

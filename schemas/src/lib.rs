@@ -26,6 +26,18 @@ pub mod conflict;
 /// A person's word: which value holds, in answer to what.
 pub mod decision;
 
+/// Which records are one.
+pub mod identity;
+
+/// What a row says of who it is, when it is first seen.
+pub mod sighting;
+
+/// Two records that may be one.
+pub mod review;
+
+/// Whose log a word stands in, where records have been merged.
+pub mod voice;
+
 /// What time it is, for deadlines.
 pub mod tick;
 

@@ -45,6 +45,21 @@ pub fn ticks(pipeline: &str, entity: &str) -> String {
     sanitize(&format!("{pipeline}.ticks.{entity}"))
 }
 
+/// `<pipeline>.identity.<entity>`: which records are one, as people or the match say (one partition).
+pub fn identity(pipeline: &str, entity: &str) -> String {
+    sanitize(&format!("{pipeline}.identity.{entity}"))
+}
+
+/// `<pipeline>.sightings.<entity>`: what rows say of who they are (one partition, compacted).
+pub fn sightings(pipeline: &str, entity: &str) -> String {
+    sanitize(&format!("{pipeline}.sightings.{entity}"))
+}
+
+/// `<pipeline>.reviews.<entity>`: records that may be one, for a person to look at (compacted).
+pub fn reviews(pipeline: &str, entity: &str) -> String {
+    sanitize(&format!("{pipeline}.reviews.{entity}"))
+}
+
 /// `<pipeline>.actions`: what people did beside deciding.
 pub fn actions(pipeline: &str) -> String {
     sanitize(&format!("{pipeline}.actions"))

@@ -89,6 +89,7 @@ fn link() -> Link {
         entity: "customer".to_owned(),
         direction: Direction::Both,
         key: vec!["id".to_owned()],
+        same_as: Vec::new(),
         fields: vec![
             field(
                 "name",

@@ -142,6 +142,7 @@ mod tests {
             direction: Direction::Both,
             key: vec!["id".to_owned()],
             fields: Vec::new(),
+            same_as: Vec::new(),
             mode: Mode::Hybrid { live, rest },
             rule: RuleRef::default(),
         }

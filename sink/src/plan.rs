@@ -8,8 +8,13 @@
 //! dominate the remembered one is older and skipped. Counters are written as the difference between what is due in all and
 //! what was delivered so far, so that neither a repetition nor a lost record in between can change the sum.
 //!
+//! Where records were merged, one agreed record speaks for the rows of several, and each of them has books of its own
+//! ([`books`]): it is planned for each as that one sees it. So the marks in an app's log name the record that its row belongs
+//! to, whatever was merged or split since. The record of a merged one says nothing, and nothing is done for it.
+//!
 //! Every write leaves a mark, and so does a decision that needs no write: its readers in that app have seen it all the same.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use sha2::{Digest, Sha256};
@@ -168,29 +173,87 @@ pub fn address(record: &Canonical, app: &str, applied: Option<&Applied>) -> Opti
     said.or_else(|| applied.and_then(|applied| applied.row.clone()))
 }
 
+/// Whose books a record is delivered to `app` by: those of the records in it whose rows are there, as far as the app told or
+/// `has_row` knows by the books; its own where there are none.
+pub fn books<'r>(record: &'r Canonical, app: &str, has_row: impl Fn(&str) -> bool) -> Vec<&'r str> {
+    let own = record.cid.as_str();
+    let told = |cid: &str| record.app_via(app, Some(cid).filter(|cid| *cid != own)).is_some();
+    let all = std::iter::once(own).chain(record.joined());
+    let books: Vec<&str> = all.filter(|cid| told(cid) || has_row(cid)).collect();
+    if books.is_empty() { vec![own] } else { books }
+}
+
 /// What to do for one record.
 pub fn plan(given: &Given<'_>) -> Result<Plan, Refusal> {
-    let vector = &given.record.vector;
-    if given
-        .applied
-        .is_some_and(|applied| !vector.dominates(applied.seen_by(given.lane)))
-    {
-        return Ok(given.older());
+    if given.record.identity.merged_into.is_some() {
+        return Ok(Plan {
+            applied: None,
+            ..given.nothing(Verdict::Nothing)
+        });
     }
-    if given.applied.is_some_and(|applied| applied.is_ahead_of(vector)) {
-        return given.behind();
-    }
-    match given.applied.and_then(|applied| given.of_this_row(applied)) {
-        None => given.decide(),
-        Some(applied) => Given {
-            applied: Some(&applied),
+    match given.order() {
+        Ordering::Less => Ok(given.older()),
+        Ordering::Equal => given.in_turn(),
+        // What was written before is no fence for what came by a later word, though that may be made from less.
+        Ordering::Greater => Given {
+            applied: given.applied.map(Applied::renewed).as_ref(),
             ..*given
         }
-        .decide(),
+        .in_turn(),
     }
 }
 
 impl Given<'_> {
+    /// The plan for a record of the same rows as the last, by the lane's turn.
+    fn in_turn(&self) -> Result<Plan, Refusal> {
+        let vector = &self.record.vector;
+        if self
+            .applied
+            .is_some_and(|applied| !vector.dominates(applied.seen_by(self.lane)))
+        {
+            return Ok(self.older());
+        }
+        if self.applied.is_some_and(|applied| applied.is_ahead_of(vector)) {
+            return self.behind();
+        }
+        match self.applied.and_then(|applied| self.of_this_row(applied)) {
+            None => self.decide(),
+            Some(applied) => Given {
+                applied: Some(&applied),
+                ..*self
+            }
+            .decide(),
+        }
+    }
+}
+
+impl Given<'_> {
+    /// Whether the record comes by an earlier word on identity than what was written last, or by a later. Of records to which
+    /// the rows belonged one after the other, the later is that by the later word; of one record, that into which more
+    /// records have come, or from which they have gone.
+    fn order(&self) -> Ordering {
+        let Some(applied) = self.applied else {
+            return Ordering::Equal;
+        };
+        let order = self.record.identity.at.cmp(&applied.place);
+        order.then_with(|| self.compare_members(&applied.members))
+    }
+
+    fn compare_members(&self, before: &BTreeMap<String, i64>) -> Ordering {
+        let now = self.members();
+        let went_back = |(cid, at): (&String, &i64)| now.get(cid).is_none_or(|now| now < at);
+        match now == *before {
+            true => Ordering::Equal,
+            false if before.iter().any(went_back) => Ordering::Less,
+            false => Ordering::Greater,
+        }
+    }
+
+    fn members(&self) -> BTreeMap<String, i64> {
+        let members = self.record.identity.members.iter();
+        members.map(|member| (member.cid.clone(), member.at)).collect()
+    }
+
     fn decide(&self) -> Result<Plan, Refusal> {
         if self.words().is_some_and(|words| words.gone) {
             return Ok(self.nothing(Verdict::Nothing));
@@ -249,6 +312,8 @@ impl Given<'_> {
             row: applied.row.clone(),
             made: Some(made),
             vector: applied.vector.clone(),
+            place: applied.place,
+            members: applied.members.clone(),
             ..Applied::default()
         })
     }
@@ -556,6 +621,8 @@ impl Given<'_> {
             let there = matches!(self.found, Found::Row(..));
             let ours = there && verdict != Verdict::Stale;
             applied.removed = verdict == Verdict::Deleted || (applied.removed && !ours);
+            applied.place = self.record.identity.at;
+            applied.members = self.members();
         }
         match made_or_gone {
             true => applied.vector = self.record.vector.clone(),

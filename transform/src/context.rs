@@ -141,6 +141,13 @@ impl Context {
                 MAPPED_KEPT_DAYS,
             ));
             specs.push(kept(topics(topic::decisions(&pipeline.name, &entity.name)), FOR_EVER));
+            let identity = TopicSpec::new(topic::identity(&pipeline.name, &entity.name), 1);
+            specs.push(kept(identity, FOR_EVER));
+            if pipeline.compares(entity) {
+                for name in [topic::sightings, topic::reviews] {
+                    specs.push(TopicSpec::new(name(&pipeline.name, &entity.name), 1).compacted());
+                }
+            }
             if entity.has_deadlines() {
                 specs.push(topics(topic::ticks(&pipeline.name, &entity.name)).compacted());
             }

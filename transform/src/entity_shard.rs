@@ -16,8 +16,10 @@ use syncline_runtime::{Failure, Outcome, failpoint};
 use syncline_schemas::codec::{CanonicalCodec, State, Wire as _};
 use syncline_schemas::conflict::Conflict;
 use syncline_schemas::decision::{self, Decision};
+use syncline_schemas::identity::IdentityWord;
 use syncline_schemas::mapped::MappedRecord;
-use syncline_schemas::pipeline::{Entity, Link, Pipeline};
+use syncline_schemas::pipeline::{Entity, Link, Pipeline, Score};
+use syncline_schemas::review::Review;
 use syncline_schemas::topic;
 
 use crate::merge::{EntityState, Outputs, Resolved, resolve};
@@ -32,12 +34,24 @@ const LOADED: &str = "~loaded/";
 const PUBLISHED: &str = "~published";
 /// What time it is, as far as it was told.
 const TIME: &str = "~time";
-/// `~waits/<microseconds>/<cid>`: entities with a question that ends then. After every other key.
+/// `~waits/<microseconds>/<cid>`: entities with a question that ends then. After every other key but those of [`kin`].
 const WAITS: &str = "~waits/";
 const OWN_KEYS_MAX: usize = 100_000;
 
 /// What waits for a time.
 mod deadlines;
+
+/// Which records are one.
+mod kin;
+
+/// Who may be one with whom.
+mod finder;
+
+/// What rows say of who they are.
+mod seen;
+
+/// What is sent from record to record.
+mod moves;
 
 /// States and notes in the changelog.
 mod states;
@@ -54,7 +68,18 @@ pub struct EntityRoom {
     canonical: (Arc<str>, u32),
     conflicts: (Arc<str>, u32),
     state: (Arc<str>, u32),
+    mapped: (Arc<str>, u32),
     dead_letters: Arc<str>,
+    /// Where rows are compared with others.
+    finder: Option<Finder>,
+}
+
+/// What comparing rows needs to know.
+struct Finder {
+    /// The parts by which rows find each other.
+    keys: BTreeSet<String>,
+    identity: (Arc<str>, u32),
+    reviews: (Arc<str>, u32),
 }
 
 impl EntityRoom {
@@ -74,13 +99,31 @@ impl EntityRoom {
             let id = register(&name, json)?;
             Ok((name.into(), id))
         };
+        let finder = match pipeline.compares(entity) {
+            true => Some(Finder {
+                keys: entity
+                    .score
+                    .iter()
+                    .flat_map(Score::keys)
+                    .map(ToString::to_string)
+                    .collect(),
+                identity: register(
+                    topic::identity(&pipeline.name, &entity.name),
+                    IdentityWord::schema_json(),
+                )?,
+                reviews: register(topic::reviews(&pipeline.name, &entity.name), Review::schema_json())?,
+            }),
+            false => None,
+        };
         Ok(Self {
+            finder,
             canonical: register(
                 topic::canonical(&pipeline.name, &entity.name, entity.version),
                 codec.schema_json(),
             )?,
             conflicts: register(topic::conflicts(&pipeline.name, &entity.name), Conflict::schema_json())?,
             state: register(topic::state(&pipeline.name, &entity.name), State::schema_json())?,
+            mapped: register(topic::mapped(&pipeline.name, &entity.name), MappedRecord::schema_json())?,
             dead_letters: topic::dead_letters(&pipeline.name, "merge").into(),
             links: reading.map(Link::name).collect(),
             authority: pipeline.authority().map(str::to_owned).collect(),
@@ -116,6 +159,12 @@ pub struct EntityShard {
     time_us: Option<i64>,
     /// Whether a question may have ended that has not been looked at.
     overdue: bool,
+    /// Partitions of each link's input, and those of them all of whose rows have been seen.
+    sighted: BTreeMap<String, (i32, BTreeSet<i32>)>,
+    /// Whether there may be rows that are to be compared.
+    todo: bool,
+    /// Words of the match's own that have not come back yet.
+    unheard: usize,
     /// Whether the changelog says that it has states in the format that is written now.
     says_format: bool,
 }
@@ -160,8 +209,20 @@ impl EntityShard {
             public_to: None,
             time_us: None,
             overdue: true,
+            sighted: BTreeMap::new(),
+            todo: true,
+            unheard: 0,
             says_format: false,
         };
+        for (key, value) in store.scan(&this.shard, seen::UNTIL, OWN_KEYS_MAX)? {
+            let text = states::note(schemas, &value)?;
+            let said = key.strip_prefix(seen::UNTIL).and_then(|name| name.rsplit_once('/'));
+            if let Some((link, input)) = said
+                && let (Ok(input), Ok(inputs)) = (input.parse(), text.parse())
+            {
+                this.note_sighted(link, input, inputs);
+            }
+        }
         for (key, value) in store.scan(&this.shard, OWN, OWN_KEYS_MAX)? {
             let text = states::note(schemas, &value)?;
             if let Some((link, input)) = key.strip_prefix(LOADED).and_then(|name| name.rsplit_once('/')) {
@@ -253,6 +314,37 @@ impl EntityShard {
                 self.note_loaded(&link, partition, partitions);
                 self.log(&format!("{LOADED}{link}/{partition}"), partitions.to_string(), work);
             }
+            MappedRecord::Sighted { cid, row } => {
+                self.touch(&cid, cause, store, schemas, touched)?
+                    .kept
+                    .state
+                    .sighted(row);
+            }
+            MappedRecord::Matched { cid, row, with } => {
+                self.touch(&cid, cause, store, schemas, touched)?
+                    .kept
+                    .state
+                    .matched(row, with);
+            }
+            MappedRecord::Moved { cid, to, at } => {
+                self.touch(&cid, cause, store, schemas, touched)?
+                    .kept
+                    .state
+                    .move_to(to, at);
+            }
+            MappedRecord::Part {
+                cid,
+                of,
+                at,
+                format,
+                state,
+            } => {
+                let state = state.map(|text| moves::part_of(format, &text)).transpose()?;
+                self.touch(&cid, cause, store, schemas, touched)?
+                    .kept
+                    .state
+                    .take_part(&of, at, state);
+            }
         }
         Ok(())
     }
@@ -342,6 +434,7 @@ impl EntityShard {
             self.put(states::FORMAT, states::kept(Vec::new(), self.room.state.1), work);
         }
         self.put(cid, states::kept(bytes, self.room.state.1), work);
+        self.pass_on(cid, &state, cause, work);
         if let Some(after) = after.filter(|_| is_public) {
             self.publish(cid, Outputs::between(before, after), cause, work);
         }

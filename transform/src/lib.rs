@@ -34,6 +34,9 @@ pub mod mapping;
 /// Pure: the entity id of a row at first sight.
 pub mod identity;
 
+/// Pure: which records are one, word by word.
+pub mod kin;
+
 /// The merge stage: the loop from mapped records to agreed ones.
 pub mod merge_stage;
 

@@ -8,11 +8,12 @@ use syncline_bus::consumer::TopicPartition;
 use syncline_bus::{InRecord, admin};
 use syncline_runtime::Outcome;
 use syncline_schemas::codec::{Crosswalk, State, Wire};
-use syncline_schemas::mapped::MappedRecord;
+use syncline_schemas::mapped::{MappedRecord, sighted_row};
 use syncline_schemas::mark::Mark;
 use syncline_schemas::pause::Pauses;
 use syncline_schemas::pipeline::{Entity, Link, Pipeline};
 use syncline_schemas::progress::MarkRecord;
+use syncline_schemas::sighting::{Sighting, SightingRecord};
 use syncline_schemas::topic;
 
 use crate::change::{Change, is_of};
@@ -44,6 +45,8 @@ pub struct Route {
     mapped_partitions: i32,
     crosswalk: Arc<str>,
     crosswalk_id: u32,
+    /// Where rows of the entity say who they are, if anybody compares them.
+    sightings: Option<(Arc<str>, u32)>,
 }
 
 /// What became of a record.
@@ -418,7 +421,7 @@ impl Mapper {
     }
 
     fn put(&self, route: &Route, mapping: Mapping, cause: &InRecord, work: &mut Work) -> Outcome<()> {
-        let (mapped, crosswalk) = match mapping {
+        let (mapped, crosswalk, sighting) = match mapping {
             Mapping::Nothing(Nothing(why)) => {
                 skipped(why);
                 return Ok(());
@@ -428,7 +431,11 @@ impl Mapper {
                 route.put_crosswalk(key, &entry, partition, work);
                 return Ok(());
             }
-            Mapping::Said { mapped, crosswalk } => (mapped, crosswalk),
+            Mapping::Said {
+                mapped,
+                crosswalk,
+                sighting,
+            } => (mapped, crosswalk, sighting),
         };
         for (key, entry) in crosswalk {
             let partition = match entry.left_at {
@@ -438,6 +445,9 @@ impl Mapper {
             route.put_crosswalk(key, &entry, partition, work);
         }
         let cid = mapped.cid.clone();
+        if let Some(sighting) = sighting {
+            route.sight(*sighting, cause, work);
+        }
         let value = MappedRecord::Said(*mapped).encode(route.mapped_id);
         work.outputs
             .push(Outgoing::keyed(&route.mapped, &cid, value).caused_by(cause));
@@ -459,6 +469,15 @@ impl Mapper {
             for mapped_partition in 0..route.mapped_partitions {
                 let record = Outgoing::keyed(&route.mapped, &key, value.clone());
                 work.outputs.push(record.in_partition(mapped_partition));
+            }
+            if let Some((sightings, id)) = &route.sightings {
+                let loaded = SightingRecord::Loaded {
+                    link: route.link.name(),
+                    partition,
+                    partitions,
+                };
+                let record = Outgoing::keyed(sightings, &key, loaded.encode(*id));
+                work.outputs.push(record.in_partition(0));
             }
             let said = Crosswalk {
                 cid: String::new(),
@@ -482,12 +501,21 @@ impl Route {
         };
         let mapped = topic::mapped(&pipeline.name, &link.entity);
         let crosswalk = topic::crosswalk(&pipeline.name, &link.entity);
+        let sightings = match pipeline.compares(entity) {
+            true => {
+                let topic = topic::sightings(&pipeline.name, &link.entity);
+                let id = schemas.register(&topic, SightingRecord::schema_json())?;
+                Some((topic.into(), id))
+            }
+            false => None,
+        };
         let guards = topic::guards(&pipeline.name, &link.entity);
         let guards = match pipeline.guards.any() {
             true => Some((guards.as_str().into(), schemas.register(&guards, State::schema_json())?)),
             false => None,
         };
         Ok(Some(Self {
+            sightings,
             watched: format!("{}/{}", entity.name, link.name()),
             guards,
             link: link.clone(),
@@ -505,6 +533,7 @@ impl Route {
     pub fn unregistered(pipeline: &Pipeline, link: &Link, guards_id: u32) -> Self {
         let name = &pipeline.name;
         Self {
+            sightings: None,
             watched: format!("{}/{}", link.entity, link.name()),
             guards: Some((topic::guards(name, &link.entity).into(), guards_id)),
             link: link.clone(),
@@ -545,9 +574,30 @@ impl Route {
         work.overlay.put(&shard, key, value);
     }
 
-    /// Rows' keys begin with the name of a system, which has no tilde.
+    /// Rows' keys begin with the name of a system, which has no tilde. Where rows come to be compared that were not before, it
+    /// is said once more that all are loaded.
     pub fn loaded_key(&self) -> String {
-        format!("~loaded/{}", self.link.name())
+        let said = if self.sightings.is_some() { "sighted" } else { "loaded" };
+        format!("~{said}/{}", self.link.name())
+    }
+
+    /// A row got its record; if it was found by what the row says, the record waits until the row has been compared.
+    fn sight(&self, sighting: Sighting, cause: &InRecord, work: &mut Work) {
+        let Some((sightings, id)) = &self.sightings else {
+            return;
+        };
+        let row = sighted_row(&sighting.source, &sighting.row);
+        if sighting.first {
+            let sighted = MappedRecord::Sighted {
+                cid: sighting.cid.clone(),
+                row: row.clone(),
+            };
+            let record = Outgoing::keyed(&self.mapped, &sighting.cid, sighted.encode(self.mapped_id));
+            work.outputs.push(record.caused_by(cause));
+        }
+        let value = SightingRecord::Seen(sighting).encode(*id);
+        let record = Outgoing::keyed(sightings, &row, value).in_partition(0);
+        work.outputs.push(record.caused_by(cause));
     }
 
     fn put_crosswalk(&self, key: String, entry: &Crosswalk, partition: i32, work: &mut Work) {

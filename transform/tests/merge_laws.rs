@@ -1,5 +1,6 @@
 //! The laws of merging, on random histories of three apps with skewed clocks, read and delivered in any order.
 
+mod identity_laws;
 mod merge_examples;
 mod model;
 mod more_laws;

@@ -8,6 +8,7 @@ use super::{CodecError, Out, ParsedSchema, RecordType, Wire};
 use crate::action::{Action, ActionKind};
 use crate::conflict::{Candidate, Conflict, Status};
 use crate::decision::Decision;
+use crate::identity::{IdentityAct, IdentityWord};
 use crate::mapped::{FieldValue, Mapped, MappedRecord, RowKey, RowOp};
 use crate::mark::{Mark, PlacedMark};
 use crate::pause::{End, PauseRecord, Paused, Resumed};
@@ -227,6 +228,7 @@ macro_rules! wire {
 wire!(MappedRecord, "mapped.avsc", write_mapped, read_mapped);
 wire!(Conflict, "conflict.avsc", write_conflict, read_conflict);
 wire!(Decision, "decision.avsc", write_decision, read_decision);
+wire!(IdentityWord, "identity.avsc", write_identity_word, read_identity_word);
 wire!(Tick, "tick.avsc", write_tick, read_tick);
 wire!(Action, "action.avsc", write_action, read_action);
 wire!(MarkRecord, "mark.avsc", write_mark, read_mark);
@@ -251,6 +253,40 @@ fn write_mapped(record: &MappedRecord, out: &mut Out<'_>) {
             out.text(link);
             out.long(i64::from(*partition));
             out.long(i64::from(*partitions));
+        }
+        MappedRecord::Moved { cid, to, at } => {
+            out.branch(2);
+            out.text(cid);
+            out.optional_text(to.as_deref());
+            out.long(*at);
+        }
+        MappedRecord::Part {
+            cid,
+            of,
+            at,
+            format,
+            state,
+        } => {
+            out.branch(3);
+            out.text(cid);
+            out.text(of);
+            out.long(*at);
+            out.long(i64::from(*format));
+            out.optional_text(state.as_deref());
+        }
+        MappedRecord::Sighted { cid, row } => {
+            out.branch(4);
+            out.text(cid);
+            out.text(row);
+        }
+        MappedRecord::Matched { cid, row, with } => {
+            out.branch(5);
+            out.text(cid);
+            out.text(row);
+            out.array(with, |out, (cid, at)| {
+                out.text(cid);
+                out.long(*at);
+            });
         }
     }
 }
@@ -281,6 +317,30 @@ fn read_mapped(fields: &Fields<'_>) -> Result<MappedRecord, CodecError> {
             link: record.text("link")?.to_owned(),
             partition: record.int("partition")?,
             partitions: record.int("partitions")?,
+        }),
+        "Moved" => Ok(MappedRecord::Moved {
+            cid: record.text("cid")?.to_owned(),
+            to: record.optional_text("to")?.map(str::to_owned),
+            at: record.long("at")?,
+        }),
+        "Part" => Ok(MappedRecord::Part {
+            cid: record.text("cid")?.to_owned(),
+            of: record.text("of")?.to_owned(),
+            at: record.long("at")?,
+            format: record.int("format")?,
+            state: record.optional_text("state")?.map(str::to_owned),
+        }),
+        "Sighted" => Ok(MappedRecord::Sighted {
+            cid: record.text("cid")?.to_owned(),
+            row: record.text("row")?.to_owned(),
+        }),
+        "Matched" => Ok(MappedRecord::Matched {
+            cid: record.text("cid")?.to_owned(),
+            row: record.text("row")?.to_owned(),
+            with: record.list("with", |node| {
+                let awaited = Fields::of(node)?;
+                Ok((awaited.text("cid")?.to_owned(), awaited.long("at")?))
+            })?,
         }),
         _ => Err(CodecError::field("record", "is of a kind this version does not know")),
     }
@@ -313,6 +373,31 @@ fn read_field_value(node: &Node<'_>) -> Result<FieldValue, CodecError> {
     Ok(FieldValue {
         name: field.text("name")?.to_owned(),
         value: field.parsed("value")?,
+    })
+}
+
+fn write_identity_word(word: &IdentityWord, out: &mut Out<'_>) {
+    out.text(word.act.word());
+    out.text(&word.loser);
+    out.optional_text(word.winner.as_deref());
+    out.text(&word.by);
+    out.text(&word.why);
+    out.long(word.at_us);
+}
+
+fn read_identity_word(word: &Fields<'_>) -> Result<IdentityWord, CodecError> {
+    Ok(IdentityWord {
+        act: match word.text("act")? {
+            "merge" => IdentityAct::Merge,
+            "split" => IdentityAct::Split,
+            "reject" => IdentityAct::Reject,
+            _ => return Err(CodecError::field("act", "is of a kind this version does not know")),
+        },
+        loser: word.text("loser")?.to_owned(),
+        winner: word.optional_text("winner")?.map(str::to_owned),
+        by: word.text("by")?.to_owned(),
+        why: word.text("why")?.to_owned(),
+        at_us: word.long("at_us")?,
     })
 }
 

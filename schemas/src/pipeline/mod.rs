@@ -26,7 +26,7 @@ mod yaml;
 pub use mode::Mode;
 pub use model::{
     CapturedBy, DeletePolicy, Delivery, Direction, ElementKind, Entity, Fidelity, Field, FieldKind, Link, LinkField,
-    Pipeline, Replica, System,
+    Pipeline, Replica, Score, System,
 };
 pub use problem::{Excerpt, Problem};
 pub use rule::{Beyond, Bounds, Check, Expires, Group, RuleRef, Strategy, Terms, Uncertain};

@@ -30,6 +30,12 @@ pub struct Applied {
     /// The lanes that have not had the last record: what the last was made from that they had.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub lanes: BTreeMap<String, Vector>,
+    /// By which word on identity the rows belonged to the last record, if any ever moved them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<i64>,
+    /// The records that had come into that one or gone from it, and by which words.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub members: BTreeMap<String, i64>,
 }
 
 /// What we wrote last into one field.
@@ -44,6 +50,15 @@ pub struct AppliedField {
 }
 
 impl Applied {
+    /// The same, with nothing that a later record has to be made from.
+    pub(super) fn renewed(&self) -> Self {
+        Self {
+            vector: Vector::new(),
+            lanes: BTreeMap::new(),
+            ..self.clone()
+        }
+    }
+
     /// What the last record was made from that the lane had; of a lane that was not there then, what the last was made from.
     pub fn seen_by(&self, lane: &Lane) -> &Vector {
         self.lanes.get(&lane.id).unwrap_or(&self.vector)

@@ -74,7 +74,7 @@ impl EntityShard {
     }
 
     /// A key that is gone from the changelog, and from the store.
-    fn forget(&self, key: &str, work: &mut Work) {
+    pub(super) fn forget(&self, key: &str, work: &mut Work) {
         let gone = Outgoing {
             value: None,
             ..Outgoing::keyed(&self.room.state.0, key, Vec::new())

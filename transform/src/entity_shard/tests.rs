@@ -11,9 +11,12 @@ use syncline_schemas::tick::Tick;
 
 use super::*;
 
+mod finding;
+
 const CANONICAL: u32 = 1;
 const CONFLICTS: u32 = 2;
 const STATE: u32 = 3;
+const MAPPED: u32 = 4;
 
 /// Keys and values in memory.
 #[derive(Default)]
@@ -66,6 +69,7 @@ fn room(pipeline: &Pipeline) -> Arc<EntityRoom> {
             "acme.canonical.customer.v1" => CANONICAL,
             "acme.conflicts.customer" => CONFLICTS,
             "acme.state.customer" => STATE,
+            "acme.mapped.customer" => MAPPED,
             other => panic!("{other}"),
         })
     };

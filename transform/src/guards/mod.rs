@@ -347,7 +347,7 @@ fn more_rows(seen: &Seen<'_>) -> i64 {
     match seen.mapping {
         Mapping::Left { .. } => -1,
         Mapping::Nothing(_) => 0,
-        Mapping::Said { mapped, crosswalk } => match mapped.op {
+        Mapping::Said { mapped, crosswalk, .. } => match mapped.op {
             RowOp::Deleted => -1,
             RowOp::Seen => 0,
             RowOp::Present => {

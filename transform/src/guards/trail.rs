@@ -106,6 +106,7 @@ mod tests {
             groups: Vec::new(),
             checks: Vec::new(),
             match_on: Vec::new(),
+            score: None,
             on_delete: BTreeMap::new(),
             default_delete: DeletePolicy::Ignore,
             rules: String::new(),

@@ -82,6 +82,13 @@ impl Elements {
         }
     }
 
+    /// Shows what each removal had seen, to be changed.
+    pub fn each_seen(&mut self, mut change: impl FnMut(&mut Vector)) {
+        for removed in self.0.values_mut().filter_map(|element| element.removed.as_mut()) {
+            change(&mut removed.seen);
+        }
+    }
+
     /// Takes in a notice that stood before a removal and was read after it.
     pub fn notice(&mut self, notice: &Notice) {
         for removed in self.0.values_mut().filter_map(|element| element.removed.as_mut()) {

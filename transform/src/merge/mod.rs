@@ -15,6 +15,12 @@
 /// The state of an entity, and how a said thing joins it.
 mod state;
 
+/// Records that are one.
+mod gathered;
+
+/// Whether a record has been compared with the others.
+mod compared;
+
 /// A state as bytes.
 mod packed;
 
@@ -125,6 +131,7 @@ fn closed(conflict: &Conflict, now: &Resolved) -> Option<Conflict> {
         outcome: canonical.fields.get(&conflict.field).cloned().unwrap_or_default(),
         vector: canonical.vector.clone(),
         note: match conflict.strategy.as_str() {
+            _ if let Some(into) = &canonical.identity.merged_into => format!("the record is merged into {into}"),
             "add" => "the sum is within its bounds".to_owned(),
             "check" => "it is met".to_owned(),
             "guard" => {

@@ -10,7 +10,7 @@
 //!
 //! The bytes come from a topic that anybody may write to: every length is held against what is left, nesting is bounded.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use syncline_schemas::mapped::RowKey;
 use syncline_schemas::position::{Lsn, Position, Vector};
@@ -432,6 +432,50 @@ impl Packed for Value {
             }
             _ => return Err(Unreadable::Damaged),
         })
+    }
+}
+
+impl<T: Packed> Packed for Box<T> {
+    fn is_unset(&self) -> bool {
+        self.as_ref().is_unset()
+    }
+
+    fn unset() -> Self {
+        Self::new(T::unset())
+    }
+
+    fn pack(&self, out: &mut Packer) {
+        self.as_ref().pack(out);
+    }
+
+    /// A state within a state: no deeper than lists.
+    fn unpack(from: &mut Unpacker<'_>) -> Result<Self, Unreadable> {
+        from.depth += 1;
+        if from.depth > NESTING_MAX {
+            return Err(Unreadable::Damaged);
+        }
+        let inner = T::unpack(from)?;
+        from.depth -= 1;
+        Ok(Self::new(inner))
+    }
+}
+
+impl Packed for BTreeSet<String> {
+    fn is_unset(&self) -> bool {
+        self.is_empty()
+    }
+
+    fn unset() -> Self {
+        Self::new()
+    }
+
+    fn pack(&self, out: &mut Packer) {
+        out.length(self.len());
+        self.iter().for_each(|text| out.text(text));
+    }
+
+    fn unpack(from: &mut Unpacker<'_>) -> Result<Self, Unreadable> {
+        (0..from.length()?).map(|_| Ok(from.text()?.to_owned())).collect()
     }
 }
 

@@ -9,6 +9,7 @@ use syncline_schemas::decision::OPERATOR;
 use syncline_schemas::pipeline::{FieldKind, Strategy, Terms};
 use syncline_schemas::position::Position;
 use syncline_schemas::value::Value;
+use syncline_schemas::voice;
 
 use super::causality::Said;
 use super::mutant::breaks;
@@ -71,12 +72,13 @@ pub fn decide(asked: &Asked<'_>, standing: &[Said<'_>], authority: &[String]) ->
         Strategy::Hold => Verdict::Held(least(standing, oldest), None),
         Strategy::Rule(rule) => ruled(rule, asked.kind, standing, &by_age(standing, oldest), asked.record),
         Strategy::Order(order) => {
-            let place = |source: &str| order.iter().position(|name| name == source).unwrap_or(order.len());
+            let place = |source: &str| order.iter().position(|name| name == voice::app(source));
+            let place = |source: &str| place(source).unwrap_or(order.len());
             Verdict::Wins(least(standing, |said| {
-                (said.source != OPERATOR, place(said.source), newest(said))
+                (!is_person(said.source), place(said.source), newest(said))
             }))
         }
-        Strategy::Owner(_) => Verdict::Wins(least(standing, |said| (said.source != OPERATOR, newest(said)))),
+        Strategy::Owner(_) => Verdict::Wins(least(standing, |said| (!is_person(said.source), newest(said)))),
         Strategy::Min => Verdict::Wins(least(standing, by_value)),
         Strategy::Longest => Verdict::Wins(least(standing, |said| {
             (Reverse(length(&said.word.value)), newest(said))
@@ -184,14 +186,19 @@ fn length(value: &Value) -> usize {
     }
 }
 
+/// Whether it is a person's word.
+pub fn is_person(source: &str) -> bool {
+    voice::app(source) == OPERATOR
+}
+
 /// How authoritative a source is, 0 the most. People come first.
 pub fn rank(source: &str, authority: &[String]) -> usize {
-    if source == OPERATOR {
+    if is_person(source) {
         return 0;
     }
     1 + authority
         .iter()
-        .position(|name| name == source)
+        .position(|name| name == voice::app(source))
         .unwrap_or(authority.len())
 }
 

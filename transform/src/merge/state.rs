@@ -19,7 +19,9 @@ use syncline_schemas::position::Position;
 use syncline_schemas::value::Value;
 
 use super::answers::Answers;
+use super::compared::Compared;
 use super::field_lane::{FieldLane, notice};
+use super::gathered::{Moved, Part};
 use super::mutant::breaks;
 use super::packed::{self, Packed, Packer, Unpacker, Unreadable, packed};
 use super::stock::{Counters, StockTake};
@@ -32,16 +34,25 @@ pub struct EntityState {
     pub(super) lanes: BTreeMap<String, BTreeMap<RowKey, Lane>>,
     /// What people said, by field.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    answers: BTreeMap<String, Answers>,
+    pub(super) answers: BTreeMap<String, Answers>,
     /// Only in states of older versions, which kept the last answer on a field and not whose it is.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    decisions: BTreeMap<String, Word>,
+    pub(super) decisions: BTreeMap<String, Word>,
     /// What time it is, as far as it was told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) time_us: Option<i64>,
     /// The last stock-take of each counter that has any.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) taken: BTreeMap<String, StockTake>,
+    /// Where the record went, if a word on identity ever moved it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) moved: Option<Moved>,
+    /// The records that were ever merged into this one, by their ids.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) parts: BTreeMap<String, Part>,
+    /// What of it is compared with others, or was.
+    #[serde(default, skip_serializing_if = "Compared::is_empty")]
+    pub(super) compared: Compared,
 }
 
 /// One row of one app.
@@ -81,7 +92,7 @@ pub(super) enum Presence {
     Removed,
 }
 
-packed!(EntityState { 0 lanes, 1 answers, 2 decisions, 3 time_us, 4 taken });
+packed!(EntityState { 0 lanes, 1 answers, 2 decisions, 3 time_us, 4 taken, 5 moved, 6 parts, 7 compared });
 packed!(Lane { 0 at, 1 made, 2 ours, 3 said, 4 presence, 5 undone, 6 removal, 7 fields, 8 beside });
 
 impl Packed for Presence {
@@ -188,7 +199,11 @@ impl EntityState {
 
     /// Whether nothing was ever said.
     pub fn is_empty(&self) -> bool {
-        self.lanes.is_empty() && self.answered().is_empty()
+        self.lanes.is_empty()
+            && self.answered().is_empty()
+            && self.moved.is_none()
+            && self.parts.is_empty()
+            && self.compared.is_empty()
     }
 }
 

@@ -15,10 +15,12 @@ use syncline_transform::merge::{EntityState, published, resolve};
 
 mod app;
 mod file;
+mod several;
 
 pub use app::App;
 use app::Applied;
 pub use file::{check, entity, field, group, rule, terms};
+pub use several::Several;
 
 pub type Row = BTreeMap<String, Value>;
 

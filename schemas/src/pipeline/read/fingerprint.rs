@@ -52,6 +52,19 @@ pub(super) fn fingerprint(entity: &Entity, pipeline: &Pipeline) -> String {
         let parts: Vec<String> = same.iter().map(ToString::to_string).collect();
         say(format!("match {}", parts.join("\u{1}")));
     }
+    if let Some(score) = &entity.score {
+        let weights: Vec<String> = score
+            .weights
+            .iter()
+            .map(|(part, weight)| format!("{part}={weight}"))
+            .collect();
+        say(format!(
+            "score {} {} {}",
+            weights.join("\u{1}"),
+            score.link,
+            score.review
+        ));
+    }
     entity
         .on_delete
         .iter()

@@ -11,8 +11,17 @@ use super::mapping::{self, Mapping};
 use super::schedules;
 use super::{Check, Keys, Map, suggestion};
 
-/// Keys of a link that are no fields.
-const LATER: [&str; 1] = ["same_as"];
+/// Names rows of other apps, unless the entity has a field of that name.
+const SAME_AS: &str = "same_as";
+
+/// A row of another app that a link names by its key.
+struct Claimed {
+    system: String,
+    entity: String,
+    by: String,
+    span: Span,
+    context: String,
+}
 
 /// Says when the link is written, unless the entity has a field of that name.
 const MODE: &str = "mode";
@@ -32,6 +41,7 @@ struct Heading<'a> {
 /// Reads `links` into `pipeline`.
 pub(in super::super) fn read(check: &mut Check<'_>, root: &Map<'_>, pipeline: &mut Pipeline) {
     let Some(node) = root.get("links") else { return };
+    let mut claimed = Vec::new();
     for (key, node) in check.entries(node, "links").unwrap_or_default() {
         let Some(heading) = heading(&key.name) else {
             check
@@ -54,10 +64,42 @@ pub(in super::super) fn read(check: &mut Check<'_>, root: &Map<'_>, pipeline: &m
             context,
             entity,
             link: &mut link,
+            claimed: &mut claimed,
             zone: &pipeline.timezone,
         }
         .body(node);
         pipeline.links.push(link);
+    }
+    for claim in claimed {
+        claim.hold(check, pipeline);
+    }
+}
+
+impl Claimed {
+    /// The other app's rows have to be read into the same entity, and told apart by one column.
+    fn hold(&self, check: &mut Check<'_>, pipeline: &Pipeline) {
+        let others = pipeline
+            .links
+            .iter()
+            .filter(|link| link.entity == self.entity && link.reads());
+        let named = others
+            .clone()
+            .find(|link| link.system == self.system && self.system != self.by);
+        let (title, help) = match named {
+            Some(link) if link.key.len() == 1 => return,
+            Some(link) => (
+                format!("rows of {} have a key of {} columns", self.system, link.key.len()),
+                "a column can name a row whose key is one column".to_owned(),
+            ),
+            None => (
+                format!("no other link reads {} of {}", self.entity, self.system),
+                suggestion(
+                    &self.system,
+                    others.map(|link| link.system.as_str()).filter(|name| *name != self.by),
+                ),
+            ),
+        };
+        check.report("H314", self.span, &self.context, title).help(help);
     }
 }
 
@@ -95,6 +137,7 @@ impl Heading<'_> {
             direction: self.direction,
             key: Vec::new(),
             fields: Vec::new(),
+            same_as: Vec::new(),
             mode: Mode::Live,
             rule: RuleRef {
                 file: check.source.file().to_owned(),
@@ -160,6 +203,7 @@ struct LinkReader<'c, 's, 'a> {
     context: &'a str,
     entity: Option<&'a Entity>,
     link: &'a mut Link,
+    claimed: &'c mut Vec<Claimed>,
     /// The zone of the file.
     zone: &'a str,
 }
@@ -223,8 +267,8 @@ impl LinkReader<'_, '_, '_> {
 
     fn entry(&mut self, key: &Key, node: &Node, columns: &mut BTreeMap<String, String>) {
         let field = self.entity.and_then(|entity| entity.field(&key.name));
-        if field.is_none() && LATER.contains(&key.name.as_str()) {
-            return self.check.later(key, self.context);
+        if field.is_none() && key.name == SAME_AS {
+            return self.same_as(node);
         }
         if let (None, Some(entity)) = (field, self.entity) {
             return self.unknown(key, entity);
@@ -244,6 +288,23 @@ impl LinkReader<'_, '_, '_> {
             self.law(&mapped, field, node);
         }
         self.link.fields.push(mapped);
+    }
+
+    /// `same_as: { crm: contact_ref }`
+    fn same_as(&mut self, node: &Node) {
+        for (key, node) in self.check.entries(node, self.context).unwrap_or_default() {
+            let Some(column) = self.check.text(node, self.context) else {
+                continue;
+            };
+            self.link.same_as.push((key.name.clone(), column));
+            self.claimed.push(Claimed {
+                system: key.name.clone(),
+                entity: self.link.entity.clone(),
+                by: self.link.system.clone(),
+                span: key.span,
+                context: self.context.to_owned(),
+            });
+        }
     }
 
     fn unknown(&mut self, key: &Key, entity: &Entity) {

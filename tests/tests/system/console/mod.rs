@@ -5,6 +5,7 @@ mod conflicts;
 mod dead_letters;
 mod guards;
 mod held;
+mod matching;
 mod plan;
 mod undo;
 mod verbs;
