@@ -86,7 +86,8 @@ impl World {
             decisions: Vec::new(),
             ticks: Vec::new(),
             read: vec![0; names.len()],
-            now_us: 1_000_000_000,
+            // Long enough after 1970 for clocks that are hours off.
+            now_us: 1_000_000_000_000,
         }
     }
 
