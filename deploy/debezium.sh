@@ -19,6 +19,7 @@
 #                        else a new one for each DIR
 #   CONNECT_MODE         distributed, or standalone: offsets in DIR/offsets.dat, and connectors that a restart forgets
 #   CONNECT_HEAP_MB      512
+#   CONNECT_CONVERTER    a Java file: a converter that is built and used in place of Apicurio's; it is told the REGISTRY
 #   SYNCLINE_CACHE_DIR, JAVA_HOME    as for stack.sh
 set -euo pipefail
 shopt -s inherit_errexit
@@ -70,6 +71,27 @@ fill_kafka() { say "downloading Kafka into $CACHE (170 MB, once)"; maven "$HERE/
 kafka_jars() { once "stack-$(fingerprint "$HERE/pom.xml")" fill_kafka; }
 plugins() { once "debezium-$(fingerprint "$HERE/debezium.pom.xml")" fill_plugins; }
 
+# The converter of CONNECT_CONVERTER with all that Apicurio's has beside it: a plugin sees nothing of another.
+fill_converter() { # KAFKA PLUGINS DIR
+  local java bin
+  java=$(find_java) || die "no Java 17 or later; install it with: deploy/install.sh"
+  bin=$(dirname "$java")
+  if ! [ -x "$bin/javac" ]; then
+    bin=$(command -v javac) || die "no Java compiler; install it with: deploy/install.sh --peers"
+    bin=$(dirname "$bin")
+  fi
+  mkdir -p "$3/own-converter" "$3/classes"
+  cp "$2"/converter/*.jar "$3/own-converter/"
+  "$bin/javac" -nowarn --release 17 -d "$3/classes" -cp "$1/kafka/*:$2/converter/*" "$CONNECT_CONVERTER" ||
+    die "$CONNECT_CONVERTER does not compile"
+  (cd "$3/classes" && "$bin/jar" cf "$3/own-converter/own.jar" .)
+  rm -rf "$3/classes"
+}
+
+own_converter() { # KAFKA PLUGINS
+  once "converter-$(fingerprint "$CONNECT_CONVERTER")-$(fingerprint "$HERE/debezium.pom.xml")" fill_converter "$1" "$2"
+}
+
 # A virtual environment cannot be moved: its scripts name it. So this one is made in its place, and marked when whole.
 python() {
   local target
@@ -86,6 +108,14 @@ python() {
     touch "$target/complete"
   ) 8>"$CACHE/python.lock" >&2 || exit 1
   echo "$target/bin/python"
+}
+
+fetch() {
+  local kafka plugins
+  kafka=$(kafka_jars)
+  plugins=$(plugins)
+  if [ -n "${CONNECT_CONVERTER:-}" ]; then own_converter "$kafka" "$plugins" >/dev/null; fi
+  echo "$plugins"
 }
 
 # ---- the worker ---------------------------------------------------------------------------------------------------
@@ -115,6 +145,11 @@ free_port() {
 # Apicurio's converter, told to write what Confluent's writes: five bytes before the record, the id of the content, no
 # headers, and the schema whole (else nested records become references to further schemas).
 converter() { # key|value
+  if [ -n "${CONNECT_CONVERTER:-}" ]; then
+    echo "$1.converter=$(sed -n 's/^package \(.*\);/\1./p' "$CONNECT_CONVERTER")$(basename "$CONNECT_CONVERTER" .java)"
+    echo "$1.converter.registry=$REGISTRY"
+    return
+  fi
   cat <<CONF
 $1.converter=io.apicurio.registry.utils.converter.AvroConverter
 $1.converter.apicurio.registry.url=${REGISTRY%/apis/*}/apis/registry/v2
@@ -187,6 +222,7 @@ start() {
   java=$(find_java) || die "no Java 17 or later; install it with: deploy/install.sh"
   kafka=$(kafka_jars)
   plugins=$(plugins)
+  if [ -n "${CONNECT_CONVERTER:-}" ]; then plugins=$plugins,$(own_converter "$kafka" "$plugins"); fi
   port=${CONNECT_PORT:-$(free_port)} url=http://127.0.0.1:$port
   configure "$port" "$plugins"
   # Small and soon awake, which suits tests; whoever measures it gives it more.
@@ -234,7 +270,7 @@ in_directory() { # DIR
 
 main() {
   case ${1:-} in
-    fetch) kafka_jars >/dev/null; plugins ;;
+    fetch) fetch ;;
     python) python ;;
     start) in_directory "${2:-}"; start ;;
     stop) in_directory "${2:-}"; end TERM ;;

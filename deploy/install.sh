@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what building Syncline and running its stack needs, and only what is missing: Debian or Ubuntu, as root or
-# with sudo; cargo (rustup) must be there. With --tests also what the tests fetch with, with --ci what .ci/run needs. Takes
+# with sudo; cargo (rustup) must be there. With --tests also what the tests fetch with, with --peers what the benchmark builds
+# for its peers, with --ci what .ci/run needs. Takes
 # no time when nothing is missing.
 set -euo pipefail
 shopt -s inherit_errexit
@@ -11,6 +12,7 @@ HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 CARGO_DENY_VERSION=0.20.2
 APT_SECONDS_MAX=1200
 TESTS=0
+PEERS=0
 NO_CLUSTER=/etc/postgresql-common/createcluster.d/syncline.conf
 
 say() { echo "install.sh: $*" >&2; }
@@ -21,7 +23,7 @@ as_root() {
   if [ "$(id -u)" = 0 ]; then "$@"; elif has sudo; then sudo "$@"; else die "needs root or sudo for: $*"; fi
 }
 
-# Prints the Debian packages that are missing; "java" and "postgresql" stand for what install_packages makes of them.
+# Prints the Debian packages that are missing; "java", "jdk" and "postgresql" stand for what install_packages makes of them.
 missing() {
   if ! has cc || ! has g++ || ! has make; then echo build-essential; fi
   has pkg-config || echo pkg-config
@@ -37,6 +39,8 @@ missing() {
   if [ "$TESTS" = 1 ]; then has npm || echo npm; fi
   # For a server whose clock is wrong.
   if [ "$TESTS" = 1 ]; then compgen -G '/usr/lib/*/faketime/libfaketime.so.1' >/dev/null || echo libfaketime; fi
+  # For the converter of the peer at its best (tests/bench/peer).
+  if [ "$PEERS" = 1 ]; then has javac || echo jdk; fi
   if [ "$TESTS" = 1 ]; then python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv; fi
 }
 
@@ -46,8 +50,8 @@ apt() {
 }
 
 # Debian 13 has no 17 any more, Ubuntu 22.04 has 11 as its default.
-java_package() {
-  if apt-cache show openjdk-17-jre-headless >/dev/null 2>&1; then echo openjdk-17-jre-headless; else echo default-jre-headless; fi
+java_package() { # jre|jdk
+  if apt-cache show "openjdk-17-$1-headless" >/dev/null 2>&1; then echo "openjdk-17-$1-headless"; else echo "default-$1-headless"; fi
 }
 
 # Debian's package makes a cluster and starts it, here and at each boot. The stack makes its own, so not this time.
@@ -63,7 +67,8 @@ install_packages() { # PACKAGE...
   apt update
   for package in "$@"; do
     case $package in
-      java) packages+=("$(java_package)") ;;
+      java) packages+=("$(java_package jre)") ;;
+      jdk) packages+=("$(java_package jdk)") ;;
       postgresql) packages+=(postgresql); trap allow_cluster EXIT; forbid_cluster ;;
       *) packages+=("$package") ;;
     esac
@@ -85,7 +90,7 @@ install_ci() {
 
 main() {
   local packages
-  case ${1:-} in '' | --ci) ;; --tests) TESTS=1 ;; *) die "usage: deploy/install.sh [--tests | --ci]" ;; esac
+  case ${1:-} in '' | --ci) ;; --tests) TESTS=1 ;; --peers) PEERS=1 ;; *) die "usage: deploy/install.sh [--tests | --peers | --ci]" ;; esac
   mapfile -t packages < <(missing)
   if ((${#packages[@]} > 0)); then install_packages "${packages[@]}"; fi
   has cargo || die "no cargo; install Rust with rustup, see rustup.rs"

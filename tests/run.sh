@@ -14,8 +14,11 @@ STACK=$ROOT/deploy/stack.sh
 TEST_SECONDS_MAX=${TEST_SECONDS_MAX:-4200}
 # Whole-system tests mostly wait for others; so many at once keep two cores busy.
 export RUST_TEST_THREADS=${RUST_TEST_THREADS:-4}
+# The suite that mostly waits, beside which the others run one after the other; and the one that wants the machine for itself.
+LONGEST=system
+ALONE=crash
 KEEP=0
-LOG=''
+LOGS=''
 
 say() { echo "run.sh: $*" >&2; }
 
@@ -53,7 +56,7 @@ stack_up() {
 }
 
 clean_up() {
-  if [ -n "$LOG" ]; then rm -f "$LOG"; fi
+  if [ -n "$LOGS" ]; then rm -rf "$LOGS"; fi
   if [ "$KEEP" = 1 ]; then
     say "the stack stays; delete it with: SYNCLINE_STACK_DIR=$SYNCLINE_STACK_DIR deploy/stack.sh destroy"
   else
@@ -83,13 +86,44 @@ summary() {
   ' "$1"
 }
 
+# The names of all suites.
+suites() {
+  local file
+  for file in */tests/*.rs */tests/*/main.rs; do
+    file=${file%/main.rs}
+    basename "$file" .rs
+  done
+}
+
+run() { CARGO_TERM_COLOR=never bounded cargo test --workspace --locked --no-fail-fast "$@" 8<&- 2>&1; }
+
+# The suites in two lanes. The second gives way: it computes where the first waits.
+run_all() {
+  local suite others=() status=0
+  for suite in $(suites); do
+    case $suite in "$LONGEST" | "$ALONE") ;; *) others+=(--test "$suite") ;; esac
+  done
+  (
+    renice --priority 5 "$BASHPID" >/dev/null
+    others_status=0
+    run --lib --bins "${others[@]}" || others_status=$?
+    run --doc || others_status=$?
+    exit "$others_status"
+  ) >"$LOGS/1" &
+  run --test "$LONGEST" | tee "$LOGS/2" || status=$?
+  wait $! || status=$?
+  cat "$LOGS/1"
+  run --test "$ALONE" | tee "$LOGS/3" || status=$?
+  return "$status"
+}
+
 main() {
-  local status=0
+  local log status=0
   if [ "${1:-}" = --keep ]; then KEEP=1; shift; fi
   cd "$ROOT"
   deploy/install.sh --tests
   alone
-  LOG=$(mktemp)
+  LOGS=$(mktemp -d)
   export SYNCLINE_STACK_DIR=${SYNCLINE_TEST_STACK_DIR:-${TMPDIR:-/tmp}/syncline-tests-$(echo "$ROOT" | sha256sum | cut -c 1-8)}
   trap clean_up EXIT
   trap 'exit 130' INT TERM
@@ -100,11 +134,15 @@ main() {
   cargo build --workspace --bins --tests --locked 8<&-
   # A build leaves gigabytes to be written: later, in the middle of a test, they would hold up every commit for many seconds.
   sync
-  CARGO_TERM_COLOR=never bounded cargo test --workspace --locked --no-fail-fast "$@" 8<&- 2>&1 | tee "$LOG" || status=$?
+  if [ $# = 0 ]; then
+    run_all || status=$?
+  else
+    run "$@" | tee "$LOGS/1" || status=$?
+  fi
 
   echo
   echo "Summary, one line a suite:"
-  summary "$LOG"
+  for log in "$LOGS"/*; do summary "$log"; done
   return "$status"
 }
 

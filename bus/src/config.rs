@@ -15,9 +15,9 @@ pub const DELIVERY_TIMEOUT_MS: u64 = 60_000;
 /// How long a request waits for its answer before the call fails, and the connection counts as dead.
 pub const REQUEST_TIMEOUT_MS: u64 = 30_000;
 /// How much may wait in a producer for being sent; a producer that is full blocks.
-pub const SEND_BUFFER_KBYTES_MAX: u64 = 32 * 1024;
-/// The same in records: with each the client keeps half a kilobyte that the bytes do not count.
-pub const SEND_BUFFER_RECORDS_MAX: u64 = 100_000;
+pub const SEND_BUFFER_KBYTES_MAX: u64 = 16 * 1024;
+/// The same in records: with each the client keeps about a kilobyte that the bytes do not count.
+pub const SEND_BUFFER_RECORDS_MAX: u64 = 20_000;
 /// How much may wait in a consumer, per partition, for being read.
 pub const FETCH_BUFFER_KBYTES_MAX: u64 = 8 * 1024;
 /// The largest record.
@@ -66,9 +66,12 @@ impl BusConfig {
     }
 
     pub(crate) fn for_producer(&self, transactional_id: Option<&str>) -> ClientConfig {
+        // The end of a transaction ends the lingering. Without transactions nobody says that this is all; while requests are
+        // under way records gather anyway.
+        let linger_ms = if transactional_id.is_some() { 5 } else { 0 };
         let defaults = [
             ("compression.type", "lz4".to_owned()),
-            ("linger.ms", "5".to_owned()),
+            ("linger.ms", linger_ms.to_string()),
             ("batch.size", "1000000".to_owned()),
             ("queue.buffering.max.kbytes", self.send_buffer_kbytes_max().to_string()),
             ("queue.buffering.max.messages", SEND_BUFFER_RECORDS_MAX.to_string()),
@@ -76,6 +79,9 @@ impl BusConfig {
             ("message.timeout.ms", DELIVERY_TIMEOUT_MS.to_string()),
         ];
         let mut fixed = vec![
+            // That a record is durable is told by nothing being outstanding any more; a report of each would keep it in
+            // memory until somebody reads the report.
+            ("delivery.report.only.error", "true".to_owned()),
             ("enable.idempotence", "true".to_owned()),
             ("acks", "all".to_owned()),
             ("partitioner", "murmur2_random".to_owned()),
@@ -166,7 +172,7 @@ mod tests {
         let mut config = BusConfig::new("kafka:9092", "capture");
         assert_eq!(
             config.for_producer(None).get("queue.buffering.max.kbytes"),
-            Some("32768")
+            Some("16384")
         );
         config
             .properties

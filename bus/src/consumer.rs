@@ -12,7 +12,7 @@
 //! The end of a partition is a question of position and not of records: the last offsets may be markers of
 //! transactions or records of an aborted one, which no reader ever sees. See `reached`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,6 +31,8 @@ use crate::{BusConfig, InRecord};
 
 const SEEK_TIMEOUT_MS: u64 = 10_000;
 const SEEK_RETRY_MS: u64 = 20;
+/// Records that may be given one after the other before the group's news is asked for: asking costs as much as a record.
+const RECORDS_BETWEEN_NEWS_MAX: u32 = 100;
 
 /// A topic and one of its partitions.
 pub type TopicPartition = (String, i32);
@@ -56,6 +58,10 @@ pub struct GroupConsumer {
     group: String,
     due: Option<Due>,
     partitions: BTreeMap<TopicPartition, Place>,
+    /// Records given since the group's news was asked for.
+    given: u32,
+    /// Partitions that give nothing for now.
+    held: BTreeSet<TopicPartition>,
 }
 
 /// A rebalance that the caller knows of, but that has not taken effect.
@@ -119,6 +125,8 @@ impl GroupConsumer {
             group: group.to_owned(),
             due: None,
             partitions: BTreeMap::new(),
+            given: 0,
+            held: BTreeSet::new(),
         })
     }
 
@@ -132,6 +140,13 @@ impl GroupConsumer {
     /// The next event. `Assigned` comes before any record of the partitions it names.
     pub fn poll(&mut self, timeout: Duration) -> Outcome<Event> {
         self.carry_out()?;
+        if self.given < RECORDS_BETWEEN_NEWS_MAX
+            && let Some(event) = self.serve_partitions()?
+        {
+            self.given += 1;
+            return Ok(event);
+        }
+        self.given = 0;
         let deadline = Instant::now() + timeout;
         loop {
             if let Some(event) = self.serve_group()? {
@@ -176,18 +191,24 @@ impl GroupConsumer {
     }
 
     fn serve_partitions(&mut self) -> Outcome<Option<Event>> {
-        let Some((at, fetched)) = self.queues.next() else {
+        let Some((place, fetched)) = self.queues.next(&self.held) else {
+            return Ok(None);
+        };
+        let Some(at) = self.queues.partition(place) else {
             return Ok(None);
         };
         match fetched {
             Fetched::Record(record) => {
-                if let Some(place) = self.partitions.get_mut(&at) {
+                if let Some(place) = self.partitions.get_mut(at) {
                     (place.position, place.at_end) = (record.offset + 1, false);
                 }
                 Ok(Some(Event::Record(record)))
             }
-            Fetched::End => self.note_end(&at).map(|()| Some(Event::Idle)),
-            Fetched::Error(error) => self.tolerate(error, Some(&at)).map(|()| None),
+            Fetched::End => {
+                let at = at.clone();
+                self.note_end(&at).map(|()| Some(Event::Idle))
+            }
+            Fetched::Error(error) => self.tolerate(error, Some(at)).map(|()| None),
         }
     }
 
@@ -238,6 +259,7 @@ impl GroupConsumer {
             Some(Due::Revoke) => {
                 self.queues.close();
                 self.partitions.clear();
+                self.held.clear();
                 self.consumer
                     .unassign()
                     .map_err(|error| failure("give partitions up", error))
@@ -285,6 +307,22 @@ impl GroupConsumer {
         seek(&self.consumer, &at, offset)
     }
 
+    /// Gives nothing more of a partition until it is released, and then goes on at `from`, or where it is. What has been
+    /// fetched of it waits in a queue that has a bound; others are not held up.
+    pub fn hold(&mut self, topic: &str, partition: i32, from: Option<i64>) -> Outcome<()> {
+        if let Some(offset) = from {
+            self.seek(topic, partition, offset)?;
+        }
+        self.held.insert((topic.to_owned(), partition));
+        Ok(())
+    }
+
+    /// Goes on with a partition that was held.
+    pub fn release(&mut self, topic: &str, partition: i32) {
+        self.held.remove(&(topic.to_owned(), partition));
+        self.bell.ring();
+    }
+
     /// The next offset to be read; `None` if the partition is not ours. Behind the last record this is past the
     /// markers of transactions only where `reached` was asked.
     pub fn position(&self, topic: &str, partition: i32) -> Option<i64> {
@@ -315,14 +353,16 @@ impl GroupConsumer {
         Ok(false)
     }
 
-    /// Whether `reached` holds for every partition named here that is ours; false before the first assignment.
+    /// Whether `reached` holds for every partition named here that is ours and is not held; false before the first
+    /// assignment.
     pub fn caught_up(&mut self, ends: &BTreeMap<TopicPartition, i64>) -> Outcome<bool> {
         if self.partitions.is_empty() {
             return Ok(false);
         }
         let mut all = true;
         for ((topic, partition), end) in ends {
-            if self.position(topic, *partition).is_some() {
+            let is_held = self.held.contains(&(topic.clone(), *partition));
+            if !is_held && self.position(topic, *partition).is_some() {
                 all &= self.reached(topic, *partition, *end)?;
             }
         }

@@ -12,6 +12,11 @@
 //! wait, ten times as long as the commit. So an object holds two clients with an id each, which take turns: each finds its
 //! own last transaction finished. Their transactions never overlap, and whoever comes after us fences both before it reads
 //! anything.
+//!
+//! **Dead connections.** A connection that has fallen silent is found out only by a request that is not answered in time, and
+//! an object has four of them, each client's to the coordinator and to the partitions' broker, which would be found out one
+//! after the other. So who has waited for one of them in vain, or for long, does not ask the others: the object is spent, and
+//! the next one begins with new connections.
 
 use std::mem;
 use std::sync::{Mutex, PoisonError};
@@ -34,6 +39,11 @@ use crate::{BusConfig, GroupConsumer, OutRecord};
 const INIT_TIMEOUT_MS: u64 = 60_000;
 const COMMIT_TIMEOUT_MS: u64 = 60_000;
 const ABORT_TIMEOUT_MS: u64 = 5_000;
+/// How long a drain may bring nothing: a request is given up after [`REQUEST_TIMEOUT_MS`], and a little later its successor
+/// should have been answered.
+const STALL_MS_MAX: u64 = REQUEST_TIMEOUT_MS + 5_000;
+/// A commit that took longer has met a dead connection.
+const SLOW_COMMIT_MS: u64 = REQUEST_TIMEOUT_MS - 5_000;
 /// Between two looks at what is outstanding. Not a wait within `poll`: rdkafka's spins below a millisecond.
 const DRAIN_PAUSE_US: u64 = 200;
 const EVENTS_PER_FAILURE: u32 = 10;
@@ -235,15 +245,21 @@ impl Producer {
     }
 
     /// Commits. `Ok` only when it is known that everything sent since `begin` is durable and visible; anything else
-    /// leaves the outcome open, and this object can no longer be used.
+    /// leaves the outcome open, and this object can no longer be used. Nor can it after a commit that took too long.
     pub fn commit(&mut self) -> Outcome<()> {
         self.usable()?;
+        let started = Instant::now();
         if let Err(unknown) = self.drain(Duration::from_millis(TRANSACTION_TIMEOUT_MS)) {
             self.state = State::Spent;
             return Err(unknown);
         }
         let committed = self.inner.commit_transaction(Duration::from_millis(COMMIT_TIMEOUT_MS));
-        self.state = if committed.is_ok() { State::Idle } else { State::Spent };
+        let slow = started.elapsed() > Duration::from_millis(SLOW_COMMIT_MS);
+        self.state = if committed.is_ok() && !slow {
+            State::Idle
+        } else {
+            State::Spent
+        };
         committed.map_err(|error| self.explain(unknown_outcome(&self.name, error)))
     }
 
@@ -298,13 +314,17 @@ impl Producer {
     /// `commit_transaction` would wait as well, but in steps of 100 ms, whatever is left to wait for: the call of a
     /// small transaction then takes 100 ms instead of one. The flush of no duration ends the lingering of batches.
     fn drain(&mut self, timeout: Duration) -> Outcome<()> {
-        let deadline = Instant::now() + timeout;
-        while self.inner.in_flight_count() > 0 {
+        let (started, stall) = (Instant::now(), Duration::from_millis(STALL_MS_MAX));
+        let (mut left, mut moved) = (self.inner.in_flight_count(), started);
+        while left > 0 {
             // It always says "timed out" while something is in flight.
             let _ = self.inner.flush(Duration::ZERO);
             self.serve();
-            if Instant::now() >= deadline {
-                let left = self.inner.in_flight_count();
+            let before = mem::replace(&mut left, self.inner.in_flight_count());
+            if left != before {
+                moved = Instant::now();
+            }
+            if left > 0 && (started.elapsed() >= timeout || moved.elapsed() >= stall) {
                 let late = Failure::transient("KAFKA_COMMIT_UNKNOWN", format!("{left} records are not acknowledged"));
                 return Err(self.explain(late));
             }
@@ -341,7 +361,7 @@ impl Producer {
     fn usable(&self) -> Outcome<()> {
         if self.state == State::Spent {
             let message = format!(
-                "the producer {} was used after a failure; it has to be made anew",
+                "the producer {} was used after a failure or a very slow commit; it is made anew",
                 self.name
             );
             return Err(Failure::transient("KAFKA_PRODUCER_SPENT", message));

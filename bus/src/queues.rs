@@ -3,6 +3,7 @@
 //! librdkafka would gladly put everything into one queue. But rdkafka's news of the end of a partition or of a lost
 //! offset does not say which topic it is about; the queue it arrives in does.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -89,16 +90,26 @@ impl<C: ConsumerContext + 'static> Queues<C> {
         (self.turn, self.given) = (0, 0);
     }
 
-    /// What one of the queues has, if any has something now. Partitions take turns.
-    pub(crate) fn next(&mut self) -> Option<((String, i32), Fetched)> {
+    /// The partition whose queue has this place.
+    pub(crate) fn partition(&self, place: usize) -> Option<&(String, i32)> {
+        self.queues.get(place).map(|(partition, _)| partition)
+    }
+
+    /// What one of the queues has, but for those that are `held`, and the place of the queue, if any has something now.
+    /// Partitions take turns.
+    pub(crate) fn next(&mut self, held: &BTreeSet<(String, i32)>) -> Option<(usize, Fetched)> {
         for _ in 0..self.queues.len() {
             if self.given >= BURST_RECORDS_MAX {
                 self.pass_on();
             }
             let (partition, queue) = self.queues.get(self.turn)?;
+            if held.contains(partition) {
+                self.pass_on();
+                continue;
+            }
             if let Some(fetched) = queue.poll(Duration::ZERO).map(sort) {
                 self.given += 1;
-                return Some((partition.clone(), fetched));
+                return Some((self.turn, fetched));
             }
             self.pass_on();
         }

@@ -48,6 +48,11 @@ pub struct InRecord {
 }
 
 impl InRecord {
+    /// What its key and value weigh.
+    pub fn bytes(&self) -> usize {
+        self.key.as_ref().map_or(0, Vec::len) + self.value.as_ref().map_or(0, Vec::len)
+    }
+
     /// The value of the last header of this name.
     pub fn header(&self, name: &str) -> Option<&[u8]> {
         self.headers

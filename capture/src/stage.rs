@@ -12,7 +12,8 @@
 //! **Beside it.** Between two transactions a step is taken of what signals ask for ([`crate::errands`]): a chunk of a table, or
 //! whole tables, for which the stream waits.
 //!
-//! A batch ends where a transaction of the source ends: as soon as nothing waits to be read, else at a bound. A
+//! A batch ends where a transaction of the source ends: as soon as nothing waits to be read, else at a bound. (At least
+//! once it waits a little: what was sent is seen anyway, and whoever writes progress after each row makes the next row wait.) A
 //! transaction beyond the larger bounds is cut, with the position of the cut as progress and nothing confirmed.
 
 use std::cell::RefCell;
@@ -56,6 +57,8 @@ const CUT_MS_MAX: u64 = 30_000;
 const IDLE_WAIT_MS: u64 = 200;
 /// The same while a chunk is being read beside it.
 const CHUNK_WAIT_MS: u64 = 5;
+/// At least once, rows are in Kafka as soon as they are sent; how long their progress waits for more of them.
+const PROGRESS_WAIT_MS: u64 = 100;
 /// How often the progress of a quiet source is written.
 const IDLE_PROGRESS_MS: u64 = 3_000;
 const RETRY: RetryPolicy = RetryPolicy {
@@ -234,11 +237,19 @@ impl<'a, S: Source> Streaming<'a, S> {
     fn wait(&self) -> Duration {
         let closable = self.outlet.is_open() && !self.assembler.in_transaction();
         let reads = self.errands.as_ref().is_some_and(Errands::is_under_way);
-        Duration::from_millis(match closable {
-            true => 0,
-            false if reads => CHUNK_WAIT_MS,
-            false => IDLE_WAIT_MS,
-        })
+        let longest = Duration::from_millis(if reads { CHUNK_WAIT_MS } else { IDLE_WAIT_MS });
+        match closable {
+            true => self.patience().min(longest),
+            false => longest,
+        }
+    }
+
+    /// How long the open batch may still wait for more of the log. Not at all, where nobody sees its rows before it ends.
+    fn patience(&self) -> Duration {
+        if self.outlet.hides_rows() || self.target.is_some() {
+            return Duration::ZERO;
+        }
+        Duration::from_millis(PROGRESS_WAIT_MS).saturating_sub(self.opened_at.elapsed())
     }
 
     fn take(&mut self, lsn: Lsn, message: Message) -> Outcome<()> {
@@ -398,7 +409,11 @@ impl<'a, S: Source> Streaming<'a, S> {
         self.with_errands(Errands::step)?;
         self.beat()?;
         if self.outlet.is_open() {
-            return self.commit();
+            return if self.patience().is_zero() {
+                self.commit()
+            } else {
+                Ok(())
+            };
         }
         self.look_at_registry()?;
         let moved = self.assembler.position() > self.progress.reached() || self.is_catching_up();

@@ -55,6 +55,12 @@ pub mod replay;
 /// `syncline conflicts`: what waits for a person.
 pub mod conflicts;
 
+/// `syncline match`: which records are one.
+pub mod matching;
+
+/// `syncline guards` and `resume`: sources that are paused.
+pub mod guards;
+
 /// `syncline undo`: what one app wrote in some time, taken back.
 pub mod undo;
 
@@ -96,8 +102,15 @@ pub enum Verb {
     /// Conflicts that wait for a person, and what people decide
     #[command(subcommand)]
     Conflicts(conflicts::Verb),
+    /// Which records are one: merge, split, and what the match is not sure of
+    #[command(subcommand)]
+    Match(matching::Verb),
     /// Takes back what one app wrote between two moments, where nobody has edited it since
     Undo(undo::Args),
+    /// Says which sources a guard has paused, and who let which go on
+    Guards(guards::Args),
+    /// Lets a source go on that a guard has paused
+    Resume(guards::resume::Args),
     /// Prints the pipeline file that means what a Debezium connector's configuration means
     ImportDebezium(import_debezium::Args),
 }

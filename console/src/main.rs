@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use syncline_console::{
-    Args, Verb, answer, conflicts, dlq, doctor, explain, import_debezium, plan, replay, status, tail, undo, verify, why,
+    Args, Verb, answer, conflicts, dlq, doctor, explain, guards, import_debezium, matching, plan, replay, status, tail,
+    undo, verify, why,
 };
 use syncline_runtime::Outcome;
 
@@ -29,7 +30,10 @@ fn run(verb: &Verb) -> Outcome<ExitCode> {
         Verb::Replay(args) => replay::run(args),
         Verb::Dlq(verb) => dlq::run(verb),
         Verb::Conflicts(verb) => conflicts::run(verb),
+        Verb::Match(verb) => matching::run(verb),
         Verb::Undo(args) => undo::run(args),
+        Verb::Guards(args) => guards::run(args),
+        Verb::Resume(args) => guards::resume::run(args),
         Verb::ImportDebezium(args) => import_debezium::run(args),
     }
 }

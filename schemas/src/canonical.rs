@@ -37,6 +37,30 @@ pub struct Canonical {
     pub apps: Vec<AppWords>,
     /// Identifies the rules that decided: the first 16 hex digits of the hash of the entity's part of the pipeline file.
     pub rules: String,
+    /// Which other records are this one by a person's word, or by a match.
+    pub identity: Identity,
+}
+
+/// What a record has to do with others that were merged with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// Offset of the word that moved this record last ([`crate::identity`]); none if none ever did.
+    pub at: Option<i64>,
+    /// The record that this one is merged into. Then it says nothing itself: that one speaks for its rows.
+    pub merged_into: Option<String>,
+    /// The records that were ever merged into this one, in the order of their ids.
+    pub members: Vec<Member>,
+}
+
+/// A record that was merged into another.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Member {
+    /// Its id.
+    pub cid: String,
+    /// Offset of the word by which it came, or went again.
+    pub at: i64,
+    /// Whether it is here.
+    pub joined: bool,
 }
 
 /// What one app said of the entity.
@@ -44,6 +68,8 @@ pub struct Canonical {
 pub struct AppWords {
     /// Name of the app.
     pub app: String,
+    /// The merged record whose row it is; none of the record's own.
+    pub via: Option<String>,
     /// The row it speaks through.
     pub row: RowKey,
     /// Where the app made the row; none if we made it. Another value than at the sink's last write is another row, of
@@ -88,9 +114,52 @@ impl AppWords {
 }
 
 impl Canonical {
-    /// What `app` said, if it said anything.
+    /// What `app` said through a row of the record's own, if it said anything.
     pub fn app(&self, app: &str) -> Option<&AppWords> {
-        self.apps.iter().find(|words| words.app == app)
+        self.app_via(app, None)
+    }
+
+    /// What `app` said through a row of this merged record, or of the record's own.
+    pub fn app_via(&self, app: &str, via: Option<&str>) -> Option<&AppWords> {
+        let of = |words: &&AppWords| words.app == app && words.via.as_deref() == via;
+        self.apps.iter().find(of)
+    }
+
+    /// The records that are merged into this one now.
+    pub fn joined(&self) -> impl Iterator<Item = &str> {
+        let joined = self.identity.members.iter().filter(|member| member.joined);
+        joined.map(|member| member.cid.as_str())
+    }
+
+    /// The record as the rows of `member` have it, none if that is not in it: what was agreed, said in that one's terms
+    /// ([`crate::voice`]), so that whoever writes those rows need not know of the merge.
+    pub fn through(&self, member: &str) -> Option<Canonical> {
+        let place = self
+            .identity
+            .members
+            .iter()
+            .find(|one| one.joined && one.cid == member)?;
+        let theirs = |words: &&AppWords| words.via.as_deref() == Some(member);
+        let in_their_terms = |words: &AppWords| {
+            let mut words = AppWords {
+                via: None,
+                ..words.clone()
+            };
+            for word in &mut words.words {
+                word.unseen = word.unseen.seen_from(&self.cid, member);
+            }
+            words
+        };
+        Some(Canonical {
+            cid: member.to_owned(),
+            vector: self.vector.seen_from(&self.cid, member),
+            apps: self.apps.iter().filter(theirs).map(in_their_terms).collect(),
+            identity: Identity {
+                at: Some(place.at),
+                ..self.identity.clone()
+            },
+            ..self.clone()
+        })
     }
 }
 

@@ -29,18 +29,21 @@ mod records;
 /// A row that capture could not write.
 mod dead_letter;
 
+/// What rows say of who they are, and pairs to look at.
+mod matching;
+
 /// The agreed record, typed by the entity's own schema.
 mod canonical;
 
 pub use canonical::CanonicalCodec;
-pub(crate) use datum::{Datum, Node};
+pub(crate) use datum::{Datum, Node, Reader};
 pub(crate) use records::Fields;
 pub use records::{Crosswalk, State};
 pub use schema::ParsedSchema;
-pub(crate) use schema::RecordType;
-pub(crate) use typed::to_value;
+pub(crate) use schema::{Kind, Named, RecordType, Type};
+pub(crate) use typed::{spell, to_value};
 
-use out::Out;
+pub(crate) use out::Out;
 
 /// What cannot be read or written. It never holds a value of a row.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

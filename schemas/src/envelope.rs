@@ -10,6 +10,11 @@ use crate::lens::{Cell, Row};
 use crate::position::{Lsn, Position};
 use crate::value::Value;
 
+/// An envelope read straight into the cells of a row.
+mod plan;
+
+pub use plan::{KeyPlan, Plan, RowChange};
+
 /// Name of the Kafka header with the position of a row change: [`Position`] as text.
 pub const POSITION_HEADER: &str = "syncline.position";
 
@@ -121,16 +126,16 @@ pub fn decode(writer: &ParsedSchema, datum: &[u8]) -> Result<Option<ChangeEvent>
 
 /// Takes out of the new row what the record's header says is not known.
 pub fn forget_unchanged(headers: &[(String, Vec<u8>)], event: &mut ChangeEvent) {
-    let header = headers.iter().find(|(name, _)| name == UNCHANGED_HEADER);
-    let names = header.and_then(|(_, json)| serde_json::from_slice::<Vec<String>>(json).ok());
     if let Some(row) = &mut event.after {
-        row.extend(
-            names
-                .unwrap_or_default()
-                .into_iter()
-                .map(|name| (name, Cell::Unchanged)),
-        );
+        row.extend(unchanged(headers).into_iter().map(|name| (name, Cell::Unchanged)));
     }
+}
+
+/// The columns of the new row that are not known, by what the record's header says.
+pub fn unchanged(headers: &[(String, Vec<u8>)]) -> Vec<String> {
+    let header = headers.iter().find(|(name, _)| name == UNCHANGED_HEADER);
+    let names = header.and_then(|(_, json)| serde_json::from_slice(json).ok());
+    names.unwrap_or_default()
 }
 
 /// Reads the key of a row change.
@@ -152,17 +157,18 @@ pub fn header_key(writer: &ParsedSchema, json: &[u8]) -> Option<Row> {
 /// Where the change stands in its source's log. Our capture says so in a header; a topic of Debezium has the LSN of the
 /// row, which orders the changes of one row as their commits do; other databases are ordered by the topic's `offset`.
 pub fn position(headers: &[(String, Vec<u8>)], event: &ChangeEvent, offset: i64) -> Result<Position, CodecError> {
-    match headers.iter().find(|(name, _)| name == POSITION_HEADER) {
-        Some((_, bytes)) => {
-            let text = std::str::from_utf8(bytes).ok().and_then(|text| text.parse().ok());
-            text.ok_or_else(|| CodecError::field(POSITION_HEADER, "is no position"))
-        }
-        None => Ok(Position::new(
-            0,
-            event.source.lsn.unwrap_or(Lsn(offset.cast_unsigned())),
-            0,
-        )),
-    }
+    let otherwise = || Position::new(0, event.source.lsn.unwrap_or(Lsn(offset.cast_unsigned())), 0);
+    Ok(stated_position(headers)?.unwrap_or_else(otherwise))
+}
+
+/// Where the change stands by the header that our capture writes; none if there is no such header.
+pub fn stated_position(headers: &[(String, Vec<u8>)]) -> Result<Option<Position>, CodecError> {
+    let Some((_, bytes)) = headers.iter().find(|(name, _)| name == POSITION_HEADER) else {
+        return Ok(None);
+    };
+    let text = std::str::from_utf8(bytes).ok().and_then(|text| text.parse().ok());
+    text.map(Some)
+        .ok_or_else(|| CodecError::field(POSITION_HEADER, "is no position"))
 }
 
 /// The columns of the record `name` of the envelope, if it is there.

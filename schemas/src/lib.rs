@@ -26,11 +26,26 @@ pub mod conflict;
 /// A person's word: which value holds, in answer to what.
 pub mod decision;
 
+/// Which records are one.
+pub mod identity;
+
+/// What a row says of who it is, when it is first seen.
+pub mod sighting;
+
+/// Two records that may be one.
+pub mod review;
+
+/// Whose log a word stands in, where records have been merged.
+pub mod voice;
+
 /// What time it is, for deadlines.
 pub mod tick;
 
 /// What a person did to a conflict or a dead letter, beside deciding.
 pub mod action;
+
+/// A source that is paused, and a person who lets it go on.
+pub mod pause;
 
 /// How far capture has come, and what it says beside the rows.
 pub mod progress;
@@ -50,8 +65,14 @@ pub mod codec;
 /// The pipeline file: read, checked and told off with line and column.
 pub mod pipeline;
 
+/// When something is due: local times and periods, as functions of an instant.
+pub mod schedule;
+
 /// Between the columns of an app's table and the fields of an entity, both ways.
 pub mod lens;
+
+/// The cells of a row as texts, in one piece of memory.
+pub mod cells;
 
 /// A change of a row in Debezium's envelope, ours or Debezium's own.
 pub mod envelope;

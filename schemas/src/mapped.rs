@@ -34,6 +34,21 @@ impl RowKey {
             .map(|(name, value)| Some((name, value.to_string().parse().ok()?)))
             .collect()
     }
+
+    /// The values of the columns as texts, commas between them: what a person writes, and a column that names a row.
+    pub fn bare(&self) -> String {
+        let columns = self.columns().unwrap_or_default();
+        let texts: Vec<String> = columns.values().map(bare).collect();
+        texts.join(",")
+    }
+}
+
+/// A value as a text without quotes.
+pub fn bare(value: &Value) -> String {
+    match value {
+        Value::Text(text) => text.clone(),
+        other => other.to_string(),
+    }
 }
 
 impl fmt::Display for RowKey {
@@ -110,6 +125,50 @@ pub enum MappedRecord {
         /// How many partitions the input has.
         partitions: i32,
     },
+    /// A record is merged into another, or on its own again. Merge says it to the partition of the record.
+    Moved {
+        /// The record.
+        cid: String,
+        /// The one that it is merged into; none if it is on its own.
+        to: Option<String>,
+        /// Offset of the word that says so ([`crate::identity`]): the last one counts.
+        at: i64,
+    },
+    /// What merge knows of a record that is merged into another. Merge says it to the partition of the latter.
+    Part {
+        /// The record that it is merged into.
+        cid: String,
+        /// The record.
+        of: String,
+        /// Offset of the word by which it came, or went.
+        at: i64,
+        /// Format of the state's text.
+        format: i32,
+        /// All that is known of it, in merge's own form; none if it is no part any more.
+        state: Option<String>,
+    },
+    /// A row was first seen that is compared with others: a record of such rows alone is not published before that is done,
+    /// or it would be written into apps that have it already. It comes just before what the row says.
+    Sighted {
+        /// The record that the row got.
+        cid: String,
+        /// The row ([`sighted_row`]).
+        row: String,
+    },
+    /// A row has been compared.
+    Matched {
+        /// The record that the row got.
+        cid: String,
+        /// The row.
+        row: String,
+        /// The records that were found to be this one, and by which words: it waits for them.
+        with: Vec<(String, i64)>,
+    },
+}
+
+/// A row, where rows of all apps are told apart.
+pub fn sighted_row(source: &str, row: &RowKey) -> String {
+    format!("{source}|{row}")
 }
 
 #[cfg(test)]

@@ -60,7 +60,63 @@ impl Position {
 
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}", self.epoch, self.lsn, self.ordinal)
+        let mut text = FromBehind::default();
+        text.decimal(self.ordinal);
+        text.push(b':');
+        text.hex(self.lsn.0 & 0xFFFF_FFFF);
+        text.push(b'/');
+        text.hex(self.lsn.0 >> 32);
+        text.push(b':');
+        text.decimal(self.epoch);
+        f.write_str(text.text())
+    }
+}
+
+/// A short text, written from its end: an agreed record has a dozen positions.
+struct FromBehind {
+    bytes: [u8; POSITION_BYTES_MAX],
+    start: usize,
+}
+
+/// Two numbers of 20 digits, two of eight, three signs between them.
+const POSITION_BYTES_MAX: usize = 59;
+
+impl Default for FromBehind {
+    fn default() -> Self {
+        Self {
+            bytes: [0; POSITION_BYTES_MAX],
+            start: POSITION_BYTES_MAX,
+        }
+    }
+}
+
+impl FromBehind {
+    fn push(&mut self, byte: u8) {
+        self.start -= 1;
+        self.bytes[self.start] = byte;
+    }
+
+    fn digits<const BASE: u64>(&mut self, mut number: u64) {
+        loop {
+            let digit = (number % BASE).to_le_bytes()[0];
+            self.push(if digit < 10 { b'0' + digit } else { b'A' + digit - 10 });
+            number /= BASE;
+            if number == 0 {
+                return;
+            }
+        }
+    }
+
+    fn decimal(&mut self, number: u64) {
+        self.digits::<10>(number);
+    }
+
+    fn hex(&mut self, number: u64) {
+        self.digits::<16>(number);
+    }
+
+    fn text(&self) -> &str {
+        std::str::from_utf8(&self.bytes[self.start..]).unwrap_or_else(|_| unreachable!("digits are ASCII"))
     }
 }
 
@@ -211,6 +267,10 @@ mod tests {
         assert!(at(1, 100, 5) < at(1, 100, 6));
         assert_eq!(at(1, 0x16B3748, 3).to_string(), "1:0/16B3748:3");
         assert_eq!("1:0/16B3748:3".parse(), Ok(at(1, 0x16B3748, 3)));
+        for (epoch, lsn, ordinal) in [(0, 0, 0), (u64::MAX, u64::MAX, u64::MAX), (10, 0xA_0000_000F, 9)] {
+            let text = format!("{epoch}:{}:{ordinal}", Lsn(lsn));
+            assert_eq!(at(epoch, lsn, ordinal).to_string(), text);
+        }
     }
 
     #[test]

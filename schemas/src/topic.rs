@@ -45,9 +45,34 @@ pub fn ticks(pipeline: &str, entity: &str) -> String {
     sanitize(&format!("{pipeline}.ticks.{entity}"))
 }
 
+/// `<pipeline>.identity.<entity>`: which records are one, as people or the match say (one partition).
+pub fn identity(pipeline: &str, entity: &str) -> String {
+    sanitize(&format!("{pipeline}.identity.{entity}"))
+}
+
+/// `<pipeline>.sightings.<entity>`: what rows say of who they are (one partition, compacted).
+pub fn sightings(pipeline: &str, entity: &str) -> String {
+    sanitize(&format!("{pipeline}.sightings.{entity}"))
+}
+
+/// `<pipeline>.reviews.<entity>`: records that may be one, for a person to look at (compacted).
+pub fn reviews(pipeline: &str, entity: &str) -> String {
+    sanitize(&format!("{pipeline}.reviews.{entity}"))
+}
+
 /// `<pipeline>.actions`: what people did beside deciding.
 pub fn actions(pipeline: &str) -> String {
     sanitize(&format!("{pipeline}.actions"))
+}
+
+/// `<pipeline>.pauses`: which sources are paused, why, and who let them go on.
+pub fn pauses(pipeline: &str) -> String {
+    sanitize(&format!("{pipeline}.pauses"))
+}
+
+/// `<pipeline>.guards.<entity>`: what the guards of map remember (compacted).
+pub fn guards(pipeline: &str, entity: &str) -> String {
+    sanitize(&format!("{pipeline}.guards.{entity}"))
 }
 
 /// `<pipeline>.state.<entity>`: changelog of merge (compacted).
@@ -102,9 +127,33 @@ fn sanitize(name: &str) -> String {
         .collect()
 }
 
+/// Whether this is the canonical topic of an entity, of whichever version.
+pub fn is_canonical_of(name: &str, pipeline: &str, entity: &str) -> bool {
+    let version_0 = canonical(pipeline, entity, 0);
+    let before = version_0.strip_suffix('0').unwrap_or(&version_0);
+    let version = name.strip_prefix(before).unwrap_or_default();
+    !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_topics_of_an_entity_are_known_whichever_version_they_are_of() {
+        for version in [1, 10, 205] {
+            assert!(is_canonical_of(&canonical("acme", "order", version), "acme", "order"));
+        }
+        let others = [
+            "acme.canonical.orders.v1",
+            "acme.canonical.order.v",
+            "acme.canonical.order.v1x",
+            "x.canonical.order.v1",
+        ];
+        for other in others {
+            assert!(!is_canonical_of(other, "acme", "order"), "{other}");
+        }
+    }
 
     #[test]
     fn a_topic_is_named_as_debezium_names_it() {

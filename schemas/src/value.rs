@@ -4,7 +4,7 @@
 //! trailing zeros; floats enter it by their shortest text. Times and bytes are texts in one spelling (RFC 3339 in UTC with
 //! as many fraction digits as are needed; `\x` and hex digits). As text a `Value` is JSON with numbers of any length.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -59,23 +59,22 @@ impl Value {
         matches!(self, Value::Null)
     }
 
-    fn write_json(&self, out: &mut String) {
-        match self {
-            Value::Null => out.push_str("null"),
-            Value::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
-            Value::Number(number) => out.push_str(&number.to_string()),
-            Value::Text(text) => out.push_str(&serde_json::Value::from(text.as_str()).to_string()),
-            Value::List(elements) => {
-                out.push('[');
-                for (index, element) in elements.iter().enumerate() {
-                    if index > 0 {
-                        out.push(',');
-                    }
-                    element.write_json(out);
-                }
-                out.push(']');
-            }
-        }
+    /// Appends its JSON text.
+    pub(crate) fn write_json(&self, out: &mut String) {
+        let _ = write!(out, "{self}");
+    }
+
+    /// A value whose text needs no reader of JSON: almost every one.
+    fn plain(text: &str) -> Option<Self> {
+        let is_plain = |byte: &u8| *byte >= b' ' && !matches!(byte, b'"' | b'\\');
+        Some(match text.as_bytes() {
+            b"null" => Value::Null,
+            b"true" => Value::Bool(true),
+            b"false" => Value::Bool(false),
+            [b'"', inner @ .., b'"'] if inner.iter().all(is_plain) => Value::text(&text[1..text.len() - 1]),
+            [b'-' | b'0'..=b'9', ..] => Value::Number(plain_number(text)?),
+            _ => return None,
+        })
     }
 
     fn from_json(json: serde_json::Value) -> Result<Self, ValueError> {
@@ -92,12 +91,62 @@ impl Value {
     }
 }
 
+/// A number as JSON has it, of digits alone with a point among them or none.
+fn plain_number(text: &str) -> Option<Number> {
+    let unsigned = text.strip_prefix('-').unwrap_or(text);
+    let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, "0"));
+    let are_digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let is_json = are_digits(whole) && are_digits(fraction) && (whole == "0" || !whole.starts_with('0'));
+    text.parse().ok().filter(|_| is_json)
+}
+
+/// A text with its quotes, escaped as serde_json does.
+fn write_text(text: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    f.write_char('"')?;
+    let mut written = 0;
+    for (at, byte) in text.bytes().enumerate() {
+        let escaped = match byte {
+            b'"' => "\\\"",
+            b'\\' => "\\\\",
+            b'\n' => "\\n",
+            b'\r' => "\\r",
+            b'\t' => "\\t",
+            0x08 => "\\b",
+            0x0C => "\\f",
+            0..b' ' => "",
+            _ => continue,
+        };
+        f.write_str(&text[written..at])?;
+        if escaped.is_empty() {
+            write!(f, "\\u{byte:04x}")?;
+        } else {
+            f.write_str(escaped)?;
+        }
+        written = at + 1;
+    }
+    f.write_str(&text[written..])?;
+    f.write_char('"')
+}
+
 /// Its JSON text; the same for equal values.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut out = String::new();
-        self.write_json(&mut out);
-        f.write_str(&out)
+        match self {
+            Value::Null => f.write_str("null"),
+            Value::Bool(value) => f.write_str(if *value { "true" } else { "false" }),
+            Value::Number(number) => fmt::Display::fmt(number, f),
+            Value::Text(text) => write_text(text, f),
+            Value::List(elements) => {
+                f.write_char('[')?;
+                for (index, element) in elements.iter().enumerate() {
+                    if index > 0 {
+                        f.write_char(',')?;
+                    }
+                    fmt::Display::fmt(element, f)?;
+                }
+                f.write_char(']')
+            }
+        }
     }
 }
 
@@ -111,6 +160,9 @@ impl FromStr for Value {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
+        if let Some(plain) = Value::plain(text) {
+            return Ok(plain);
+        }
         let json = serde_json::from_str(text).map_err(|_| ValueError(text.to_owned(), "JSON value"))?;
         Value::from_json(json)
     }
@@ -138,6 +190,8 @@ impl From<&str> for Value {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -156,6 +210,34 @@ mod tests {
         }
         assert_eq!(long.parse::<Value>().unwrap().to_string(), long);
         assert!("{\"a\":1}".parse::<Value>().is_err());
+    }
+
+    #[test]
+    fn what_is_no_json_is_no_value() {
+        for text in [
+            "", "\"", "+1", "01", "-", "-01", "1.", ".5", "1.2.3", "1_0", "\"a\nb\"", "\"a\"b\"", "nul", "--1", "1-",
+            "0x1", "٣",
+        ] {
+            assert!(text.parse::<Value>().is_err(), "{text}");
+            assert!(serde_json::from_str::<serde_json::Value>(text).is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn texts_and_numbers_are_read_and_written_as_json_has_them(
+            text: String,
+            plain in "[a-c\"\\\\/\u{1}\u{8}\u{1f}\u{7f}é]{0,9}",
+            number in "-?(0|[1-9][0-9]{0,25})(\\.[0-9]{1,25})?([eE][+-]?[0-9])?",
+        ) {
+            for text in [text, plain] {
+                let json = serde_json::Value::from(text.as_str()).to_string();
+                prop_assert_eq!(Value::text(text.as_str()).to_string(), json.clone());
+                prop_assert_eq!(json.parse::<Value>().unwrap(), Value::Text(text));
+            }
+            let json: serde_json::Value = serde_json::from_str(&number).unwrap();
+            prop_assert_eq!(number.parse::<Value>().unwrap(), Value::from_json(json).unwrap());
+        }
     }
 
     #[test]

@@ -9,14 +9,18 @@ use apache_avro::Schema;
 use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::writer::datum::GenericDatumWriter;
 use syncline_schemas::action::{Action, ActionKind};
-use syncline_schemas::canonical::{AppWords, Canonical, SaidWord};
+use syncline_schemas::canonical::{AppWords, Canonical, Identity, Member, SaidWord};
 use syncline_schemas::codec::{CanonicalCodec, CodecError, Crosswalk, ParsedSchema, State, Wire, frame_id};
 use syncline_schemas::conflict::{Candidate, Conflict, Status};
 use syncline_schemas::decision::Decision;
-use syncline_schemas::mapped::{FieldValue, Mapped, MappedRecord, RowKey, RowOp};
+use syncline_schemas::identity::{IdentityAct, IdentityWord};
+use syncline_schemas::mapped::{FieldValue, Mapped, MappedRecord, RowKey, RowOp, sighted_row};
 use syncline_schemas::mark::{Act, Mark, MarkedField, PlacedMark};
+use syncline_schemas::pause::{End, PauseRecord, Paused, Resumed};
 use syncline_schemas::position::{Lsn, Position, Vector};
 use syncline_schemas::progress::{Ahead, MarkRecord, Progress, SnapshotState, TableProgress};
+use syncline_schemas::review::{self, Review, ReviewKind, Side};
+use syncline_schemas::sighting::{Claim, Sighting, SightingRecord, Trait};
 use syncline_schemas::table_record::TableRecord;
 use syncline_schemas::tick::Tick;
 use syncline_schemas::value::Value;
@@ -128,6 +132,83 @@ fn mapped_records() {
         MappedRecord::Said(bare),
         loaded,
     ]);
+    check([None, Some("c2".to_owned())].map(|to| MappedRecord::Moved {
+        cid: "c1".to_owned(),
+        to,
+        at: 7,
+    }));
+    check([None, Some("{}".to_owned())].map(|state| MappedRecord::Part {
+        cid: "c2".to_owned(),
+        of: "c1".to_owned(),
+        at: 7,
+        format: 1,
+        state,
+    }));
+    let row = sighted_row("shop", &RowKey("{\"id\":7}".to_owned()));
+    check([
+        MappedRecord::Sighted {
+            cid: "c1".to_owned(),
+            row: row.clone(),
+        },
+        MappedRecord::Matched {
+            cid: "c1".to_owned(),
+            row,
+            with: vec![("c0".to_owned(), 7)],
+        },
+    ]);
+}
+
+#[test]
+fn what_rows_say_of_who_they_are_and_what_a_person_is_asked() {
+    let seen = Sighting {
+        cid: "c1".to_owned(),
+        source: "shop".to_owned(),
+        row: RowKey("{}".to_owned()),
+        first: true,
+        traits: vec![Trait {
+            part: "email".to_owned(),
+            hash: "91ab".to_owned(),
+        }],
+        claims: vec![Claim {
+            source: "crm".to_owned(),
+            key: "17".to_owned(),
+        }],
+    };
+    let loaded = SightingRecord::Loaded {
+        link: "shop.public.t".to_owned(),
+        partition: 3,
+        partitions: 4,
+    };
+    check([SightingRecord::Seen(seen), loaded]);
+    let side = |cid: &str| Side {
+        cid: cid.to_owned(),
+        source: "shop".to_owned(),
+        row: RowKey("{}".to_owned()),
+    };
+    let kinds = [ReviewKind::Unsure, ReviewKind::Ambiguous, ReviewKind::Duplicate];
+    check(kinds.map(|kind| Review {
+        id: review::id("customer", "c2", "c1"),
+        kind,
+        one: side("c1"),
+        other: side("c2"),
+        score: "7.5".parse().unwrap(),
+        agrees: vec!["email".to_owned()],
+        why: "…".to_owned(),
+    }));
+    assert_eq!(review::id("customer", "c2", "c1"), review::id("customer", "c1", "c2"));
+}
+
+#[test]
+fn words_on_identity() {
+    let acts = [IdentityAct::Merge, IdentityAct::Split, IdentityAct::Reject];
+    check(acts.map(|act| IdentityWord {
+        act,
+        loser: "c1".to_owned(),
+        winner: (act != IdentityAct::Split).then(|| "c2".to_owned()),
+        by: "ada".to_owned(),
+        why: "the same person".to_owned(),
+        at_us: 1,
+    }));
 }
 
 #[test]
@@ -241,11 +322,53 @@ fn tables() {
 }
 
 #[test]
+fn pauses() {
+    let paused = PauseRecord::Paused(Paused {
+        source: "shop".to_owned(),
+        guard: "stale_restore".to_owned(),
+        table: "public.t".to_owned(),
+        topic: "shop.public.t".to_owned(),
+        partition: 3,
+        offset: 1 << 40,
+        position: at(9),
+        commit_us: -1,
+        changed: 11,
+        rows: 5_000,
+        why: "ü".to_owned(),
+    });
+    let end = End {
+        topic: "shop.public.t".to_owned(),
+        partition: 3,
+        offset: 7,
+    };
+    let resumed = PauseRecord::Resumed(Resumed {
+        source: "shop".to_owned(),
+        up_to: vec![end],
+        by: "ada".to_owned(),
+        why: "it is right".to_owned(),
+        at_us: 8,
+    });
+    check([paused, resumed]);
+}
+
+#[test]
 fn states_and_crosswalk() {
-    check([State {
+    let text = State {
         format: 1,
         state: "{}".to_owned(),
-    }]);
+        packed: Vec::new(),
+    };
+    let bytes = State {
+        format: 2,
+        state: String::new(),
+        packed: vec![0, 255],
+    };
+    check([text.clone(), bytes]);
+    // As it was written before there were states in bytes.
+    let older = r#"{"type":"record","name":"State","namespace":"syncline","fields":[
+        {"name":"format","type":"int"},{"name":"state","type":"string"}]}"#;
+    let read = State::decode(&ParsedSchema::parse(older).unwrap(), &[2, 4, b'{', b'}']);
+    assert_eq!(read, Ok(text));
     check(
         [(None, None), (Some(at(1)), None), (None, Some(at(2)))].map(|(left_at, since)| Crosswalk {
             cid: "c1".to_owned(),
@@ -297,6 +420,7 @@ fn customer(fields: &[(&str, &str)]) -> Canonical {
     };
     let app = AppWords {
         app: "crm".to_owned(),
+        via: Some("c0".to_owned()),
         row: RowKey(r#"{"id":1}"#.to_owned()),
         made: Some(at(3)),
         gone: false,
@@ -318,7 +442,50 @@ fn customer(fields: &[(&str, &str)]) -> Canonical {
         stamp_us: 9,
         apps: vec![app],
         rules: "0123456789abcdef".to_owned(),
+        identity: Identity {
+            at: Some(3),
+            merged_into: Some("c2".to_owned()),
+            members: vec![Member {
+                cid: "c0".to_owned(),
+                at: 5,
+                joined: true,
+            }],
+        },
     }
+}
+
+#[test]
+fn an_agreed_record_of_an_older_version_is_nobody_elses() {
+    let codec = CanonicalCodec::new(CUSTOMER).unwrap();
+    let mut schema: serde_json::Value = serde_json::from_str(codec.schema_json()).unwrap();
+    let later = ["moved_at", "merged_into", "members"];
+    let fields = schema["fields"].as_array_mut().unwrap();
+    fields.retain(|field| !later.contains(&field["name"].as_str().unwrap()));
+    let apps = fields.iter_mut().find(|field| field["name"] == "apps").unwrap();
+    let words = apps["type"]["items"]["fields"].as_array_mut().unwrap();
+    words.retain(|field| field["name"] != "via");
+    let mut written = customer(&WHOLE);
+    written.identity = Identity::default();
+    written.apps.clear();
+    let bytes = codec.encode(&written, 5).unwrap();
+    let (_, datum) = frame_id(&bytes).unwrap();
+    // What these three have when they are empty: null, null, and no members.
+    let datum = &datum[..datum.len() - 3];
+    let writer = ParsedSchema::parse(&schema.to_string()).unwrap();
+    assert_eq!(codec.decode(&writer, datum), Ok(written));
+}
+
+#[test]
+fn a_merged_record_is_to_each_of_its_rows_as_their_own() {
+    let mut record = customer(&WHOLE);
+    record.identity.merged_into = None;
+    record.vector = Vector::from_iter([("shop", at(1)), ("crm@c0", at(2))]);
+    let theirs = record.through("c0").unwrap();
+    assert_eq!((theirs.cid.as_str(), theirs.identity.at), ("c0", Some(5)));
+    assert_eq!(theirs.vector, Vector::from_iter([("shop@c1", at(1)), ("crm", at(2))]));
+    assert_eq!(theirs.app("crm").map(|app| app.words.len()), Some(1));
+    assert!(record.app("crm").is_none(), "it is another record's row");
+    assert!(record.through("c3").is_none());
 }
 
 const WHOLE: [(&str, &str); 5] = [

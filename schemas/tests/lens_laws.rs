@@ -89,6 +89,7 @@ fn link() -> Link {
         entity: "customer".to_owned(),
         direction: Direction::Both,
         key: vec!["id".to_owned()],
+        same_as: Vec::new(),
         fields: vec![
             field(
                 "name",
@@ -132,6 +133,7 @@ fn link() -> Link {
                 &[("l", "split(joined, ',')")],
             ),
         ],
+        mode: Default::default(),
         rule: RuleRef::default(),
     }
 }

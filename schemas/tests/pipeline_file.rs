@@ -10,7 +10,10 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use syncline_schemas::lens::{self, Cell, Expr, Row};
-use syncline_schemas::pipeline::{self, CapturedBy, DeletePolicy, Delivery, FieldKind, Pipeline, Problem, Strategy};
+use syncline_schemas::pipeline::guards::{Burst, Over};
+use syncline_schemas::pipeline::{
+    self, CapturedBy, DeletePolicy, Delivery, FieldKind, Mode, Pipeline, Problem, Strategy,
+};
 use syncline_schemas::value::Value;
 
 fn folder(name: &str) -> PathBuf {
@@ -177,6 +180,63 @@ fn links_read_and_write_columns() {
     assert_eq!((wms.name().as_str(), wms.rule.line), ("wms.inventory.items", 53));
 }
 
+/// `acme.yaml` with this `mode` of billing's accounts.
+fn mode(mode: &str) -> Mode {
+    let text = fixture("acme.yaml").replace("    name: holder\n", &format!("    name: holder\n    mode: {mode}\n"));
+    let acme = parse(&text).unwrap_or_else(|problems| panic!("{}", rendered(&problems)));
+    acme.links_of("customer").nth(2).unwrap().mode.clone()
+}
+
+#[test]
+fn a_link_says_when_it_is_written() {
+    assert_eq!(mode("live"), Mode::Live);
+    let batch = |text: &str| match mode(text) {
+        Mode::Batch(schedule) => schedule.to_string(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(batch("{ batch: \"30 1 * * *\" }"), "30 1 * * * Europe/London");
+    assert_eq!(
+        batch("{ batch: \"30 1 * * *\", timezone: America/New_York }"),
+        "30 1 * * * America/New_York"
+    );
+    assert_eq!(batch("{ every: 90s }"), "every 90s");
+    for (rest, expected) in [
+        ("every 30m", "every 30m"),
+        ("\"0 4 * * MON\"", "0 4 * * MON Europe/London"),
+    ] {
+        let Mode::Hybrid { live, rest } = mode(&format!("{{ live: [credit_limit], rest: {rest} }}")) else {
+            panic!("{rest}");
+        };
+        assert_eq!(live.into_iter().collect::<Vec<_>>(), ["credit_limit"]);
+        assert_eq!(rest.to_string(), expected);
+    }
+    assert_eq!(acme().links[0].mode, Mode::Live);
+}
+
+#[test]
+fn when_a_link_is_written_is_no_rule() {
+    let text = fixture("acme.yaml");
+    let batch = text.replace("    name: holder\n", "    name: holder\n    mode: { every: 30m }\n");
+    let rules = |text: &str| parse(text).unwrap().entity("customer").unwrap().rules.clone();
+    assert_ne!(text, batch);
+    assert_eq!(rules(&text), rules(&batch));
+}
+
+#[test]
+fn a_system_says_when_nothing_is_written_into_it() {
+    let text = fixture("acme.yaml").replace(
+        "crm:     { postgres: \"${env:CRM_DSN}\" }",
+        "crm:     { postgres: \"${env:CRM_DSN}\", maintenance: { cron: \"0 2 * * SUN\", for: 3h, timezone: America/New_York } }",
+    );
+    let acme = parse(&text).unwrap_or_else(|problems| panic!("{}", rendered(&problems)));
+    let window = acme.system("crm").unwrap().maintenance.clone().unwrap();
+    assert_eq!(
+        (window.opens.to_string().as_str(), window.for_ms),
+        ("0 2 * * SUN America/New_York", 3 * 3_600_000)
+    );
+    assert_eq!(acme.system("shop").unwrap().maintenance, None);
+}
+
 #[test]
 fn the_fingerprint_knows_rules_and_not_spelling() {
     let rules = |text: &str| parse(text).unwrap().entity("customer").unwrap().rules.clone();
@@ -275,6 +335,37 @@ fn a_missing_file_is_a_problem_and_no_crash() {
     assert_eq!(problems[0].code, "H100");
     let acme = pipeline::load(&folder("fixtures").join("acme.yaml"), &env).unwrap();
     assert_eq!(acme.file, "acme.yaml");
+}
+
+#[test]
+fn guards_are_read_and_a_file_without_any_has_none() {
+    assert!(!acme().guards.any());
+    let with = |guards: &str| parse(&format!("{}guards: {guards}\n", fixture("acme.yaml"))).map(|file| file.guards);
+    let read = |guards: &str| with(guards).unwrap_or_else(|problems| panic!("{}", rendered(&problems)));
+    let both = read("{ mass_change: { over: 5% in 10m, then: pause }, stale_restore: pause }");
+    assert_eq!(both.mass_change, Some(Burst::MASS_CHANGE));
+    assert_eq!(both.stale_restore, Some(Burst::STALE_RESTORE));
+    let rows = read("{ mass_change: { over: 20000 rows in 1h, at_least: 7 } }");
+    let wanted = Burst {
+        over: Over::Rows(20_000),
+        at_least: 7,
+        within_us: 3_600_000_000,
+    };
+    assert_eq!((rows.mass_change, rows.stale_restore), (Some(wanted), None));
+}
+
+#[test]
+fn a_queue_has_a_lease_and_is_told_the_time() {
+    let with = |rule: &str| parse(&fixture("acme.yaml").replace("contact:  { on_conflict: latest }", rule));
+    let file = with("contact:  { on_conflict: first, lease: 60s, queue: true }").unwrap();
+    let customer = file.entity("customer").unwrap();
+    let phone = &customer.field("phone").unwrap().terms;
+    assert!(phone.queue && phone.lease_us == Some(60_000_000) && customer.has_deadlines());
+    let without = with("contact:  { on_conflict: first, lease: 60s }").unwrap();
+    assert!(!without.entity("customer").unwrap().has_deadlines());
+    assert_ne!(without.entity("customer").unwrap().rules, customer.rules);
+    let problems = with("contact:  { on_conflict: first, queue: true }").unwrap_err();
+    assert_eq!(problems[0].code, "H111");
 }
 
 /// The demo's file, whose systems differ from the fixture's.

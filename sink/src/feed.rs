@@ -103,7 +103,8 @@ impl Feed for CanonicalFeed {
             None => Ok(None),
             Some(value) => decode(&mut self.schemas, codec, value)?.map(Some),
         };
-        Ok(delivery(record, Arc::clone(entity), content))
+        let topic = record.topic.as_str().into();
+        Ok(delivery(record, topic, Arc::clone(entity), content))
     }
 }
 
@@ -116,10 +117,15 @@ pub fn unexpected(topic: &str) -> Failure {
 }
 
 /// The record with what it says.
-pub fn delivery<C>(record: InRecord, entity: Arc<str>, content: Result<Option<C>, String>) -> Delivery<C> {
+pub fn delivery<C>(
+    record: InRecord,
+    topic: Arc<str>,
+    entity: Arc<str>,
+    content: Result<Option<C>, String>,
+) -> Delivery<C> {
     Delivery {
         from: Partition {
-            topic: record.topic.into(),
+            topic,
             number: record.partition,
         },
         offset: record.offset,

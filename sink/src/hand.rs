@@ -10,10 +10,11 @@ use std::time::Instant;
 
 use syncline_runtime::{Failure, Outcome, RetryPolicy, supervise};
 
+use crate::batch::Batch;
 use crate::dead_letter::DeadLetters;
-use crate::metrics;
-use crate::stage::{Batch, Parts};
+use crate::stage::Parts;
 use crate::target::{CLAIM_ENDS, Delivery, Report, TOO_SLOW, Target};
+use crate::{maintenance, metrics};
 
 /// A target that recovers within this time does not cost a leave and join of the group.
 const RETRY_IN_PLACE_MS_MAX: u64 = 60_000;
@@ -161,7 +162,8 @@ impl<T: Target> Hand<'_, T> {
         Ok(true)
     }
 
-    /// Applies until it is done; none if the process is to stop first. The end of our claim ends it at once.
+    /// Applies until it is done; none if the process is to stop first. The end of our claim, and a window of maintenance,
+    /// end it at once.
     fn insist(&mut self, batch: &[Delivery<T::Content>]) -> Outcome<Option<Report>> {
         let (parts, target) = (self.parts, &mut self.target);
         let policy = RetryPolicy {
@@ -170,6 +172,10 @@ impl<T: Target> Hand<'_, T> {
         };
         let mut done = Ok(None);
         supervise(&parts.name, &parts.shutdown, &policy, || {
+            if let Err(failure) = maintenance::refuse(&parts.target, parts.maintenance.as_ref()) {
+                done = Err(failure);
+                return Ok(());
+            }
             match target.apply(batch) {
                 Ok(report) => done = Ok(Some(report)),
                 Err(failure) if CLAIM_ENDS.contains(&failure.code) => done = Err(failure),
@@ -236,7 +242,7 @@ mod tests {
 
     fn batch(number: u32) -> Batch<u32> {
         let mut batch = Batch::new();
-        batch.push(Delivery {
+        let delivery = Delivery {
             from: Partition {
                 topic: "t".into(),
                 number: 0,
@@ -247,7 +253,8 @@ mod tests {
             key: Vec::new(),
             value: Vec::new(),
             content: Ok(Some(number)),
-        });
+        };
+        batch.push(delivery, 0);
         batch
     }
 
@@ -262,6 +269,8 @@ mod tests {
             bus: bus.clone(),
             instance: "0".to_owned(),
             until_current: false,
+            rows_max: None,
+            maintenance: None,
             health: Health::new(),
             shutdown: Shutdown::new(),
         };

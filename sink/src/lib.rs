@@ -5,11 +5,29 @@
 /// READ FIRST: the loop read > plan > apply > commit.
 pub mod stage;
 
+/// Records gathered for one transaction.
+mod batch;
+
 /// The thread that writes.
 mod hand;
 
+/// The loop of a lane that is written at set times.
+mod timed;
+
+/// Of each key the last record.
+mod coalesce;
+
+/// Times at which a target is left alone.
+mod maintenance;
+
 /// Which topics a target reads, and what their records say.
 pub mod feed;
+
+/// Which fields of a link are written together, and when.
+pub mod lane;
+
+/// When such a lane is written that is not live. Pure.
+pub mod due;
 
 /// What to write for one record. Pure.
 pub mod plan;

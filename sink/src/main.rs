@@ -1,9 +1,10 @@
 //! `syncline-sink`: agreed records into the apps.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
-use syncline_runtime::{CommonArgs, Outcome, process};
+use syncline_runtime::{CommonArgs, Failure, Outcome, process};
 use syncline_sink::run;
 
 /// Writes what the apps agree on into each of them, with effect exactly once
@@ -18,6 +19,9 @@ struct Cli {
     /// Only this target
     #[arg(long, value_name = "NAME")]
     target: Option<String>,
+    /// Write now what would wait for its time; with --until-current
+    #[arg(long, requires = "until_current")]
+    flush: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -36,11 +40,19 @@ fn work(cli: &Cli) -> Outcome<()> {
     let pipeline = run::load(&cli.common.pipeline)?;
     let target = cli.target.as_deref();
     if cli.common.process.check {
-        return run::check(&pipeline, target);
+        let notes = run::check(&pipeline, target)?;
+        return notes.iter().try_for_each(|note| print(note));
     }
     let process = process::start("syncline-sink", &cli.common.process)?;
     match cli.command {
         Some(Verb::ReplayParked) => run::replay_parked(&pipeline, target).map(drop),
-        None => process::spawn_all(run::parts(&process, &pipeline, target)?, &process.shutdown),
+        None => {
+            let parts = run::parts(&process, &pipeline, target, cli.flush)?;
+            process::spawn_all(parts, &process.shutdown)
+        }
     }
+}
+
+fn print(line: &str) -> Outcome<()> {
+    writeln!(std::io::stdout(), "{line}").map_err(|error| Failure::definite("STDOUT", "cannot print").source(error))
 }

@@ -53,6 +53,33 @@ pub static LAG_SECONDS: LazyLock<GaugeVec> = LazyLock::new(|| {
     )
 });
 
+/// When a lane is written next.
+pub static NEXT_RUN_SECONDS: LazyLock<GaugeVec> = LazyLock::new(|| {
+    gauge(
+        "syncline_sink_next_run_timestamp_seconds",
+        "When a lane that is written at set times is written next, seconds since 1970.",
+        &["target", "part"],
+    )
+});
+
+/// What such a lane has before it.
+pub static QUEUE_OFFSETS: LazyLock<GaugeVec> = LazyLock::new(|| {
+    gauge(
+        "syncline_sink_queue_offsets",
+        "How many offsets a lane that is written at set times has before it.",
+        &["target", "part"],
+    )
+});
+
+/// Whether nothing may be written now.
+pub static IN_MAINTENANCE: LazyLock<GaugeVec> = LazyLock::new(|| {
+    gauge(
+        "syncline_sink_in_maintenance",
+        "1 while a target is in maintenance and nothing is written into it.",
+        &["target"],
+    )
+});
+
 /// Counts a batch.
 pub fn count(target: &str, report: &Report) {
     let add = |verdict: &str, records: u64| {

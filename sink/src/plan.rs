@@ -8,58 +8,36 @@
 //! dominate the remembered one is older and skipped. Counters are written as the difference between what is due in all and
 //! what was delivered so far, so that neither a repetition nor a lost record in between can change the sum.
 //!
+//! Where records were merged, one agreed record speaks for the rows of several, and each of them has books of its own
+//! ([`books`]): it is planned for each as that one sees it. So the marks in an app's log name the record that its row belongs
+//! to, whatever was merged or split since. The record of a merged one says nothing, and nothing is done for it.
+//!
 //! Every write leaves a mark, and so does a decision that needs no write: its readers in that app have seen it all the same.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use syncline_schemas::canonical::{AppWords, Canonical, SaidWord};
 use syncline_schemas::lens::{self, LensError, Row};
 use syncline_schemas::mapped::RowKey;
 use syncline_schemas::mark::{Act, Mark, MarkedField};
 use syncline_schemas::pipeline::{Link, LinkField};
-use syncline_schemas::position::{Position, Vector};
 use syncline_schemas::value::{Number, Value};
 
+use crate::lane::Lane;
+
+pub use applied::{Applied, AppliedField};
 pub use spelling::Spelling;
+
+/// What is remembered.
+mod applied;
 
 /// What a date or time is made of.
 mod spelling;
 
 /// A row that is there.
 mod update;
-
-/// What we wrote last for an entity, as kept in the target.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Applied {
-    /// The row written or seen.
-    pub row: Option<RowKey>,
-    /// Where the app made that row, as far as that was known.
-    pub made: Option<Position>,
-    /// Whether we deleted that row ourselves: if the entity comes back to life the row is made anew.
-    pub removed: bool,
-    /// What the last record was made from.
-    pub vector: Vector,
-    /// What was written, or found to be as agreed, by field.
-    pub fields: BTreeMap<String, AppliedField>,
-    /// Sum of everything delivered, by counter.
-    pub counters: BTreeMap<String, Number>,
-    /// Fields that we left to the app's defaults when we made the row: what it holds there nobody said.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub left: BTreeSet<String>,
-}
-
-/// What we wrote last into one field.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AppliedField {
-    /// The app's own last word that was known then.
-    pub word: Option<Position>,
-    /// Hash of the value.
-    pub hash: String,
-    /// The vector that the mark told the app.
-    pub vector: Vector,
-}
 
 /// The row that the record speaks of, as found in the table and locked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,6 +81,8 @@ pub struct Given<'a> {
     pub pipeline: &'a str,
     /// The table that is written.
     pub link: &'a Link,
+    /// The part of it that is.
+    pub lane: &'a Lane,
     /// What its columns can hold.
     pub limits: &'a Limits,
     /// The agreed record.
@@ -193,26 +173,87 @@ pub fn address(record: &Canonical, app: &str, applied: Option<&Applied>) -> Opti
     said.or_else(|| applied.and_then(|applied| applied.row.clone()))
 }
 
+/// Whose books a record is delivered to `app` by: those of the records in it whose rows are there, as far as the app told or
+/// `has_row` knows by the books; its own where there are none.
+pub fn books<'r>(record: &'r Canonical, app: &str, has_row: impl Fn(&str) -> bool) -> Vec<&'r str> {
+    let own = record.cid.as_str();
+    let told = |cid: &str| record.app_via(app, Some(cid).filter(|cid| *cid != own)).is_some();
+    let all = std::iter::once(own).chain(record.joined());
+    let books: Vec<&str> = all.filter(|cid| told(cid) || has_row(cid)).collect();
+    if books.is_empty() { vec![own] } else { books }
+}
+
 /// What to do for one record.
 pub fn plan(given: &Given<'_>) -> Result<Plan, Refusal> {
-    let older = |applied: &Applied| !given.record.vector.dominates(&applied.vector);
-    if given.applied.is_some_and(older) {
+    if given.record.identity.merged_into.is_some() {
         return Ok(Plan {
             applied: None,
-            ..given.nothing(Verdict::Older)
+            ..given.nothing(Verdict::Nothing)
         });
     }
-    match given.applied.and_then(|applied| given.of_this_row(applied)) {
-        None => given.decide(),
-        Some(applied) => Given {
-            applied: Some(&applied),
+    match given.order() {
+        Ordering::Less => Ok(given.older()),
+        Ordering::Equal => given.in_turn(),
+        // What was written before is no fence for what came by a later word, though that may be made from less.
+        Ordering::Greater => Given {
+            applied: given.applied.map(Applied::renewed).as_ref(),
             ..*given
         }
-        .decide(),
+        .in_turn(),
     }
 }
 
 impl Given<'_> {
+    /// The plan for a record of the same rows as the last, by the lane's turn.
+    fn in_turn(&self) -> Result<Plan, Refusal> {
+        let vector = &self.record.vector;
+        if self
+            .applied
+            .is_some_and(|applied| !vector.dominates(applied.seen_by(self.lane)))
+        {
+            return Ok(self.older());
+        }
+        if self.applied.is_some_and(|applied| applied.is_ahead_of(vector)) {
+            return self.behind();
+        }
+        match self.applied.and_then(|applied| self.of_this_row(applied)) {
+            None => self.decide(),
+            Some(applied) => Given {
+                applied: Some(&applied),
+                ..*self
+            }
+            .decide(),
+        }
+    }
+}
+
+impl Given<'_> {
+    /// Whether the record comes by an earlier word on identity than what was written last, or by a later. Of records to which
+    /// the rows belonged one after the other, the later is that by the later word; of one record, that into which more
+    /// records have come, or from which they have gone.
+    fn order(&self) -> Ordering {
+        let Some(applied) = self.applied else {
+            return Ordering::Equal;
+        };
+        let order = self.record.identity.at.cmp(&applied.place);
+        order.then_with(|| self.compare_members(&applied.members))
+    }
+
+    fn compare_members(&self, before: &BTreeMap<String, i64>) -> Ordering {
+        let now = self.members();
+        let went_back = |(cid, at): (&String, &i64)| now.get(cid).is_none_or(|now| now < at);
+        match now == *before {
+            true => Ordering::Equal,
+            false if before.iter().any(went_back) => Ordering::Less,
+            false => Ordering::Greater,
+        }
+    }
+
+    fn members(&self) -> BTreeMap<String, i64> {
+        let members = self.record.identity.members.iter();
+        members.map(|member| (member.cid.clone(), member.at)).collect()
+    }
+
     fn decide(&self) -> Result<Plan, Refusal> {
         if self.words().is_some_and(|words| words.gone) {
             return Ok(self.nothing(Verdict::Nothing));
@@ -225,6 +266,32 @@ impl Given<'_> {
             (false, Found::Unknown) => self.insert(None),
             (false, Found::Missing(key)) if self.remakes() => self.insert(Some(key)),
             (false, Found::Missing(_)) => Ok(self.nothing(Verdict::Stale)),
+        }
+    }
+
+    /// A record that the lane is past.
+    fn older(&self) -> Plan {
+        Plan {
+            applied: None,
+            ..self.nothing(Verdict::Older)
+        }
+    }
+
+    /// A record that another lane is past, and this one is not. What it says of the row as a whole is out of date; what it says
+    /// of the lane's own fields is due, if that row is there still. If it is not, the next record says all of it.
+    fn behind(&self) -> Result<Plan, Refusal> {
+        let words = self.words();
+        let is_same = |applied: &Applied, key: &RowKey| {
+            let made = words.and_then(|words| words.made).or(applied.made);
+            applied.row.as_ref() == Some(key) && applied.made == made && !applied.removed
+        };
+        match (self.applied, self.found) {
+            (Some(applied), Found::Row(key, row))
+                if !self.record.deleted && words.is_none_or(|words| !words.gone) && is_same(applied, key) =>
+            {
+                self.update(key, row)
+            }
+            _ => Ok(self.older()),
         }
     }
 
@@ -245,6 +312,8 @@ impl Given<'_> {
             row: applied.row.clone(),
             made: Some(made),
             vector: applied.vector.clone(),
+            place: applied.place,
+            members: applied.members.clone(),
             ..Applied::default()
         })
     }
@@ -541,14 +610,24 @@ impl Given<'_> {
     /// What is remembered of this record; none if that is what is remembered already.
     fn remember(&self, row: Option<RowKey>, marked: &[MarkedField], verdict: Verdict) -> Option<Applied> {
         let made_or_gone = matches!(verdict, Verdict::Inserted | Verdict::Deleted);
+        let behind = self
+            .applied
+            .is_some_and(|applied| applied.is_ahead_of(&self.record.vector));
         let mut applied = self.applied.filter(|_| !made_or_gone).cloned().unwrap_or_default();
         applied.row = row;
-        applied.made = self.words().and_then(|words| words.made).or(applied.made);
-        // A row that is there is not removed, whoever made it; one that we removed stays so until it is made anew.
-        let there = matches!(self.found, Found::Row(..));
-        let ours = there && verdict != Verdict::Stale;
-        applied.removed = verdict == Verdict::Deleted || (applied.removed && !ours);
-        applied.vector = self.record.vector.clone();
+        if !behind {
+            applied.made = self.words().and_then(|words| words.made).or(applied.made);
+            // A row that is there is not removed, whoever made it; one that we removed stays so until it is made anew.
+            let there = matches!(self.found, Found::Row(..));
+            let ours = there && verdict != Verdict::Stale;
+            applied.removed = verdict == Verdict::Deleted || (applied.removed && !ours);
+            applied.place = self.record.identity.at;
+            applied.members = self.members();
+        }
+        match made_or_gone {
+            true => applied.vector = self.record.vector.clone(),
+            false => applied.advance(self.lane, &self.record.vector),
+        }
         for field in marked {
             if let Some(delivered) = &field.delivered {
                 applied.counters.insert(field.name.clone(), delivered.clone());

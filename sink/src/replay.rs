@@ -16,6 +16,9 @@ use crate::target::{Delivery, Partition};
 
 const READ_MS_MAX: u64 = 10_000;
 
+/// Something was refused again.
+pub const STILL_PARKED: &str = "STILL_PARKED";
+
 /// Applies what is parked, and says how many keys that were; fails if something stays parked.
 pub fn run(bus: &BusConfig, name: &str, mut feed: CanonicalFeed, target: &mut PostgresTarget) -> Outcome<u64> {
     let mut applied = 0;
@@ -57,7 +60,7 @@ fn still_parked(applied: u64, left: &[Parked]) -> Failure {
         left.len(),
         first.unwrap_or_default()
     );
-    Failure::definite("STILL_PARKED", message).hint("remove the cause and give the same command again")
+    Failure::definite(STILL_PARKED, message).hint("remove the cause and give the same command again")
 }
 
 /// The last record of each parked key.

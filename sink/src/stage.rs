@@ -5,31 +5,44 @@
 //! commit. Kafka is told the offsets afterwards, for display. While a batch is applied ([`crate::hand`]) the next is gathered.
 //!
 //! What the target cannot take now (it is down, full, locked, read-only) stops this loop, not the process: it waits and
-//! says why. What the target can never take is set aside by the target itself and goes to the dead letter topic.
-//! Two threads, and everything in them blocks.
+//! says why; in a window of maintenance nobody asks it ([`crate::maintenance`]). What the target can never take is set aside by
+//! the target itself and goes to the dead letter topic. Two threads, and everything in them blocks.
+//!
+//! A lane that is written at set times ([`crate::timed`]) comes here for each of its runs: to work off what lies before the
+//! run's ends, of each key only the last record.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use syncline_bus::{BusConfig, Event, Fences, GroupConsumer, Patience, admin};
-use syncline_runtime::{Failure, Health, Outcome, Progress, RetryPolicy, Shutdown, supervise, telemetry};
-use tracing::Span;
+use syncline_bus::{BusConfig, Event, Fences, GroupConsumer, InRecord, Patience, admin};
+use syncline_runtime::{Failure, Health, Outcome, Progress, RetryPolicy, Shutdown, supervise};
+use syncline_schemas::schedule::Window;
 
+use crate::batch::Batch;
+use crate::coalesce::Coalesced;
 use crate::dead_letter::DeadLetters;
 use crate::feed::Feed;
 use crate::hand::{Hand, Hands, Settled};
+use crate::maintenance::{self, IN_MAINTENANCE};
 use crate::metrics;
 use crate::target::{Delivery, Partition, Target};
 
-const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// How long it is waited for more while a batch is under way.
-const BATCH_WAIT_MS_MAX: u64 = 5;
+const BATCH_WAIT_MS_MAX: u64 = 1;
 const IDLE_POLL_MS: u64 = 200;
+/// How often Kafka is told how far it has come, at most: to a broker that costs as much as a small batch does.
+const SHOWN_EVERY_MS: u64 = 100;
 /// How often it is asked whether a topic that was missing has been made.
 const NEW_TOPICS_MS: u64 = 5_000;
+/// How long a run waits for partitions: other instances may have them all.
+const MEMBER_MS_MAX: u64 = 30_000;
+
+/// Where partitions end.
+pub(crate) type Ends = BTreeMap<(String, i32), i64>;
 
 /// What a stage is made of.
+#[derive(Clone)]
 pub struct Parts {
     /// Its name in logs and health.
     pub name: String,
@@ -45,6 +58,10 @@ pub struct Parts {
     pub instance: String,
     /// Whether to end when everything has been applied that was there at the start.
     pub until_current: bool,
+    /// Records of a batch; none: as many as the target takes.
+    pub rows_max: Option<usize>,
+    /// When the target is left alone.
+    pub maintenance: Option<Window>,
     /// What `/readyz` answers.
     pub health: Health,
     /// The wish to stop.
@@ -52,8 +69,9 @@ pub struct Parts {
 }
 
 impl Parts {
+    /// A part that leaves its target alone does what it should.
     pub(crate) fn report(&self, failure: &Failure) {
-        self.health.set_ready(&self.name, false);
+        self.health.set_ready(&self.name, failure.code == IN_MAINTENANCE);
         self.health.set_status(&self.name, format!("waiting: {failure}"));
     }
 
@@ -87,14 +105,43 @@ where
     T::Content: Send,
     F: Feed<Content = T::Content>,
 {
-    let mut target = connect()?;
-    let mut letters = DeadLetters::new(&parts.bus, &parts.pipeline);
-    letters.take_from(&mut target)?;
+    if !maintenance::wait(parts) {
+        return Ok(());
+    }
+    let target = connect()?;
     let feed = feed()?;
     let ends = ends(parts, &feed.topics()?)?;
+    apply_all(parts, target, feed, &ends, None).map(drop)
+}
+
+/// Works off what lies before `ends`, of each key only the last record. Gives the partitions in which that is done; none if the
+/// process is to stop first.
+pub(crate) fn work_off<T, F>(parts: &Parts, target: T, feed: F, ends: &Ends) -> Outcome<Option<Vec<Partition>>>
+where
+    T: Target + Send,
+    T::Content: Send,
+    F: Feed<Content = T::Content>,
+{
+    apply_all(parts, target, feed, ends, Some(Coalesced::default()))
+}
+
+fn apply_all<T, F>(
+    parts: &Parts,
+    mut target: T,
+    feed: F,
+    ends: &Ends,
+    coalesced: Option<Coalesced>,
+) -> Outcome<Option<Vec<Partition>>>
+where
+    T: Target + Send,
+    T::Content: Send,
+    F: Feed<Content = T::Content>,
+{
+    let mut letters = DeadLetters::new(&parts.bus, &parts.pipeline);
+    letters.take_from(&mut target)?;
     let existing: BTreeSet<String> = ends.keys().map(|(topic, _)| topic.clone()).collect();
     if existing.is_empty() {
-        return Ok(());
+        return Ok(Some(Vec::new()));
     }
     let names: Vec<String> = existing.iter().cloned().collect();
     let instance = format!("{}-{}", parts.name, parts.instance);
@@ -107,7 +154,7 @@ where
         parts,
         target,
         letters,
-        rows_max: T::BATCH_ROWS_MAX,
+        rows_max: parts.rows_max.unwrap_or(T::BATCH_ROWS_MAX),
     };
     thread::scope(|scope| {
         let mut stage = Stage {
@@ -118,16 +165,23 @@ where
             existing,
             looked: Instant::now(),
             batch: Batch::new(),
+            coalesced,
+            is_read: false,
+            held: BTreeSet::new(),
+            began: Instant::now(),
             next: BTreeMap::new(),
+            shown: Instant::now(),
+            is_unshown: false,
             progress,
         };
-        stage.run(&ends)
+        let done = stage.run(ends)?;
+        Ok(done.then(|| stage.held.iter().cloned().collect()))
     })
 }
 
 /// Where the topics end now. One that does not exist yet is looked for again later; a run that only works off what is
 /// there does without it.
-fn ends(parts: &Parts, topics: &[String]) -> Outcome<BTreeMap<(String, i32), i64>> {
+pub(crate) fn ends(parts: &Parts, topics: &[String]) -> Outcome<Ends> {
     let mut ends = BTreeMap::new();
     for topic in topics {
         let partitions = admin::end_offsets_with(&parts.bus, topic, Patience::of(parts.until_current))?;
@@ -150,46 +204,13 @@ fn ends(parts: &Parts, topics: &[String]) -> Outcome<BTreeMap<(String, i32), i64
     Ok(ends)
 }
 
-/// Records gathered for one transaction.
-pub struct Batch<C> {
-    /// In the order of their topics.
-    pub deliveries: Vec<Delivery<C>>,
-    bytes: usize,
-    /// What the batch is a consequence of, as far as that is traced.
-    pub span: Span,
-}
-
-impl<C> Batch<C> {
-    /// Nothing.
-    pub(crate) fn new() -> Self {
-        Self {
-            deliveries: Vec::new(),
-            bytes: 0,
-            span: Span::none(),
-        }
-    }
-
-    fn take(&mut self) -> Self {
-        std::mem::replace(self, Self::new())
-    }
-
-    /// Links the batch to where its records come from: one link of each batch before, a record of which begins it here.
-    fn caused_by(&mut self, headers: &[(String, Vec<u8>)]) {
-        if self.deliveries.is_empty() {
-            self.span = tracing::info_span!("sink.batch");
-            telemetry::extract(&self.span, headers);
-        }
-    }
-
-    /// Adds a record.
-    pub(crate) fn push(&mut self, delivery: Delivery<C>) {
-        self.bytes += delivery.key.len() + delivery.value.len();
-        self.deliveries.push(delivery);
-    }
-
-    fn is_full(&self, rows_max: usize) -> bool {
-        self.deliveries.len() >= rows_max || self.bytes >= BATCH_BYTES_MAX
-    }
+/// What becomes of the loop when there is nothing to read.
+enum Idle {
+    GoOn,
+    /// All is done that was to be done.
+    Done,
+    /// The process is to stop.
+    Stop,
 }
 
 struct Stage<'a, T: Target, F> {
@@ -202,8 +223,20 @@ struct Stage<'a, T: Target, F> {
     /// When it was last asked whether there are others.
     looked: Instant,
     batch: Batch<T::Content>,
+    /// What a run has read and not begun to write.
+    coalesced: Option<Coalesced>,
+    /// Whether all has been read that a run goes to.
+    is_read: bool,
+    /// The partitions that are ours.
+    held: BTreeSet<Partition>,
+    /// When this was begun.
+    began: Instant,
     /// The next offset of each partition, for display.
     next: BTreeMap<Partition, i64>,
+    /// When Kafka was told those last.
+    shown: Instant,
+    /// Whether they have moved since.
+    is_unshown: bool,
     progress: Option<Progress>,
 }
 
@@ -213,40 +246,118 @@ where
     T::Content: Send + 'a,
     F: Feed<Content = T::Content>,
 {
-    fn run(&mut self, ends: &BTreeMap<(String, i32), i64>) -> Outcome<()> {
+    /// True when everything is done; false if the process is to stop first.
+    fn run(&mut self, ends: &Ends) -> Outcome<bool> {
         while !self.parts.shutdown.requested() {
             let wait = self.wait();
             match self.consumer.poll(wait)? {
                 Event::Assigned(partitions) => self.claim(partitions)?,
                 Event::Revoked(_) => {
-                    self.apply()?;
-                    self.settle()?;
+                    self.give_up()?;
+                    self.tell();
                 }
-                Event::Record(record) => {
-                    self.batch.caused_by(&record.headers);
-                    self.batch.push(self.feed.read(record)?);
-                    if self.batch.is_full(T::BATCH_ROWS_MAX) {
-                        self.apply()?;
+                Event::Record(record) => self.take(record, ends)?,
+                Event::Idle => match self.idle(ends)? {
+                    Idle::GoOn => {}
+                    Idle::Done => {
+                        self.tell();
+                        return Ok(true);
                     }
-                }
-                Event::Idle => {
-                    if !self.apply()? || !self.settle()? {
-                        break;
-                    }
-                    if self.parts.until_current && self.consumer.caught_up(ends)? {
-                        return Ok(());
-                    }
-                    self.take_new_topics()?;
-                }
+                    Idle::Stop => break,
+                },
             }
         }
+        let settled = self.settle().map(|_| false);
+        self.tell();
+        settled
+    }
+
+    fn give_up(&mut self) -> Outcome<()> {
+        self.held.clear();
+        self.is_read = false;
+        match self.coalesced.is_some() {
+            true => self.coalesced = Some(Coalesced::default()),
+            false => drop(self.apply()?),
+        }
         self.settle().map(drop)
+    }
+
+    fn take(&mut self, record: InRecord, ends: &Ends) -> Outcome<()> {
+        let Some(coalesced) = &mut self.coalesced else {
+            self.gather(record)?;
+            if self.batch.is_full(T::BATCH_ROWS_MAX) {
+                self.apply()?;
+            }
+            return Ok(());
+        };
+        let end = ends.get(&(record.topic.clone(), record.partition));
+        if end.is_some_and(|end| record.offset < *end) {
+            coalesced.push(record);
+        }
+        if coalesced.is_full() {
+            self.apply_coalesced()?;
+        }
+        Ok(())
+    }
+
+    fn gather(&mut self, record: InRecord) -> Outcome<()> {
+        self.batch.caused_by(&record.headers);
+        let bytes = record.bytes();
+        self.batch.push(self.feed.read(record)?, bytes);
+        Ok(())
+    }
+
+    fn idle(&mut self, ends: &Ends) -> Outcome<Idle> {
+        if self.coalesced.is_some() {
+            return self.idle_in_run(ends);
+        }
+        if !self.apply()? || !self.settle()? {
+            return Ok(Idle::Stop);
+        }
+        self.tell_in_time();
+        if self.parts.until_current && self.consumer.caught_up(ends)? {
+            return Ok(Idle::Done);
+        }
+        self.take_new_topics()?;
+        Ok(Idle::GoOn)
+    }
+
+    /// A run is written when all of it is read, a part at a time: between two of them the group is heard.
+    fn idle_in_run(&mut self, ends: &Ends) -> Outcome<Idle> {
+        if self.held.is_empty() {
+            let is_idle = self.began.elapsed() >= Duration::from_millis(MEMBER_MS_MAX);
+            return Ok(if is_idle { Idle::Done } else { Idle::GoOn });
+        }
+        if !self.consumer.caught_up(ends)? {
+            return Ok(Idle::GoOn);
+        }
+        self.is_read = true;
+        let is_last = self.coalesced.as_ref().is_none_or(Coalesced::is_empty);
+        if !self.apply_coalesced()? {
+            return Ok(Idle::Stop);
+        }
+        match is_last {
+            false => Ok(Idle::GoOn),
+            true if self.settle()? => Ok(Idle::Done),
+            true => Ok(Idle::Stop),
+        }
+    }
+
+    /// Begins to write the first of what was coalesced. False as [`Stage::settle`].
+    fn apply_coalesced(&mut self) -> Outcome<bool> {
+        let records_max = self.parts.rows_max.unwrap_or(T::BATCH_ROWS_MAX);
+        let taken = self.coalesced.as_mut().map(|coalesced| coalesced.take(records_max));
+        for record in taken.unwrap_or_default() {
+            self.gather(record)?;
+        }
+        self.apply()
     }
 
     /// A batch waits for more only while the one before it is under way: so batches are small when there is little to do, and
     /// large when there is much.
     fn wait(&mut self) -> Duration {
         Duration::from_millis(match self.batch.deliveries.is_empty() {
+            true if self.is_read => 0,
             true => IDLE_POLL_MS,
             false if self.hands.is_at_rest() => 0,
             false => BATCH_WAIT_MS_MAX,
@@ -277,6 +388,9 @@ where
         self.settle()?;
         self.batch.take();
         self.next.clear();
+        self.is_unshown = false;
+        self.coalesced = self.coalesced.as_ref().map(|_| Coalesced::default());
+        self.is_read = false;
         let claimed: Vec<Partition> = partitions
             .into_iter()
             .map(|(topic, number)| Partition {
@@ -285,6 +399,7 @@ where
             })
             .collect();
         let starts = self.hands.target()?.claim(&claimed)?;
+        self.held = claimed.iter().cloned().collect();
         let shown = self.consumer.committed()?;
         for (partition, next) in starts {
             // A partition never read starts wherever the topic starts.
@@ -326,21 +441,40 @@ where
         }
     }
 
-    /// Tells Kafka, the metrics and the person in front of the terminal how far it has come.
-    fn show(&mut self, batch: &[Delivery<T::Content>]) {
-        for delivery in batch {
-            self.next.insert(delivery.from.clone(), delivery.offset + 1);
+    fn tell_in_time(&mut self) {
+        if self.shown.elapsed() >= Duration::from_millis(SHOWN_EVERY_MS) {
+            self.tell();
         }
-        let next: Vec<(String, i32, i64)> = self
-            .next
-            .iter()
+    }
+
+    /// Tells Kafka the offsets, if they have moved.
+    fn tell(&mut self) {
+        if !std::mem::take(&mut self.is_unshown) {
+            return;
+        }
+        let next = self.next.iter();
+        let next: Vec<(String, i32, i64)> = next
             .map(|(partition, next)| (partition.topic.to_string(), partition.number, *next))
             .collect();
         self.consumer.commit_display(&next);
-        if let Some(progress) = &mut self.progress {
-            progress.set(next.iter().map(|(_, _, next)| next.cast_unsigned()).sum());
+        self.shown = Instant::now();
+    }
+
+    /// Tells Kafka, the metrics and the person in front of the terminal how far it has come.
+    fn show(&mut self, batch: &[Delivery<T::Content>]) {
+        for run in batch.chunk_by(|one, next| one.from == next.from) {
+            if let Some(last) = run.last() {
+                self.next.insert(last.from.clone(), last.offset + 1);
+            }
         }
-        if let Some(age) = batch.last().and_then(|delivery| age_seconds(delivery.timestamp_ms)) {
+        self.is_unshown = true;
+        self.tell_in_time();
+        if let Some(progress) = &mut self.progress {
+            progress.set(self.next.values().map(|next| next.cast_unsigned()).sum());
+        }
+        // A lane that is written at set times is not late.
+        let live = batch.last().filter(|_| self.coalesced.is_none());
+        if let Some(age) = live.and_then(|delivery| age_seconds(delivery.timestamp_ms)) {
             metrics::LAG_SECONDS.with_label_values(&[&self.parts.target]).set(age);
         }
     }

@@ -9,6 +9,7 @@ use syncline_schemas::canonical::Canonical;
 use syncline_schemas::lens::{Cell, Row};
 use syncline_schemas::mapped::RowKey;
 use syncline_schemas::value::{Number, Value};
+use syncline_sink::lane::Lane;
 use syncline_sink::plan::{Applied, Found, Given, Limits, Plan, Verdict, Write, plan};
 
 /// The app: its row, its log of own edits, and what the sink keeps beside it.
@@ -71,6 +72,7 @@ impl App {
         let applied = self.applied.as_ref();
         plan(&Given {
             pipeline: "p",
+            lane: &Lane::default(),
             link: &link,
             limits: &limits,
             record,

@@ -12,6 +12,7 @@ use syncline_schemas::mapped::RowKey;
 use syncline_schemas::mark::Act;
 use syncline_schemas::pipeline::{Direction, Link};
 use syncline_schemas::value::Value;
+use syncline_sink::lane::Lane;
 use syncline_sink::plan::{Applied, Found, Given, Limits, Plan, Refusal, Verdict, Write, address, plan};
 
 fn row(columns: &[(&str, Value)]) -> Row {
@@ -42,6 +43,7 @@ fn given(record: &Canonical, applied: Option<&Applied>, found: &Found) -> Result
 fn with_link(link: &Link, record: &Canonical, applied: Option<&Applied>, found: &Found) -> Result<Plan, Refusal> {
     plan(&Given {
         pipeline: "acme",
+        lane: &Lane::default(),
         link,
         limits: &Limits::default(),
         record,
@@ -391,6 +393,7 @@ fn what_a_column_would_round_is_refused() {
     let found = found("Ada", "new", 5);
     let refused = plan(&Given {
         pipeline: "acme",
+        lane: &Lane::default(),
         link: &link(),
         limits: &limits,
         record: &record,
@@ -413,6 +416,7 @@ fn blanks_that_a_column_adds_or_cuts_are_no_difference() {
     let found = found("Ada  ", "new", 5);
     let plan = plan(&Given {
         pipeline: "acme",
+        lane: &Lane::default(),
         link: &link(),
         limits: &limits,
         record: &record,
@@ -438,6 +442,7 @@ fn what_was_told_and_not_written_is_remembered_as_the_app_holds_it() {
     let given = |record: &Canonical, applied: Option<&Applied>| {
         plan(&Given {
             pipeline: "acme",
+            lane: &Lane::default(),
             link: &link(),
             limits: &limits,
             record,
@@ -464,6 +469,7 @@ fn null_gives_way_to_the_apps_default_where_null_cannot_be() {
     };
     let made = plan(&Given {
         pipeline: "acme",
+        lane: &Lane::default(),
         link: &link(),
         limits: &limits,
         record: &record,

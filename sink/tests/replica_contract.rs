@@ -15,6 +15,7 @@ use syncline_schemas::value::Value;
 use syncline_sink::plan::Verdict;
 use syncline_sink::replica::ReplicaTarget;
 use syncline_sink::replica::change::{Act, Change};
+use syncline_sink::replica::image::Image;
 use syncline_sink::replica::shape::Shape;
 use syncline_sink::target::{Delivery, Report, Target};
 
@@ -53,14 +54,21 @@ fn key(id: i64) -> RowKey {
 }
 
 fn put(id: i64, note: &str, big: Option<&str>) -> Act {
+    put_with(id, note, big, &[])
+}
+
+/// With other columns besides.
+fn put_with(id: i64, note: &str, big: Option<&str>, others: &[(&str, Value)]) -> Act {
     let big = big.map_or(Cell::Unchanged, |text| Cell::Set(text.into()));
     let cells = [
         ("id", Cell::Set(id.into())),
         ("note", Cell::Set(note.into())),
         ("big", big),
     ];
-    let row: Row = cells.into_iter().map(|(name, cell)| (name.to_owned(), cell)).collect();
-    Act::Put(key(id), Arc::new(row))
+    let others = others.iter().map(|(name, value)| (*name, Cell::Set(value.clone())));
+    let cells = cells.into_iter().chain(others);
+    let row: Row = cells.map(|(name, cell)| (name.to_owned(), cell)).collect();
+    Act::Put(key(id), Image::of(&row).unwrap())
 }
 
 impl Copy {
@@ -167,14 +175,9 @@ fn a_column_that_the_source_got_is_added() {
         ("big", "text"),
         ("Odd \"one", "numeric(12,2)[]"),
     ]);
-    let Act::Put(key, mut row) = put(2, "b", Some("y")) else {
-        unreachable!()
-    };
-    Arc::make_mut(&mut row).insert(
-        "Odd \"one".to_owned(),
-        Cell::Set(Value::List(vec!["1.5".parse().unwrap(), Value::Null])),
-    );
-    copy.deliver(&[(2, Act::Put(key, row)), (3, put(1, "a", Some("x")))]);
+    let list = Value::List(vec!["1.5".parse().unwrap(), Value::Null]);
+    let wider = put_with(2, "b", Some("y"), &[("Odd \"one", list)]);
+    copy.deliver(&[(2, wider), (3, put(1, "a", Some("x")))]);
     let extended = world
         .db
         .query("SELECT id, note, big, \"Odd \"\"one\" FROM orders ORDER BY id");
@@ -221,7 +224,7 @@ fn a_row_whose_new_key_is_equal_to_its_old_one_stays() {
             ("big", big),
         ];
         let row: Row = cells.into_iter().map(|(name, cell)| (name.to_owned(), cell)).collect();
-        Act::Put(key(id), Arc::new(row))
+        Act::Put(key(id), Image::of(&row).unwrap())
     };
     copy.deliver(&[(1, row("A", Cell::Set("large".into())))]);
     copy.deliver(&[(2, Act::Move(key("A"), key("a"))), (3, row("a", Cell::Unchanged))]);
@@ -252,13 +255,8 @@ fn a_row_that_was_deleted_under_its_new_key_is_not_brought_back_by_its_old_one()
 fn a_copy_of_a_copy_goes_by_its_own_positions() {
     let world = World::new("");
     let mut copy = copy(&world);
-    let with_position = |id: i64, note: &str, position: Value| {
-        let Act::Put(key, mut row) = put(id, note, Some("x")) else {
-            unreachable!()
-        };
-        Arc::make_mut(&mut row).insert("_syncline_position".to_owned(), Cell::Set(position));
-        Act::Put(key, row)
-    };
+    let with_position =
+        |id: i64, note: &str, position: Value| put_with(id, note, Some("x"), &[("_syncline_position", position)]);
     let high = || Value::from(format!("\\x{}", "ff".repeat(32)).as_str());
     copy.deliver(&[
         (1, with_position(1, "a", high())),
@@ -325,15 +323,126 @@ fn many_rows_are_written_as_few_are() {
     );
     // The same with a column that it did not have when its rows were first staged.
     copy.shape = shape(&[("id", "bigint"), ("note", "text"), ("big", "text"), ("more", "text")]);
-    let wider = |id: i64| {
-        let Act::Put(key, mut row) = put(id, "wide", Some("x")) else {
-            unreachable!()
-        };
-        Arc::make_mut(&mut row).insert("more".to_owned(), Cell::Set("m".into()));
-        (60_000, Act::Put(key, row))
-    };
+    let wider = |id: i64| (60_000, put_with(id, "wide", Some("x"), &[("more", "m".into())]));
     copy.deliver(&(0..5_000).map(wider).collect::<Vec<_>>());
     assert_eq!(world.db.text("SELECT count(*) FROM orders WHERE more = 'm'"), "5000");
+}
+
+/// What is sent in binary is what is sent as text, and a value that has no binary form takes its column along.
+#[test]
+fn many_rows_of_any_type_are_written_as_few_are() {
+    let types = [
+        "b boolean, i2 smallint, i4 integer, i8 bigint, n numeric, m numeric(12,2), f4 real, f8 double precision",
+        "d date, t time, ts timestamp, tz timestamptz, z timetz, iv interval, u uuid, x bytea, j json, jb jsonb",
+        "s text, v varchar(20), c char(5), mood mood, l numeric[], dom dom",
+    ];
+    let types = types.join(", ");
+    let world = World::new(&format!(
+        "CREATE TYPE mood AS ENUM ('sad', 'ok'); CREATE DOMAIN dom AS numeric(6,1);
+         CREATE TABLE orders (id bigint PRIMARY KEY, note text, big text, {types})"
+    ));
+    let mut copy = copy(&world);
+    let day = |i: i64| format!("20{:02}-{:02}-{:02}", i % 100, i % 12 + 1, i % 28 + 1);
+    let clock = |i: i64| format!("{:02}:{:02}:{:02}.{}", i % 24, i % 60, i % 59, i % 9 + 1);
+    let row = |i: i64, is_odd: bool| -> Vec<(&'static str, Value)> {
+        // One row of each kind is out of the ordinary.
+        let or = |place: i64, odd: &str, plain: Value| match is_odd && i % 2_500 == place {
+            true => Value::from(odd),
+            false => plain,
+        };
+        let number = |text: String| text.parse::<Value>().unwrap();
+        vec![
+            ("b", Value::Bool(i % 2 == 0)),
+            ("i2", Value::from(i % 30_000 - 15_000)),
+            ("i4", Value::from(i * 7_919 - 5_000)),
+            ("i8", Value::from(i - i64::MAX)),
+            ("n", or(1, "NaN", number(format!("-{}.000{}1", i * 1_000, i % 10)))),
+            ("m", number(format!("{}.{}", i, i % 10))),
+            ("f4", or(2, "Infinity", number(format!("0.{i}1")))),
+            ("f8", or(3, "NaN", number(format!("{i}.1e3")))),
+            ("d", or(4, "infinity", Value::from(day(i).as_str()))),
+            ("t", or(5, "24:00:00", Value::from(clock(i).as_str()))),
+            (
+                "ts",
+                or(
+                    6,
+                    "-0043-03-15T01:02:03.5",
+                    Value::from(format!("{}T{}", day(i), clock(i)).as_str()),
+                ),
+            ),
+            (
+                "tz",
+                or(
+                    7,
+                    "+12026-03-15T01:02:03Z",
+                    Value::from(format!("{}T{}Z", day(i), clock(i)).as_str()),
+                ),
+            ),
+            ("z", Value::from(format!("{}+01:00", clock(i)).as_str())),
+            ("iv", Value::from(i * 1_000_001)),
+            ("u", Value::from(format!("b68a35a7-17ad-35b3-af2a-{i:012}").as_str())),
+            ("x", Value::from(format!("\\x{i:06x}").as_str())),
+            ("j", Value::from(format!("{{\"a\": {i}, \"a\":1}}").as_str())),
+            ("jb", Value::from(format!("{{\"a\": {i}, \"a\":1}}").as_str())),
+            (
+                "s",
+                Value::from(["a\tb", "\\N", "", "é'\"", "c\r\nd"][usize::try_from(i % 5).unwrap()]),
+            ),
+            (
+                "v",
+                if i % 3 == 0 {
+                    Value::Null
+                } else {
+                    Value::from(format!("v {i}").as_str())
+                },
+            ),
+            ("c", Value::from("ab")),
+            ("mood", Value::from(if i % 2 == 0 { "sad" } else { "ok" })),
+            (
+                "l",
+                Value::List(vec![Value::from(i), Value::Null, number("1.50".to_owned())]),
+            ),
+            ("dom", number(format!("{}.25", i % 100))),
+        ]
+    };
+    let (mut lsn, count) = (0, 2_500);
+    for (first, is_odd) in [(0, false), (100_000, true)] {
+        let changes = |from: i64, lsn: &mut u64| -> Vec<(u64, Act)> {
+            let put = |i: i64| {
+                *lsn += 1;
+                (*lsn, put_with(from + i, "a", Some("x"), &row(i, is_odd)))
+            };
+            (0..count).map(put).collect()
+        };
+        let (many, few) = (changes(first, &mut lsn), changes(first + 10_000, &mut lsn));
+        copy.deliver(&many);
+        few.chunks(500).for_each(|few| drop(copy.deliver(few)));
+    }
+    let names: Vec<&str> = types
+        .split(", ")
+        .filter_map(|of| of.split_once(' '))
+        .map(|(name, _)| name)
+        .collect();
+    let of = |table: &str| {
+        names
+            .iter()
+            .map(|name| format!("{table}.{name}"))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let differing = world.db.query(&format!(
+        "SELECT a.id, ROW({0})::text, ROW({1})::text FROM orders a JOIN orders b ON b.id = a.id + 10000
+         WHERE ROW({0})::text <> ROW({1})::text LIMIT 3",
+        of("a"),
+        of("b")
+    ));
+    assert_eq!(differing, Vec::<String>::new());
+    let pairs = world
+        .db
+        .text("SELECT count(*) FROM orders a JOIN orders b ON b.id = a.id + 10000");
+    assert_eq!(pairs, "5000");
+    let odd = "SELECT (SELECT n FROM orders WHERE id = 100001) || ' ' || (SELECT d FROM orders WHERE id = 100004)";
+    assert_eq!(world.db.text(odd), "NaN infinity");
 }
 
 #[test]

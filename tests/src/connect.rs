@@ -2,6 +2,7 @@
 //!
 //! A worker takes six seconds to start, so the tests of a file share one; each has connectors of its own.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -32,6 +33,7 @@ pub struct Worker {
     keeps: Keeps,
     url: Mutex<String>,
     stack: Stack,
+    environment: Vec<(String, String)>,
 }
 
 impl Worker {
@@ -49,6 +51,11 @@ impl Worker {
 
     /// One of its own, for a test that kills it.
     pub fn start(keeps: Keeps) -> anyhow::Result<Self> {
+        Self::start_with(keeps, &[])
+    }
+
+    /// The same, with further settings of `deploy/debezium.sh`.
+    pub fn start_with(keeps: Keeps, environment: &[(&str, &str)]) -> anyhow::Result<Self> {
         let directory = tempfile::Builder::new().prefix("syncline-connect-").tempdir()?;
         let worker = Self {
             group: directory
@@ -61,6 +68,10 @@ impl Worker {
             keeps,
             url: Mutex::default(),
             stack: Stack::from_env()?,
+            environment: environment
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
         };
         worker.resume()?;
         Ok(worker)
@@ -87,6 +98,7 @@ impl Worker {
         let mut command = Command::new(SCRIPT);
         command.arg(verb).arg(self.directory.path());
         command
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .env("BOOTSTRAP", &self.stack.kafka)
             .env("REGISTRY", &self.stack.registry)
             .env("CONNECT_GROUP", &self.group)
@@ -205,6 +217,23 @@ impl Connector {
     pub fn resume(&self) -> anyhow::Result<()> {
         self.call("PUT", "/resume")?;
         self.await_state("RUNNING", 1)
+    }
+
+    /// All of its settings as the worker understands them, those included that nobody has said.
+    pub fn settings(&self) -> anyhow::Result<BTreeMap<String, String>> {
+        let said = self.call("GET", "/config")?;
+        let class = said["connector.class"].as_str().context("a connector has a class")?;
+        let path = format!("/connector-plugins/{class}/config/validate");
+        let checked = self.worker.call("PUT", &path, Some(&said.to_string()))?;
+        let known = checked["configs"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let known = known.iter().filter_map(|known| {
+            let (name, value) = (&known["value"]["name"], &known["value"]["value"]);
+            Some((name.as_str()?.to_owned(), value.as_str()?.to_owned()))
+        });
+        // What is said for the clients in it is not the connector's to know.
+        let said = said.as_object().into_iter().flatten();
+        let said = said.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())));
+        Ok(said.chain(known).collect())
     }
 
     /// Its positions, as `GET /connectors/NAME/offsets` exports them.

@@ -80,7 +80,8 @@ impl World {
         Self::of(Stack::from_env()?, name, apps, files)
     }
 
-    fn of(stack: Stack, name: &str, apps: &[App<'_>], files: &[(&str, &str)]) -> anyhow::Result<Self> {
+    /// The same with services of one's own.
+    pub fn of(stack: Stack, name: &str, apps: &[App<'_>], files: &[(&str, &str)]) -> anyhow::Result<Self> {
         let directory = tempfile::Builder::new()
             .prefix(&format!("syncline-{name}-"))
             .tempdir()?;

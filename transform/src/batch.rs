@@ -84,7 +84,7 @@ pub fn gather(consumer: &mut GroupConsumer, bounds: &Bounds, shutdown: &Shutdown
 }
 
 /// The next offset to read of each partition that the records come from.
-pub fn next_offsets(records: &[InRecord]) -> Vec<(String, i32, i64)> {
+pub fn next_offsets<'r>(records: impl IntoIterator<Item = &'r InRecord>) -> Vec<(String, i32, i64)> {
     let mut next: BTreeMap<(&str, i32), i64> = BTreeMap::new();
     for record in records {
         next.insert((&record.topic, record.partition), record.offset + 1);

@@ -131,12 +131,23 @@ impl Context {
                 DEAD_LETTERS_KEPT_DAYS,
             ),
         ];
+        if pipeline.guards.any() {
+            // Of one partition, so that all instances read one story.
+            specs.push(kept(TopicSpec::new(topic::pauses(&pipeline.name), 1), FOR_EVER));
+        }
         for entity in &pipeline.entities {
             specs.push(kept(
                 topics(topic::mapped(&pipeline.name, &entity.name)),
                 MAPPED_KEPT_DAYS,
             ));
             specs.push(kept(topics(topic::decisions(&pipeline.name, &entity.name)), FOR_EVER));
+            let identity = TopicSpec::new(topic::identity(&pipeline.name, &entity.name), 1);
+            specs.push(kept(identity, FOR_EVER));
+            if pipeline.compares(entity) {
+                for name in [topic::sightings, topic::reviews] {
+                    specs.push(TopicSpec::new(name(&pipeline.name, &entity.name), 1).compacted());
+                }
+            }
             if entity.has_deadlines() {
                 specs.push(topics(topic::ticks(&pipeline.name, &entity.name)).compacted());
             }
@@ -151,6 +162,9 @@ impl Context {
             let inputs = links.filter_map(|link| captured.get(&self.capture_topic(link)).copied());
             let widest = inputs.max().unwrap_or(0).max(pipeline.partitions);
             specs.push(TopicSpec::new(topic::crosswalk(&pipeline.name, &entity.name), widest).compacted());
+            if pipeline.guards.any() {
+                specs.push(TopicSpec::new(topic::guards(&pipeline.name, &entity.name), widest).compacted());
+            }
         }
         admin::ensure(&self.bus, &specs)?;
         self.ensured.store(true, Ordering::Release);

@@ -13,33 +13,50 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use syncline_bus::InRecord;
 use syncline_runtime::{Failure, Outcome, failpoint};
-use syncline_schemas::codec::{CanonicalCodec, State, Wire};
+use syncline_schemas::codec::{CanonicalCodec, State, Wire as _};
 use syncline_schemas::conflict::Conflict;
 use syncline_schemas::decision::{self, Decision};
+use syncline_schemas::identity::IdentityWord;
 use syncline_schemas::mapped::MappedRecord;
-use syncline_schemas::pipeline::{Entity, Link, Pipeline};
+use syncline_schemas::pipeline::{Entity, Link, Pipeline, Score};
+use syncline_schemas::review::Review;
 use syncline_schemas::topic;
 
-use crate::merge::{EntityState, Outputs, due, published};
+use crate::merge::{EntityState, Outputs, Resolved, resolve};
 use crate::outgoing::{Outgoing, dead_letter};
 use crate::overlay::Overlay;
 use crate::schemas::Schemas;
 use crate::store::{EntityStore, Shard};
 
-/// The format of the state's text. One that is not known is refused: it was written by another version of Syncline.
-const STATE_FORMAT: i32 = 1;
 /// Before every key that is not an entity id. Ids are hex digits, which sort before it.
 const OWN: &str = "~";
 const LOADED: &str = "~loaded/";
 const PUBLISHED: &str = "~published";
 /// What time it is, as far as it was told.
 const TIME: &str = "~time";
-/// `~waits/<microseconds>/<cid>`: entities with a question that ends then. After every other key.
+/// `~waits/<microseconds>/<cid>`: entities with a question that ends then. After every other key but those of [`kin`].
 const WAITS: &str = "~waits/";
 const OWN_KEYS_MAX: usize = 100_000;
 
 /// What waits for a time.
 mod deadlines;
+
+/// Which records are one.
+mod kin;
+
+/// Who may be one with whom.
+mod finder;
+
+/// What rows say of who they are.
+mod seen;
+
+/// What is sent from record to record.
+mod moves;
+
+/// States and notes in the changelog.
+mod states;
+
+use states::{Kept, from_json, to_json};
 
 /// What is the same for all partitions of an entity.
 pub struct EntityRoom {
@@ -51,7 +68,18 @@ pub struct EntityRoom {
     canonical: (Arc<str>, u32),
     conflicts: (Arc<str>, u32),
     state: (Arc<str>, u32),
+    mapped: (Arc<str>, u32),
     dead_letters: Arc<str>,
+    /// Where rows are compared with others.
+    finder: Option<Finder>,
+}
+
+/// What comparing rows needs to know.
+struct Finder {
+    /// The parts by which rows find each other.
+    keys: BTreeSet<String>,
+    identity: (Arc<str>, u32),
+    reviews: (Arc<str>, u32),
 }
 
 impl EntityRoom {
@@ -71,13 +99,31 @@ impl EntityRoom {
             let id = register(&name, json)?;
             Ok((name.into(), id))
         };
+        let finder = match pipeline.compares(entity) {
+            true => Some(Finder {
+                keys: entity
+                    .score
+                    .iter()
+                    .flat_map(Score::keys)
+                    .map(ToString::to_string)
+                    .collect(),
+                identity: register(
+                    topic::identity(&pipeline.name, &entity.name),
+                    IdentityWord::schema_json(),
+                )?,
+                reviews: register(topic::reviews(&pipeline.name, &entity.name), Review::schema_json())?,
+            }),
+            false => None,
+        };
         Ok(Self {
+            finder,
             canonical: register(
                 topic::canonical(&pipeline.name, &entity.name, entity.version),
                 codec.schema_json(),
             )?,
             conflicts: register(topic::conflicts(&pipeline.name, &entity.name), Conflict::schema_json())?,
             state: register(topic::state(&pipeline.name, &entity.name), State::schema_json())?,
+            mapped: register(topic::mapped(&pipeline.name, &entity.name), MappedRecord::schema_json())?,
             dead_letters: topic::dead_letters(&pipeline.name, "merge").into(),
             links: reading.map(Link::name).collect(),
             authority: pipeline.authority().map(str::to_owned).collect(),
@@ -113,6 +159,14 @@ pub struct EntityShard {
     time_us: Option<i64>,
     /// Whether a question may have ended that has not been looked at.
     overdue: bool,
+    /// Partitions of each link's input, and those of them all of whose rows have been seen.
+    sighted: BTreeMap<String, (i32, BTreeSet<i32>)>,
+    /// Whether there may be rows that are to be compared.
+    todo: bool,
+    /// Words of the match's own that have not come back yet.
+    unheard: usize,
+    /// Whether the changelog says that it has states in the format that is written now.
+    says_format: bool,
 }
 
 /// The entities that a batch has touched, in the order of their ids.
@@ -122,8 +176,9 @@ pub struct Touched<'a> {
 }
 
 struct TouchedState<'a> {
-    before: EntityState,
-    after: EntityState,
+    kept: Kept,
+    /// What was agreed before the batch, if anybody is to be told what changed.
+    before: Resolved,
     cause: &'a InRecord,
 }
 
@@ -154,13 +209,28 @@ impl EntityShard {
             public_to: None,
             time_us: None,
             overdue: true,
+            sighted: BTreeMap::new(),
+            todo: true,
+            unheard: 0,
+            says_format: false,
         };
+        for (key, value) in store.scan(&this.shard, seen::UNTIL, OWN_KEYS_MAX)? {
+            let text = states::note(schemas, &value)?;
+            let said = key.strip_prefix(seen::UNTIL).and_then(|name| name.rsplit_once('/'));
+            if let Some((link, input)) = said
+                && let (Ok(input), Ok(inputs)) = (input.parse(), text.parse())
+            {
+                this.note_sighted(link, input, inputs);
+            }
+        }
         for (key, value) in store.scan(&this.shard, OWN, OWN_KEYS_MAX)? {
-            let text = state_text(schemas, &value)?;
+            let text = states::note(schemas, &value)?;
             if let Some((link, input)) = key.strip_prefix(LOADED).and_then(|name| name.rsplit_once('/')) {
                 if let (Ok(input), Ok(inputs)) = (input.parse(), text.parse()) {
                     this.note_loaded(link, input, inputs);
                 }
+            } else if key == states::FORMAT {
+                this.says_format = true;
             } else if key == TIME {
                 this.time_us = from_json(&text)?;
             } else if key == PUBLISHED {
@@ -232,7 +302,8 @@ impl EntityShard {
         match record {
             MappedRecord::Said(said) => {
                 self.touch(&said.cid, cause, store, schemas, touched)?
-                    .after
+                    .kept
+                    .state
                     .join(&said, &self.room.entity);
             }
             MappedRecord::Loaded {
@@ -242,6 +313,37 @@ impl EntityShard {
             } => {
                 self.note_loaded(&link, partition, partitions);
                 self.log(&format!("{LOADED}{link}/{partition}"), partitions.to_string(), work);
+            }
+            MappedRecord::Sighted { cid, row } => {
+                self.touch(&cid, cause, store, schemas, touched)?
+                    .kept
+                    .state
+                    .sighted(row);
+            }
+            MappedRecord::Matched { cid, row, with } => {
+                self.touch(&cid, cause, store, schemas, touched)?
+                    .kept
+                    .state
+                    .matched(row, with);
+            }
+            MappedRecord::Moved { cid, to, at } => {
+                self.touch(&cid, cause, store, schemas, touched)?
+                    .kept
+                    .state
+                    .move_to(to, at);
+            }
+            MappedRecord::Part {
+                cid,
+                of,
+                at,
+                format,
+                state,
+            } => {
+                let state = state.map(|text| moves::part_of(format, &text)).transpose()?;
+                self.touch(&cid, cause, store, schemas, touched)?
+                    .kept
+                    .state
+                    .take_part(&of, at, state);
             }
         }
         Ok(())
@@ -257,7 +359,8 @@ impl EntityShard {
         touched: &mut Touched<'a>,
     ) -> Outcome<()> {
         self.touch(&decision.cid, cause, store, schemas, touched)?
-            .after
+            .kept
+            .state
             .decide(decision, decision::position(cause.offset));
         Ok(())
     }
@@ -271,18 +374,19 @@ impl EntityShard {
         touched: &'t mut Touched<'a>,
     ) -> Outcome<&'t mut TouchedState<'a>> {
         if !touched.states.contains_key(cid) {
-            let before = match store.get(&self.shard, cid)? {
-                Some(bytes) => from_json(&state_text(schemas, &bytes)?)?,
-                None => EntityState::default(),
+            let kept = match store.get(&self.shard, cid)? {
+                Some(bytes) => states::entity(schemas, &bytes)?,
+                None => Kept::default(),
             };
-            touched.states.insert(
-                cid.to_owned(),
-                TouchedState {
-                    after: before.clone(),
-                    before,
-                    cause,
-                },
-            );
+            let is_told = self.is_public(cid) || self.room.entity.has_deadlines();
+            let before = if is_told {
+                self.resolve(cid, &kept.state)
+            } else {
+                Resolved::default()
+            };
+            touched
+                .states
+                .insert(cid.to_owned(), TouchedState { kept, before, cause });
         }
         let state = touched
             .states
@@ -292,35 +396,47 @@ impl EntityShard {
         Ok(state)
     }
 
+    fn resolve(&self, cid: &str, state: &EntityState) -> Resolved {
+        resolve(cid, state, &self.room.entity, &self.room.authority)
+    }
+
     /// At the end of a batch: what changed goes to the changelog, and out if it is public.
-    pub fn finish(&self, touched: Touched<'_>, work: &mut Work) {
-        for (cid, TouchedState { before, after, cause }) in touched.states {
-            if before != after {
-                self.change(&cid, &before, after, Some(cause), work);
+    pub fn finish(&mut self, touched: Touched<'_>, work: &mut Work) {
+        for (cid, TouchedState { kept, before, cause }) in touched.states {
+            if let Some(bytes) = kept.changed() {
+                self.change(&cid, &before, kept.state, bytes, Some(cause), work);
             }
         }
     }
 
-    /// A state and what it says of deadlines go to the changelog; out if it is public.
+    /// A state, whose bytes these are, and what it says of deadlines go to the changelog; out if it is public.
     fn change(
-        &self,
+        &mut self,
         cid: &str,
-        before: &EntityState,
-        mut after: EntityState,
+        before: &Resolved,
+        mut state: EntityState,
+        mut bytes: Vec<u8>,
         cause: Option<&InRecord>,
         work: &mut Work,
     ) {
         failpoint::hit("merge.state_put");
-        let EntityRoom { entity, authority, .. } = self.room.as_ref();
-        if entity.has_deadlines() {
-            self.time_us.iter().for_each(|time_us| after.tick(*time_us));
-            let waited = due(cid, before, entity, authority);
-            self.wait(cid, waited, due(cid, &after, entity, authority), work);
+        let (has_deadlines, is_public) = (self.room.entity.has_deadlines(), self.is_public(cid));
+        if has_deadlines && let Some(time_us) = self.time_us {
+            state.tick(time_us);
+            bytes = state.to_bytes();
         }
-        self.log(cid, to_json(&after), work);
-        if self.is_public(cid) {
-            let outputs = published(cid, before, &after, entity, authority);
-            self.publish(cid, outputs, cause, work);
+        let after = (has_deadlines || is_public).then(|| self.resolve(cid, &state));
+        if has_deadlines {
+            self.wait(cid, before.due(), after.as_ref().and_then(Resolved::due), work);
+        }
+        if !self.says_format {
+            self.says_format = true;
+            self.put(states::FORMAT, states::kept(Vec::new(), self.room.state.1), work);
+        }
+        self.put(cid, states::kept(bytes, self.room.state.1), work);
+        self.pass_on(cid, &state, cause, work);
+        if let Some(after) = after.filter(|_| is_public) {
+            self.publish(cid, Outputs::between(before, after), cause, work);
         }
     }
 
@@ -340,19 +456,12 @@ impl EntityShard {
                 to = OWN.to_owned();
                 break;
             }
-            let state = from_json(&state_text(schemas, &bytes)?)?;
+            let agreed = self.resolve(&cid, &states::entity(schemas, &bytes)?.state);
             if self.room.entity.has_deadlines() {
                 self.overdue = true;
-                let due = due(&cid, &state, &self.room.entity, &self.room.authority);
-                self.wait(&cid, None, due, &mut work);
+                self.wait(&cid, None, agreed.due(), &mut work);
             }
-            let everything = published(
-                &cid,
-                &EntityState::default(),
-                &state,
-                &self.room.entity,
-                &self.room.authority,
-            );
+            let everything = Outputs::between(&Resolved::default(), agreed);
             self.publish(&cid, everything, None, &mut work);
             if to != OWN {
                 to = cid;
@@ -419,14 +528,14 @@ impl EntityShard {
         });
     }
 
-    /// A line of the changelog, and the same for the store.
+    /// A note of the shard's own.
     fn log(&self, key: &str, text: String, work: &mut Work) {
-        let (topic, id) = &self.room.state;
-        let value = State {
-            format: STATE_FORMAT,
-            state: text,
-        }
-        .encode(*id);
+        self.put(key, states::noted(text, self.room.state.1), work);
+    }
+
+    /// A line of the changelog, and the same for the store.
+    fn put(&self, key: &str, value: Vec<u8>, work: &mut Work) {
+        let topic = &self.room.state.0;
         work.outputs
             .push(Outgoing::keyed(topic, key, value.clone()).in_partition(self.shard.partition));
         work.overlay.put(&self.shard, key, value);
@@ -436,28 +545,6 @@ impl EntityShard {
 /// How far a publication came; it counts once it is committed.
 #[must_use]
 pub struct Publication(String);
-
-fn state_text(schemas: &mut Schemas, bytes: &[u8]) -> Outcome<String> {
-    let state = schemas.read(bytes, State::decode)?;
-    let state = state.map_err(|reason| Failure::definite("STATE_UNREADABLE", format!("the changelog: {reason}")))?;
-    if state.format != STATE_FORMAT {
-        let message = format!(
-            "the changelog has states of format {}, this version writes {STATE_FORMAT}",
-            state.format
-        );
-        return Err(Failure::definite("STATE_FORMAT", message).hint("run the version of Syncline that wrote it"));
-    }
-    Ok(state.state)
-}
-
-fn from_json<T: for<'de> Deserialize<'de>>(text: &str) -> Outcome<T> {
-    serde_json::from_str(text)
-        .map_err(|error| Failure::definite("STATE_UNREADABLE", format!("a state in the changelog: {error}")))
-}
-
-fn to_json(state: &impl Serialize) -> String {
-    serde_json::to_string(state).unwrap_or_else(|error| unreachable!("states are always JSON: {error}"))
-}
 
 #[cfg(test)]
 mod tests;

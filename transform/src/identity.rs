@@ -5,15 +5,16 @@
 //! ([`syncline_schemas::lens::key()`]) makes the row pass over its list, so that nobody is matched by what he does not have.
 //! The id is a hash of those values, so two apps that are read in any order, by any number of processes, agree on it
 //! without asking each other: and that is why only the first list counts. Who has a telephone is known by his telephone,
-//! and could be known by his mail too only by asking who else is. It is sticky: once in the crosswalk it stays, also when
+//! and could be known by his mail too only by asking who else is (which is what `score` is for, later and elsewhere). It is sticky: once in the crosswalk it stays, also when
 //! the values change later.
 
 use sha2::{Digest, Sha256};
-use syncline_schemas::lens::{self, Expr, Fields};
-use syncline_schemas::mapped::RowKey;
+use syncline_schemas::lens::{self, Cell, Expr, Fields, Row};
+use syncline_schemas::mapped::{RowKey, bare};
 use syncline_schemas::pipeline::{Entity, Link};
 use syncline_schemas::position::Position;
-use syncline_schemas::value::Value;
+use syncline_schemas::sighting::{Claim, Trait};
+use syncline_schemas::value::{Number, Value};
 use unicode_normalization::UnicodeNormalization as _;
 
 /// Hex digits of an entity id.
@@ -31,20 +32,48 @@ pub fn cid(entity: &Entity, link: &Link, row: &RowKey, left: Option<Position>, f
     }
 }
 
+/// What a row has of the parts that the file weighs: rows that agree in one have its hash in common.
+pub fn traits(entity: &Entity, fields: &Fields) -> Vec<Trait> {
+    let weights = entity.score.iter().flat_map(|score| &score.weights);
+    let trait_of = |(part, _): &(Expr, Number)| {
+        let text = normalised_part(part, fields)?;
+        let part = part.to_string();
+        Some(Trait {
+            hash: hash(&entity.name, "trait", &[part.clone(), text]),
+            part,
+        })
+    };
+    weights.filter_map(trait_of).collect()
+}
+
+/// The rows of other apps that a row names. A column that is not there, or empty, names none.
+pub fn claims(link: &Link, row: &Row) -> Vec<Claim> {
+    let claim = |(source, column): &(String, String)| match row.get(column) {
+        Some(Cell::Set(value)) if !value.is_null() => Some(Claim {
+            source: source.clone(),
+            key: bare(value),
+        }),
+        _ => None,
+    };
+    link.same_as.iter().filter_map(claim).collect()
+}
+
 /// The parts of a match list as the file says them, and what they hold, if the row has them all.
 fn normalised(same: &[Expr], fields: &Fields) -> Option<Vec<String>> {
     let mut parts = Vec::with_capacity(same.len() * 2);
     for part in same {
-        let text = match lens::key(part, fields)? {
-            Value::Text(text) => normalised_text(&text),
-            other => other.to_string(),
-        };
-        if text.is_empty() {
-            return None;
-        }
-        parts.extend([part.to_string(), text]);
+        parts.extend([part.to_string(), normalised_part(part, fields)?]);
     }
     (!parts.is_empty()).then_some(parts)
+}
+
+/// What a row holds of a part; none if it lacks anything of it.
+fn normalised_part(part: &Expr, fields: &Fields) -> Option<String> {
+    let text = match lens::key(part, fields)? {
+        Value::Text(text) => normalised_text(&text),
+        other => other.to_string(),
+    };
+    (!text.is_empty()).then_some(text)
 }
 
 /// Without blanks around, with single blanks inside, in lower case, in Unicode's form NFKC (UAX #15) and without what has no

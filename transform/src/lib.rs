@@ -19,6 +19,12 @@ mod mapper;
 /// A record of a capture topic, read.
 pub mod change;
 
+/// Whose clock is wrong.
+mod clocks;
+
+/// What pauses a source.
+mod guards;
+
 /// When everything is mapped that a table held at the start.
 mod readiness;
 
@@ -28,11 +34,14 @@ pub mod mapping;
 /// Pure: the entity id of a row at first sight.
 pub mod identity;
 
+/// Pure: which records are one, word by word.
+pub mod kin;
+
 /// The merge stage: the loop from mapped records to agreed ones.
 pub mod merge_stage;
 
 /// One partition of one entity: its states, and what may be published of it.
-mod entity_shard;
+pub mod entity_shard;
 
 /// Who says what time it is.
 mod ticker;
@@ -44,16 +53,16 @@ pub mod merge;
 mod batch;
 
 /// Records on their way out, dead letters among them.
-mod outgoing;
+pub mod outgoing;
 
 /// What a batch has changed and Kafka has not committed.
-mod overlay;
+pub mod overlay;
 
 /// The local store, a cache of changelog topics.
 pub mod store;
 
 /// From a changelog topic into the local store.
-mod changelog;
+pub mod changelog;
 
 /// Writers' schemas by id.
 pub mod schemas;

@@ -7,16 +7,20 @@ use std::sync::Arc;
 use syncline_bus::consumer::TopicPartition;
 use syncline_bus::{InRecord, admin};
 use syncline_runtime::Outcome;
-use syncline_schemas::codec::{Crosswalk, Wire};
-use syncline_schemas::mapped::MappedRecord;
+use syncline_schemas::codec::{Crosswalk, State, Wire};
+use syncline_schemas::mapped::{MappedRecord, sighted_row};
 use syncline_schemas::mark::Mark;
+use syncline_schemas::pause::Pauses;
 use syncline_schemas::pipeline::{Entity, Link, Pipeline};
 use syncline_schemas::progress::MarkRecord;
+use syncline_schemas::sighting::{Sighting, SightingRecord};
 use syncline_schemas::topic;
 
 use crate::change::{Change, is_of};
 use crate::changelog;
+use crate::clocks::Clocks;
 use crate::context::Context;
+use crate::guards::{self, Guards, Seen};
 use crate::mapping::{self, Address, Input, Known, Mapping, Nothing, Refusal};
 use crate::metrics;
 use crate::outgoing::{Outgoing, dead_letter};
@@ -27,14 +31,31 @@ use crate::store::{DiskStore, EntityStore, Shard};
 const STAGE: &str = "map";
 
 /// A link, the entity it speaks for, and where its records go.
-struct Route {
-    link: Link,
-    entity: Entity,
+pub struct Route {
+    /// The link.
+    pub link: Link,
+    /// The entity.
+    pub entity: Entity,
+    /// What the guards know its table by.
+    pub watched: String,
+    /// Where they keep what they remember, and the schema of that; none if there are no guards.
+    guards: Option<(Arc<str>, u32)>,
     mapped: Arc<str>,
     mapped_id: u32,
     mapped_partitions: i32,
     crosswalk: Arc<str>,
     crosswalk_id: u32,
+    /// Where rows of the entity say who they are, if anybody compares them.
+    sightings: Option<(Arc<str>, u32)>,
+}
+
+/// What became of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// It is worked on.
+    Yes,
+    /// Its source is paused: it, and what comes after it, stays where it is.
+    Held,
 }
 
 /// What a batch comes to.
@@ -55,8 +76,10 @@ pub struct Mapper {
     marks: BTreeMap<String, String>,
     dead_letters: Arc<str>,
     schemas: Schemas,
+    guards: Option<Guards>,
+    clocks: Clocks,
     store: DiskStore,
-    /// Shards of the crosswalk that are ours.
+    /// Shards that are ours, of the crosswalk and of what guards remember.
     shards: BTreeSet<Shard>,
     /// Changes in the store that were not read from the changelog.
     unread: usize,
@@ -79,6 +102,8 @@ impl Mapper {
             routes,
             marks: context.marks_topics(),
             dead_letters: topic::dead_letters(&context.pipeline.name, STAGE).into(),
+            guards: Guards::open(&context.pipeline, &schemas)?,
+            clocks: Clocks::default(),
             schemas,
             store: DiskStore::open(&context.state_dir.join(STAGE))?,
             shards: BTreeSet::new(),
@@ -96,23 +121,75 @@ impl Mapper {
         &mut self.schemas
     }
 
-    /// Takes these partitions, and brings their crosswalk up to date.
+    /// Takes these partitions, and brings their crosswalk and what guards remember of them up to date.
     pub fn assign(&mut self, partitions: &[TopicPartition], context: &Context) -> Outcome<()> {
-        self.shards.clear();
+        self.revoke();
         for (topic, partition) in partitions {
-            let shards: Vec<Shard> = self
-                .routes_of(topic)
-                .iter()
-                .map(|route| route.shard(*partition))
-                .collect();
-            self.shards.extend(shards);
+            for route in self.routes_of(topic) {
+                self.shards.insert(route.shard(*partition));
+                self.shards.extend(route.guards_shard(*partition));
+            }
         }
-        self.restore(context)
+        self.restore(context)?;
+        self.watch(partitions, context)
+    }
+
+    fn watch(&mut self, partitions: &[TopicPartition], context: &Context) -> Outcome<()> {
+        let Some(guards) = &mut self.guards else { return Ok(()) };
+        guards.restore(&context.bus, &mut self.schemas)?;
+        let mut widths: BTreeMap<&str, i32> = BTreeMap::new();
+        for (topic, partition) in partitions {
+            let Some(routes) = self.routes.get(topic) else { continue };
+            let width = match widths.get(topic.as_str()) {
+                Some(width) => *width,
+                None => {
+                    let width = admin::partitions(&context.bus, topic)?.unwrap_or(1);
+                    widths.insert(topic, width);
+                    width
+                }
+            };
+            for route in routes {
+                guards.watch(route, *partition, width, &self.store, &mut self.schemas)?;
+            }
+        }
+        Ok(())
     }
 
     /// Gives all partitions up.
     pub fn revoke(&mut self) {
         self.shards.clear();
+        if let Some(guards) = &mut self.guards {
+            guards.revoke();
+        }
+    }
+
+    /// Hears which sources are paused, and which are let go on.
+    pub fn hear(&mut self) -> Outcome<()> {
+        match &mut self.guards {
+            Some(guards) => guards.hear(&mut self.schemas),
+            None => Ok(()),
+        }
+    }
+
+    /// What is paused; none if there are no guards.
+    pub fn pauses(&self) -> Option<&Pauses> {
+        self.guards.as_ref().map(Guards::pauses)
+    }
+
+    /// Whether the topic holds changes of a source that is paused. Marks flow: they tell what was seen, and change nothing.
+    pub fn is_paused(&self, topic: &str) -> bool {
+        let Some(pauses) = self.pauses().filter(|pauses| !pauses.holding().is_empty()) else {
+            return false;
+        };
+        let route = self.routes.get(topic).and_then(|routes| routes.first());
+        route.is_some_and(|route| pauses.is_paused(&route.link.system))
+    }
+
+    /// Ends the batch: what guards know now belongs to it.
+    pub fn finish(&mut self, work: &mut Work) {
+        if let Some(guards) = &mut self.guards {
+            guards.note(&self.routes, work);
+        }
     }
 
     fn restore(&mut self, context: &Context) -> Outcome<()> {
@@ -158,16 +235,19 @@ impl Mapper {
     }
 
     /// One record of the input, to none, one or several of the output.
-    pub fn map(&mut self, record: &InRecord, work: &mut Work) -> Outcome<()> {
+    pub fn map(&mut self, record: &InRecord, work: &mut Work) -> Outcome<Taken> {
+        if self.is_paused(&record.topic) {
+            return Ok(Taken::Held);
+        }
         let Some(value) = &record.value else {
             skipped("tombstone");
-            return Ok(());
+            return Ok(Taken::Yes);
         };
         let mapped = match self.marks.get(&record.topic).cloned() {
-            Some(system) => self.map_mark(&system, record, value, work)?,
+            Some(system) => self.map_mark(&system, record, value, work)?.map(|()| Taken::Yes),
             None => self.map_change(record, value, work)?,
         };
-        if let Err(Refusal(reason)) = mapped {
+        if let Err(Refusal(reason)) = &mapped {
             tracing::warn!(
                 topic = record.topic,
                 partition = record.partition,
@@ -177,9 +257,9 @@ impl Mapper {
             );
             metrics::DEAD_LETTERS.with_label_values(&[STAGE]).inc();
             work.outputs
-                .push(dead_letter(&self.dead_letters, STAGE, &reason, record));
+                .push(dead_letter(&self.dead_letters, STAGE, reason, record));
         }
-        Ok(())
+        Ok(mapped.unwrap_or(Taken::Yes))
     }
 
     fn map_mark(
@@ -208,42 +288,84 @@ impl Mapper {
         Ok(Ok(()))
     }
 
-    fn map_change(&mut self, record: &InRecord, value: &[u8], work: &mut Work) -> Outcome<Result<(), Refusal>> {
+    fn map_change(&mut self, record: &InRecord, value: &[u8], work: &mut Work) -> Outcome<Result<Taken, Refusal>> {
         let change = match Change::read(record, value, &self.pipeline, &mut self.schemas)? {
             Ok(Some(change)) => change,
             Ok(None) => {
                 skipped("no change");
-                return Ok(Ok(()));
+                return Ok(Ok(Taken::Yes));
             }
             Err(refusal) => return Ok(Err(refusal)),
         };
-        let mut refused = Ok(());
-        for route in self.routes_of(&record.topic) {
-            match self.map_row(&route, &change.input(&route.link), record.partition, work)? {
-                Ok(mapping) => self.put(&route, mapping, record, work)?,
+        let mut refused = Ok(Taken::Yes);
+        let mut said = Vec::new();
+        let routes = self.routes_of(&record.topic);
+        if let Some(route) = routes.first() {
+            let skew_ms = self.pipeline.max_clock_skew_ms;
+            let input = change.input(&route.link);
+            self.clocks.look(&route.link.system, record, &input, skew_ms);
+        }
+        for route in routes {
+            let input = change.input(&route.link);
+            match self.map_row(&route, &input, record.partition, work)? {
+                Ok((mapping, was_known)) => {
+                    if self.is_too_much(&route, record, &input, was_known, &mapping, work)? {
+                        return Ok(Ok(Taken::Held));
+                    }
+                    said.push((route, mapping));
+                }
                 Err(refusal) => refused = Err(refusal),
             }
+        }
+        for (route, mapping) in said {
+            self.put(&route, mapping, record, work)?;
         }
         Ok(refused)
     }
 
+    fn is_too_much(
+        &mut self,
+        route: &Route,
+        record: &InRecord,
+        input: &Input<'_>,
+        was_known: bool,
+        mapping: &Mapping,
+        work: &mut Work,
+    ) -> Outcome<bool> {
+        let Some(guards) = &mut self.guards else {
+            return Ok(false);
+        };
+        let seen = Seen {
+            route,
+            record,
+            input,
+            was_known,
+            mapping,
+        };
+        guards.is_too_much(&seen, &self.store, &mut self.schemas, work)
+    }
+
+    /// What the change comes to, and whether its row was known before.
     fn map_row(
         &mut self,
         route: &Route,
         input: &Input<'_>,
         partition: i32,
         work: &mut Work,
-    ) -> Outcome<Result<Mapping, Refusal>> {
+    ) -> Outcome<Result<(Mapping, bool), Refusal>> {
         let address = match mapping::address(&route.link, input) {
             Ok(Ok(address)) => address,
-            Ok(Err(nothing)) => return Ok(Ok(Mapping::Nothing(nothing))),
+            Ok(Err(nothing)) => return Ok(Ok((Mapping::Nothing(nothing), false))),
             Err(refusal) => return Ok(Err(refusal)),
         };
         let known = match self.known(route, &address, partition, work)? {
             Ok(known) => known,
             Err(reason) => return Ok(Err(Refusal(reason))),
         };
-        Ok(mapping::apply(&route.link, &route.entity, input, address, &known))
+        let is_there = |entry: &Crosswalk| entry.left_at.is_none();
+        let was_known = known.row.as_ref().is_some_and(is_there) || known.was.is_some();
+        let mapping = mapping::apply(&route.link, &route.entity, input, address, &known);
+        Ok(mapping.map(|mapping| (mapping, was_known)))
     }
 
     /// What the crosswalk has. The old key of a row that moved may lie in another partition than its change.
@@ -299,7 +421,7 @@ impl Mapper {
     }
 
     fn put(&self, route: &Route, mapping: Mapping, cause: &InRecord, work: &mut Work) -> Outcome<()> {
-        let (mapped, crosswalk) = match mapping {
+        let (mapped, crosswalk, sighting) = match mapping {
             Mapping::Nothing(Nothing(why)) => {
                 skipped(why);
                 return Ok(());
@@ -309,7 +431,11 @@ impl Mapper {
                 route.put_crosswalk(key, &entry, partition, work);
                 return Ok(());
             }
-            Mapping::Said { mapped, crosswalk } => (mapped, crosswalk),
+            Mapping::Said {
+                mapped,
+                crosswalk,
+                sighting,
+            } => (mapped, crosswalk, sighting),
         };
         for (key, entry) in crosswalk {
             let partition = match entry.left_at {
@@ -319,6 +445,9 @@ impl Mapper {
             route.put_crosswalk(key, &entry, partition, work);
         }
         let cid = mapped.cid.clone();
+        if let Some(sighting) = sighting {
+            route.sight(*sighting, cause, work);
+        }
         let value = MappedRecord::Said(*mapped).encode(route.mapped_id);
         work.outputs
             .push(Outgoing::keyed(&route.mapped, &cid, value).caused_by(cause));
@@ -341,12 +470,24 @@ impl Mapper {
                 let record = Outgoing::keyed(&route.mapped, &key, value.clone());
                 work.outputs.push(record.in_partition(mapped_partition));
             }
+            if let Some((sightings, id)) = &route.sightings {
+                let loaded = SightingRecord::Loaded {
+                    link: route.link.name(),
+                    partition,
+                    partitions,
+                };
+                let record = Outgoing::keyed(sightings, &key, loaded.encode(*id));
+                work.outputs.push(record.in_partition(0));
+            }
             let said = Crosswalk {
                 cid: String::new(),
                 left_at: None,
                 since: None,
             };
             route.put_crosswalk(route.loaded_key(), &said, partition, work);
+            if let Some(guards) = &mut self.guards {
+                guards.loaded(&route, partition);
+            }
         }
         Ok(())
     }
@@ -360,7 +501,23 @@ impl Route {
         };
         let mapped = topic::mapped(&pipeline.name, &link.entity);
         let crosswalk = topic::crosswalk(&pipeline.name, &link.entity);
+        let sightings = match pipeline.compares(entity) {
+            true => {
+                let topic = topic::sightings(&pipeline.name, &link.entity);
+                let id = schemas.register(&topic, SightingRecord::schema_json())?;
+                Some((topic.into(), id))
+            }
+            false => None,
+        };
+        let guards = topic::guards(&pipeline.name, &link.entity);
+        let guards = match pipeline.guards.any() {
+            true => Some((guards.as_str().into(), schemas.register(&guards, State::schema_json())?)),
+            false => None,
+        };
         Ok(Some(Self {
+            sightings,
+            watched: format!("{}/{}", entity.name, link.name()),
+            guards,
             link: link.clone(),
             entity: entity.clone(),
             mapped_id: schemas.register(&mapped, MappedRecord::schema_json())?,
@@ -371,16 +528,76 @@ impl Route {
         }))
     }
 
-    fn shard(&self, partition: i32) -> Shard {
+    /// One that is registered nowhere.
+    #[cfg(test)]
+    pub fn unregistered(pipeline: &Pipeline, link: &Link, guards_id: u32) -> Self {
+        let name = &pipeline.name;
+        Self {
+            sightings: None,
+            watched: format!("{}/{}", link.entity, link.name()),
+            guards: Some((topic::guards(name, &link.entity).into(), guards_id)),
+            link: link.clone(),
+            entity: pipeline.entity(&link.entity).unwrap().clone(),
+            mapped: topic::mapped(name, &link.entity).into(),
+            mapped_id: 0,
+            mapped_partitions: 1,
+            crosswalk: topic::crosswalk(name, &link.entity).into(),
+            crosswalk_id: 0,
+        }
+    }
+
+    /// Its part of the crosswalk.
+    pub fn shard(&self, partition: i32) -> Shard {
         Shard {
             topic: self.crosswalk.to_string(),
             partition,
         }
     }
 
-    /// Rows' keys begin with the name of a system, which has no tilde.
-    fn loaded_key(&self) -> String {
-        format!("~loaded/{}", self.link.name())
+    /// Where guards remember what is of its table's partition.
+    pub fn guards_shard(&self, partition: i32) -> Option<Shard> {
+        let (topic, _) = self.guards.as_ref()?;
+        Some(Shard {
+            topic: topic.to_string(),
+            partition,
+        })
+    }
+
+    /// Keeps what guards remember under a key.
+    pub fn remember(&self, partition: i32, key: String, text: String, work: &mut Work) {
+        let (Some((topic, id)), Some(shard)) = (&self.guards, self.guards_shard(partition)) else {
+            return;
+        };
+        let value = guards::memory(text, *id);
+        work.outputs
+            .push(Outgoing::keyed(topic, &key, value.clone()).in_partition(partition));
+        work.overlay.put(&shard, key, value);
+    }
+
+    /// Rows' keys begin with the name of a system, which has no tilde. Where rows come to be compared that were not before, it
+    /// is said once more that all are loaded.
+    pub fn loaded_key(&self) -> String {
+        let said = if self.sightings.is_some() { "sighted" } else { "loaded" };
+        format!("~{said}/{}", self.link.name())
+    }
+
+    /// A row got its record; if it was found by what the row says, the record waits until the row has been compared.
+    fn sight(&self, sighting: Sighting, cause: &InRecord, work: &mut Work) {
+        let Some((sightings, id)) = &self.sightings else {
+            return;
+        };
+        let row = sighted_row(&sighting.source, &sighting.row);
+        if sighting.first {
+            let sighted = MappedRecord::Sighted {
+                cid: sighting.cid.clone(),
+                row: row.clone(),
+            };
+            let record = Outgoing::keyed(&self.mapped, &sighting.cid, sighted.encode(self.mapped_id));
+            work.outputs.push(record.caused_by(cause));
+        }
+        let value = SightingRecord::Seen(sighting).encode(*id);
+        let record = Outgoing::keyed(sightings, &row, value).in_partition(0);
+        work.outputs.push(record.caused_by(cause));
     }
 
     fn put_crosswalk(&self, key: String, entry: &Crosswalk, partition: i32, work: &mut Work) {

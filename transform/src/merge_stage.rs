@@ -12,7 +12,9 @@ use syncline_bus::{GroupConsumer, InRecord, Producer};
 use syncline_runtime::{Failure, Outcome, failpoint};
 use syncline_schemas::codec::Wire;
 use syncline_schemas::decision::Decision;
+use syncline_schemas::identity::IdentityWord;
 use syncline_schemas::mapped::MappedRecord;
+use syncline_schemas::sighting::SightingRecord;
 use syncline_schemas::tick::Tick;
 use syncline_schemas::topic;
 
@@ -55,6 +57,8 @@ enum Input {
     Mapped,
     Decisions,
     Ticks,
+    Identity,
+    Sightings,
 }
 
 struct MergeStage<'a> {
@@ -70,6 +74,12 @@ struct MergeStage<'a> {
     unread: usize,
     assigned: Option<usize>,
     ticker: Ticker,
+    /// Whether something was sent since the ends were looked up that is to be read here again.
+    fed_back: bool,
+    /// Up to where words on identity had been said when the partitions were assigned.
+    said: Option<BTreeMap<TopicPartition, i64>>,
+    /// Whether all of those have been heard.
+    has_heard: bool,
 }
 
 impl<'a> MergeStage<'a> {
@@ -89,6 +99,12 @@ impl<'a> MergeStage<'a> {
                 let ticks = topic::ticks(&pipeline.name, &entity.name);
                 inputs.insert(ticks, (Input::Ticks, Arc::clone(&room)));
             }
+            let identity = topic::identity(&pipeline.name, &entity.name);
+            inputs.insert(identity, (Input::Identity, Arc::clone(&room)));
+            if pipeline.compares(entity) {
+                let sightings = topic::sightings(&pipeline.name, &entity.name);
+                inputs.insert(sightings, (Input::Sightings, Arc::clone(&room)));
+            }
             inputs.insert(topic::decisions(&pipeline.name, &entity.name), (Input::Decisions, room));
         }
         let topics: Vec<String> = inputs.keys().cloned().collect();
@@ -101,6 +117,9 @@ impl<'a> MergeStage<'a> {
             unread: 0,
             assigned: None,
             ticker: Ticker::open(context, &schemas)?,
+            fed_back: false,
+            said: None,
+            has_heard: false,
             context,
             inputs,
             schemas,
@@ -115,10 +134,12 @@ impl<'a> MergeStage<'a> {
             .then(|| self.context.ends(self.inputs.keys()))
             .transpose()?;
         while !self.context.shutdown.requested() {
-            let publishing = self
-                .shards
-                .values()
-                .any(|shard| shard.is_publishing() || shard.is_overdue());
+            let finding = self.may_find()?;
+            let publishing = finding
+                || self
+                    .shards
+                    .values()
+                    .any(|shard| shard.is_publishing() || shard.is_overdue());
             let idle_ms = if publishing { 0 } else { self.context.bounds.idle_ms };
             let bounds = Bounds {
                 idle_ms,
@@ -139,6 +160,9 @@ impl<'a> MergeStage<'a> {
                 None if publishing => {
                     self.expire(producer)?;
                     self.publish(producer)?;
+                    if finding {
+                        self.find(producer)?;
+                    }
                 }
                 None => {}
             }
@@ -150,11 +174,16 @@ impl<'a> MergeStage<'a> {
             if batch.records.is_empty() && !publishing && self.unread >= changelog::READ_BACK_FROM_ROWS {
                 self.read_back()?;
             }
-            let quiet = batch.records.is_empty() && batch.change.is_none() && !publishing;
+            let finding = self.shards.values().any(EntityShard::is_finding);
+            let quiet = batch.records.is_empty() && batch.change.is_none() && !publishing && !finding;
             if let Some(there) = &ends
                 && quiet
                 && (self.assigned == Some(0) || self.consumer.caught_up(there)?)
             {
+                if std::mem::take(&mut self.fed_back) {
+                    ends = Some(self.context.ends(self.inputs.keys())?);
+                    continue;
+                }
                 if is_told {
                     return Ok(());
                 }
@@ -191,8 +220,50 @@ impl<'a> MergeStage<'a> {
         known.retain(|at| self.has_begun(at));
         self.consumer.refuse_expired(&known)?;
         self.assigned = Some(partitions.len());
+        (self.said, self.has_heard) = (None, false);
         self.context.health.set_ready(STAGE, true);
         self.show_awaited();
+        Ok(())
+    }
+
+    /// Whether rows can be compared: not before everything has been heard that was said of who is who, or it would be said
+    /// once more.
+    fn may_find(&mut self) -> Outcome<bool> {
+        if !self.shards.values().any(EntityShard::is_finding) {
+            return Ok(false);
+        }
+        if !self.has_heard {
+            let words = self.inputs.iter().filter(|(_, (input, _))| *input == Input::Identity);
+            let topics: Vec<&String> = words.map(|(topic, _)| topic).collect();
+            let said = match self.said.take() {
+                Some(said) => said,
+                None => self.context.ends(topics)?,
+            };
+            self.has_heard = self.consumer.caught_up(&said)?;
+            self.said = Some(said);
+        }
+        Ok(self.has_heard)
+    }
+
+    /// Compares the next rows of the shards that are at it.
+    fn find(&mut self, producer: &mut Producer) -> Outcome<()> {
+        let finding: Vec<(String, i32)> = self
+            .shards
+            .iter()
+            .filter(|(_, shard)| shard.is_finding())
+            .map(|(at, _)| at.clone())
+            .collect();
+        for at in finding {
+            let Some(shard) = self.shards.get_mut(&at) else {
+                continue;
+            };
+            let work = shard.find_more(&self.store, &mut self.schemas, PUBLISH_ROWS_MAX)?;
+            if work.outputs.is_empty() {
+                continue;
+            }
+            let offset = self.offset(&at);
+            self.settle(producer, work, &offset)?;
+        }
         Ok(())
     }
 
@@ -236,7 +307,7 @@ impl<'a> MergeStage<'a> {
             self.join(record, &mut touched, &mut work)?;
         }
         for (at, touched) in touched {
-            if let Some(shard) = self.shards.get(&at) {
+            if let Some(shard) = self.shards.get_mut(&at) {
                 shard.finish(touched, &mut work);
             }
         }
@@ -277,6 +348,14 @@ impl<'a> MergeStage<'a> {
             },
             Input::Decisions => match self.schemas.read(value, Decision::decode)? {
                 Ok(decision) => Ok(shard.decide(&decision, record, &self.store, &mut self.schemas, touched)?),
+                Err(reason) => Err(reason),
+            },
+            Input::Identity => match self.schemas.read(value, IdentityWord::decode)? {
+                Ok(word) => shard.identify(&word, record.offset, &self.store, &mut self.schemas, work)?,
+                Err(reason) => Err(reason),
+            },
+            Input::Sightings => match self.schemas.read(value, SightingRecord::decode)? {
+                Ok(seen) => Ok(shard.sight(seen, &self.store, &mut self.schemas, work)?),
                 Err(reason) => Err(reason),
             },
             Input::Ticks => self
@@ -363,6 +442,10 @@ impl<'a> MergeStage<'a> {
 
     /// Commits to Kafka, then to the store.
     fn settle(&mut self, producer: &mut Producer, mut work: Work, offsets: &[(String, i32, i64)]) -> Outcome<()> {
+        self.fed_back |= work
+            .outputs
+            .iter()
+            .any(|record| self.inputs.contains_key(&*record.topic));
         transact(producer, &self.consumer, &work.outputs, offsets, &FAILPOINTS)?;
         self.unread += work.overlay.settle(&mut self.store)?;
         failpoint::hit("merge.after_store");

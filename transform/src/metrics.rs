@@ -50,6 +50,24 @@ pub static BATCH_SECONDS: LazyLock<HistogramVec> = LazyLock::new(|| {
     )
 });
 
+/// Sources that a guard has paused.
+pub static PAUSED: LazyLock<GaugeVec> = LazyLock::new(|| {
+    gauge(
+        "syncline_transform_source_paused",
+        "Whether a guard has paused the source: nothing of it is mapped until a person lets it go on.",
+        &["source"],
+    )
+});
+
+/// Changes whose commit time cannot be right, by source and fault.
+pub static CLOCK_FAULTS: LazyLock<CounterVec> = LazyLock::new(|| {
+    counter(
+        "syncline_transform_clock_faults_total",
+        "Changes of a source whose clock was ahead, so that the stamp is cut, or was set back.",
+        &["source", "fault"],
+    )
+});
+
 /// Age of the last record at the time of its commit, by stage; 0 when nothing is left to read.
 static LAG: LazyLock<GaugeVec> = LazyLock::new(|| {
     gauge(

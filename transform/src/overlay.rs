@@ -23,15 +23,22 @@ impl Overlay {
 
     /// Notes a new value.
     pub fn put(&mut self, shard: &Shard, key: impl Into<String>, value: Vec<u8>) {
-        self.changes
-            .entry(shard.clone())
-            .or_default()
-            .insert(key.into(), Some(value));
+        self.of(shard).insert(key.into(), Some(value));
     }
 
     /// Notes that a key is gone.
     pub fn remove(&mut self, shard: &Shard, key: impl Into<String>) {
-        self.changes.entry(shard.clone()).or_default().insert(key.into(), None);
+        self.of(shard).insert(key.into(), None);
+    }
+
+    /// The changes of one shard, whose name is copied once for a batch.
+    fn of(&mut self, shard: &Shard) -> &mut BTreeMap<String, Option<Vec<u8>>> {
+        if !self.changes.contains_key(shard) {
+            self.changes.insert(shard.clone(), BTreeMap::new());
+        }
+        self.changes
+            .get_mut(shard)
+            .unwrap_or_else(|| unreachable!("it was just put there"))
     }
 
     /// Puts everything into the store and says how much that was. Only after Kafka has committed the same.

@@ -5,7 +5,7 @@
 //! table's topic has *now* lies behind the last snapshot row, and once map has passed that end, all rows are mapped. A
 //! topic written by Debezium says nothing of the kind; there it is the end it had when map first saw it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use syncline_bus::consumer::TopicPartition;
@@ -173,9 +173,10 @@ impl Readiness {
         });
     }
 
-    /// Whether a snapshot is known to be in Kafka that has not been passed yet.
-    pub fn nearly(&self) -> bool {
-        self.waiting.values().any(|awaits| matches!(awaits, Awaits::End(_)))
+    /// Whether a snapshot is known to be in Kafka that has not been passed yet, and is not held.
+    pub fn nearly(&self, held: &BTreeSet<TopicPartition>) -> bool {
+        let waits = |(at, awaits): (&TopicPartition, &Awaits)| matches!(awaits, Awaits::End(_)) && !held.contains(at);
+        self.waiting.iter().any(waits)
     }
 }
 

@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions};
 use syncline_runtime::{Failure, Outcome};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 /// Written beside the data; a store with another number is rebuilt.
-const FORMAT: &str = "1";
+const FORMAT: &str = "2";
 const WRITE_BUFFER_BYTES_MAX: u64 = 64 * 1024 * 1024;
 const CACHE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 const WIPE_ROWS_MAX: usize = 10_000;
@@ -258,7 +259,8 @@ fn prefix_end(prefix: &str) -> Vec<u8> {
 }
 
 fn seal(path: &str, value: &[u8]) -> Vec<u8> {
-    let mut sealed = checksum(path, value).to_be_bytes().to_vec();
+    let mut sealed = Vec::with_capacity(size_of::<u64>() + value.len());
+    sealed.extend_from_slice(&checksum(path, value).to_be_bytes());
     sealed.extend_from_slice(value);
     sealed
 }
@@ -268,14 +270,9 @@ fn unseal<'a>(path: &str, stored: &'a [u8]) -> Option<&'a [u8]> {
     (u64::from_be_bytes(*sum) == checksum(path, value)).then_some(value)
 }
 
-/// FNV-1a: against accidents of disks, not against enemies.
+/// XXH3: against accidents of disks, not against enemies.
 fn checksum(path: &str, value: &[u8]) -> u64 {
-    path.bytes()
-        .chain([0])
-        .chain(value.iter().copied())
-        .fold(0xCBF2_9CE4_8422_2325, |sum, byte| {
-            (sum ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3)
-        })
+    xxh3_64_with_seed(value, xxh3_64(path.as_bytes()))
 }
 
 #[cfg(test)]
@@ -338,7 +335,7 @@ mod tests {
     fn another_format_is_rebuilt() {
         let directory = tempfile::tempdir().unwrap();
         put(&mut DiskStore::open(directory.path()).unwrap(), 0, "a", "1", 5);
-        fs::write(directory.path().join("format"), "2").unwrap();
+        fs::write(directory.path().join("format"), "1").unwrap();
         assert_eq!(
             DiskStore::open(directory.path()).unwrap().offset(&shard(0)).unwrap(),
             None

@@ -1,7 +1,9 @@
 //! The laws of merging, on random histories of three apps with skewed clocks, read and delivered in any order.
 
+mod identity_laws;
 mod merge_examples;
 mod model;
+mod more_laws;
 
 use model::{Dice, Row, World, check, entity, field, group, rule, terms};
 use syncline_schemas::conflict::WHOLE;

@@ -261,7 +261,7 @@ impl Hub {
         };
         let entity = self.pipeline.entity(&link.entity).unwrap();
         match mapping::apply(link, entity, input, address, &known)? {
-            Mapping::Said { mapped, crosswalk } => {
+            Mapping::Said { mapped, crosswalk, .. } => {
                 self.crosswalk.extend(crosswalk);
                 let state = self.entities.entry(mapped.cid.clone()).or_default();
                 state.join(&mapped, entity);

@@ -61,8 +61,8 @@ impl Default for StreamSettings {
             status_interval_ms: 1_000,
             idle_interval_ms: 1_000,
             read_timeout_ms: 30_000,
-            queue_bytes_max: 32 << 20,
-            queue_messages_max: 1 << 16,
+            queue_bytes_max: 8 << 20,
+            queue_messages_max: 1 << 14,
             row_bytes_max: None,
         }
     }

@@ -225,8 +225,9 @@ fn write_clock(us: i64, digits: usize, out: &mut Vec<u8>) {
         seconds % 60
     );
     if digits > 0 {
-        let fraction = format!("{:06}", us % 1_000_000);
-        let _ = write!(out, ".{}", &fraction[..digits.min(6)]);
+        let start = out.len();
+        let _ = write!(out, ".{:06}", us % 1_000_000);
+        out.truncate(start + 1 + digits.min(6));
     }
 }
 

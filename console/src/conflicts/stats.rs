@@ -9,6 +9,7 @@ use syncline_runtime::{Failure, Outcome};
 use syncline_schemas::codec::Wire;
 use syncline_schemas::conflict::{Conflict, Status};
 use syncline_schemas::topic;
+use syncline_schemas::voice;
 
 use crate::answer::{self, Verdict};
 use crate::desk::{Asked, Desk};
@@ -123,11 +124,15 @@ impl Tally {
 }
 
 fn kind(entity: &str, conflict: &Conflict) -> Kind {
-    let apps: Vec<&str> = conflict.candidates.iter().map(|said| said.source.as_str()).collect();
+    let apps: Vec<&str> = conflict
+        .candidates
+        .iter()
+        .map(|said| voice::app(&said.source))
+        .collect();
     let outcome = match (conflict.status, &conflict.winner) {
         (Status::Open, _) => "open".to_owned(),
         (Status::Closed, _) => "closed".to_owned(),
-        (Status::Settled, Some(winner)) => format!("for {winner}"),
+        (Status::Settled, Some(winner)) => format!("for {}", voice::app(winner)),
         (Status::Settled, None) => "made of all".to_owned(),
     };
     Kind {

@@ -79,6 +79,16 @@ fn agreed(pipeline: &Pipeline) -> Vec<WantedTopic> {
                 .compacted()
                 .of_any_width(),
         ]);
+        if pipeline.guards.any() {
+            topics.push(
+                wanted(topic::guards(name, entity_name), partitions)
+                    .compacted()
+                    .of_any_width(),
+            );
+        }
+    }
+    if pipeline.guards.any() {
+        topics.push(wanted(topic::pauses(&pipeline.name), 1));
     }
     let foreign = pipeline
         .systems

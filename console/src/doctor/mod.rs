@@ -30,6 +30,9 @@ pub mod target;
 /// Kafka and the registry.
 pub mod bus;
 
+/// The schemas of entities.
+pub mod entities;
+
 /// Pure: facts to findings.
 pub mod judge;
 
@@ -102,6 +105,11 @@ fn examine(pipeline: &Pipeline, args: &Args) -> Outcome<Examined> {
     for config in sources_of(pipeline, args)? {
         let source = answered(&config.name, source::gather(&config, answering), &mut unasked);
         sources.push((config, source));
+    }
+    if let Some(asked) = answering
+        && let Some(found) = answered("registry", entities::judge(pipeline, asked), &mut unasked)
+    {
+        unasked.extend(found);
     }
     let bus = bus::gather(pipeline, &sources, level);
     for (config, source) in &mut sources {

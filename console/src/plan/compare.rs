@@ -110,6 +110,7 @@ fn is_written(link: &Link, now: Option<&Canonical>, then: &Canonical, differing:
 #[cfg(test)]
 mod tests {
     use super::*;
+    use syncline_schemas::canonical::Identity;
     use syncline_schemas::position::Vector;
     use syncline_schemas::value::Value;
 
@@ -125,13 +126,14 @@ mod tests {
             stamp_us: 0,
             apps: Vec::new(),
             rules: String::new(),
+            identity: Identity::default(),
         }
     }
 
     fn would_be(price: i64, held: &[&str]) -> Resolved {
         Resolved {
             canonical: Some(canonical(price, held)),
-            conflicts: Vec::new(),
+            ..Resolved::default()
         }
     }
 

@@ -17,10 +17,12 @@ use syncline_schemas::progress::MarkRecord;
 use syncline_schemas::tick::Tick;
 use syncline_schemas::topic;
 use syncline_transform::change::{Change, is_of};
+use syncline_transform::kin::{Remembered, hear};
 use syncline_transform::mapping::{self, Address, Input, Known, Mapping, Refusal};
 use syncline_transform::merge::EntityState;
 
 use crate::desk::Desk;
+use crate::matching::words;
 use crate::topics;
 
 /// What was worked out.
@@ -68,6 +70,7 @@ pub fn work_out(desk: &mut Desk, records_max: usize) -> Outcome<Memory> {
     for entity in &entities {
         memory.decisions(desk, entity)?;
         memory.ticks(desk, entity)?;
+        memory.identity(desk, entity)?;
     }
     Ok(memory)
 }
@@ -183,7 +186,7 @@ impl Memory {
 
     fn take(&mut self, link: &Link, mapping: Mapping) {
         match mapping {
-            Mapping::Said { mapped, crosswalk } => {
+            Mapping::Said { mapped, crosswalk, .. } => {
                 self.told.extend(crosswalk);
                 self.said(&link.entity, &mapped);
             }
@@ -242,6 +245,28 @@ impl Memory {
         let time_us = last_tick(desk, entity)?;
         for state in self.states.entry(entity.to_owned()).or_default().values_mut() {
             time_us.iter().for_each(|time_us| state.tick(*time_us));
+        }
+        Ok(())
+    }
+
+    /// Which records are one: each that is merged into another is handed to that one, as merge does.
+    fn identity(&mut self, desk: &mut Desk, entity: &str) -> Outcome<()> {
+        let mut register = Remembered::default();
+        let mut moved: BTreeMap<String, (Option<String>, i64)> = BTreeMap::new();
+        words::each(desk, entity, |offset, word| {
+            for one in hear(&mut register, &word, offset)?.unwrap_or_default() {
+                moved.insert(one.cid, (one.to, offset));
+            }
+            Ok(())
+        })?;
+        let states = self.states.entry(entity.to_owned()).or_default();
+        for (cid, (to, at)) in moved {
+            let Some(state) = states.get_mut(&cid) else { continue };
+            state.move_to(to.clone(), at);
+            let part = state.alone();
+            if let Some(to) = to {
+                states.entry(to).or_default().take_part(&cid, at, Some(part));
+            }
         }
         Ok(())
     }

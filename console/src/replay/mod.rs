@@ -1,6 +1,7 @@
 //! `syncline replay`: real cases, recorded once, as tests of the rules. `--record` takes one from the topics, `--assert` asks
 //! whether the pipeline file still decides all of them as recorded, and needs nobody for that.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -101,13 +102,28 @@ fn record(desk: &mut Desk, entity: &str, cid: &str, note: &str) -> Outcome<Fixtu
     };
     let bus = desk.bus.clone();
     let mapped = topic::mapped(&desk.pipeline.name, &entity.name);
+    let (mut into, mut parts) = (None, BTreeSet::new());
     topics::each_of(&bus, &mapped, cid, |record| {
         let Some(value) = record.value else { return Ok(()) };
-        if let MappedRecord::Said(said) = desk.read(&mapped, &value, MappedRecord::decode)? {
-            fixture.said.push(said);
+        match desk.read(&mapped, &value, MappedRecord::decode)? {
+            MappedRecord::Said(said) => fixture.said.push(said),
+            MappedRecord::Moved { to, .. } => into = to,
+            MappedRecord::Part { of, state, .. } => match state {
+                Some(_) => _ = parts.insert(of),
+                None => _ = parts.remove(&of),
+            },
+            MappedRecord::Loaded { .. } | MappedRecord::Sighted { .. } | MappedRecord::Matched { .. } => {}
         }
         Ok(())
     })?;
+    if let Some(other) = into.or_else(|| parts.pop_first()) {
+        return Err(
+            wrong(format!("{cid} and {other} are one, and a recorded case has one record")).hint(format!(
+                "take one that is alone, or split them: syncline match split {} ID",
+                entity.name
+            )),
+        );
+    }
     let decisions = topic::decisions(&desk.pipeline.name, &entity.name);
     topics::each_of(&bus, &decisions, cid, |record| {
         let Some(value) = record.value else { return Ok(()) };

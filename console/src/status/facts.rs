@@ -62,6 +62,8 @@ pub struct Target {
     pub not_applied: Option<i64>,
     /// Keys whose record was refused.
     pub parked: Option<usize>,
+    /// What time it waits for.
+    pub waits: Vec<String>,
     /// Why it could not be asked.
     pub unreached: Option<String>,
 }

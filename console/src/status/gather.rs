@@ -7,8 +7,9 @@ use syncline_bus::{admin, groups};
 use syncline_runtime::Outcome;
 use syncline_schemas::codec::Wire;
 use syncline_schemas::mapped::MappedRecord;
-use syncline_schemas::pipeline::{CapturedBy, System};
+use syncline_schemas::pipeline::{CapturedBy, Mode, Pipeline, System};
 use syncline_schemas::progress::{Progress, SnapshotState};
+use syncline_schemas::schedule::Timestamp;
 use syncline_schemas::table_record::TableRecord;
 use syncline_schemas::topic;
 use syncline_sink::postgres::Look;
@@ -21,15 +22,19 @@ use crate::conflicts::case::Standing;
 use crate::desk::{self, Desk};
 use crate::dlq::gather::{Gathered, gather as refused};
 use crate::dlq::letter::Stage;
+use crate::guards;
 use crate::topics;
 
 /// Asks everybody.
 pub fn gather(desk: &mut Desk) -> Outcome<Status> {
     let systems = desk.pipeline.systems.clone();
-    let sources = systems
+    let mut sources = systems
         .iter()
         .map(|system| source(desk, system))
-        .collect::<Outcome<_>>()?;
+        .collect::<Outcome<Vec<Source>>>()?;
+    if desk.pipeline.guards.any() {
+        paused(desk, &mut sources)?;
+    }
     let entities = entities(desk)?;
     let Gathered { refused, .. } = refused(desk)?;
     let count = |stage| refused.iter().filter(|one| one.stage == stage).count();
@@ -62,6 +67,22 @@ fn source(desk: &mut Desk, system: &System) -> Outcome<Source> {
     progress(desk, system, &mut source)?;
     tables(desk, system, &mut source)?;
     Ok(source)
+}
+
+/// Whom a guard has paused.
+fn paused(desk: &mut Desk, sources: &mut [Source]) -> Outcome<()> {
+    let told = guards::read(desk)?;
+    for source in sources {
+        let name = source.name.clone();
+        let pauses = told.pauses.of(&name).next();
+        source.waits.extend(pauses.map(|paused| {
+            format!(
+                "paused by {} for {} ({}); see syncline guards",
+                paused.guard, paused.table, paused.why
+            )
+        }));
+    }
+    Ok(())
 }
 
 /// The topics of a system that map reads.
@@ -192,6 +213,7 @@ fn awaited(desk: &mut Desk, entity: &syncline_schemas::pipeline::Entity) -> Outc
 fn written(desk: &Desk, target: &desk::Target) -> Outcome<Target> {
     let mut found = Target {
         name: target.name.clone(),
+        waits: waits_until(&desk.pipeline, &target.name, Timestamp::now()),
         ..Target::default()
     };
     let asked = Look::open(&desk.pipeline.name, &target.name, &target.dsn).and_then(|look| {
@@ -226,6 +248,24 @@ fn written(desk: &Desk, target: &desk::Target) -> Outcome<Target> {
     found.not_applied = Some(not_applied);
     found.parked = Some(parked.len());
     Ok(found)
+}
+
+/// The times that a target waits for by the pipeline file: the end of its maintenance, and its next batches.
+fn waits_until(pipeline: &Pipeline, target: &str, now: Timestamp) -> Vec<String> {
+    let system = pipeline.system(target);
+    let window = system.and_then(|system| system.maintenance.as_ref()?.open_until(now));
+    let maintenance = window.map(|until| format!("in maintenance until {until:.0}"));
+    let links = pipeline.links.iter().filter(|link| link.system == target);
+    let batches = links.filter_map(|link| {
+        let (what, schedule) = match &link.mode {
+            Mode::Live => return None,
+            Mode::Batch(schedule) => (link.entity.clone(), schedule),
+            Mode::Hybrid { rest, .. } => (format!("what is not live of {}", link.entity), rest),
+        };
+        let next = schedule.next_after(now)?;
+        Some(format!("next batch of {what} at {next:.0} ({schedule})"))
+    });
+    maintenance.into_iter().chain(batches).collect()
 }
 
 /// The records of these topics that the group of `stage` has not read.

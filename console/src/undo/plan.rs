@@ -99,6 +99,9 @@ pub fn plan(window: &Window, rules: &Rules<'_>, known: &Known) -> Vec<Line> {
     let Some(agreed) = &known.agreed else {
         return unpublished(window, &story);
     };
+    if let Some(not) = of_several(agreed) {
+        return wrote(window, &story).then(|| whole(not)).into_iter().collect();
+    }
     let view = View {
         window,
         rules,
@@ -125,9 +128,25 @@ fn whole(what: What) -> Line {
     }
 }
 
-fn unpublished(window: &Window, story: &Story) -> Vec<Line> {
+/// What was agreed before can be worked out of one record's words alone.
+fn of_several(agreed: &Canonical) -> Option<What> {
+    let remedy = "split them first, or say what it shall be in one of the apps";
+    let why = match (&agreed.identity.merged_into, agreed.joined().next()) {
+        (Some(into), _) => format!("it is merged into {into}"),
+        (None, Some(of)) => format!("{of} is merged into it"),
+        (None, None) => return None,
+    };
+    Some(stays(why, remedy))
+}
+
+/// Whether the app wrote anything in that time.
+fn wrote(window: &Window, story: &Story) -> bool {
     let spoke = |edit: &Edit| edit.source == window.source && window.has(edit.commit_us);
-    if !story.edits.iter().any(spoke) {
+    story.edits.iter().any(spoke)
+}
+
+fn unpublished(window: &Window, story: &Story) -> Vec<Line> {
+    if !wrote(window, story) {
         return Vec::new();
     }
     let wait = "once merge has published it, do the same again: `syncline status` tells how far it is";

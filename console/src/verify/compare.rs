@@ -68,14 +68,14 @@ pub struct Compared {
 
 impl<'a> Comparison<'a> {
     /// Begins; `written` has the rows that the sink made and no app has spoken through yet.
-    pub fn new(link: &'a Link, agreed: &'a Agreed, written: &'a BTreeMap<String, RowKey>) -> Self {
+    pub fn new(link: &'a Link, agreed: &'a Agreed, written: &'a [(String, RowKey)]) -> Self {
         let mut by_row = BTreeMap::new();
         for (cid, row) in written {
             by_row.extend(agreed.get(cid).map(|record| (row, record)));
         }
         for record in agreed.values() {
-            let app = record.app(&link.system).filter(|app| !app.gone);
-            by_row.extend(app.map(|app| (&app.row, record)));
+            let rows = record.apps.iter().filter(|app| app.app == link.system && !app.gone);
+            by_row.extend(rows.map(|app| (&app.row, record)));
         }
         Self {
             link,
@@ -117,22 +117,25 @@ impl<'a> Comparison<'a> {
             .filter(|record| !there.contains(record.cid.as_str()));
         let missing = missing.filter(|record| self.is_wanted(record));
         let missing: Vec<Difference> = missing
-            .map(|record| {
-                self.difference(
-                    Some(record),
-                    record.app(&self.link.system).map(|app| &app.row),
-                    What::Missing,
-                )
-            })
+            .map(|record| self.difference(Some(record), self.rows(record).next(), What::Missing))
             .collect();
         compared.differences.extend(missing);
         compared
     }
 
-    /// Whether the app should have a row of the record: not if it deleted its own, or none of its fields is agreed.
+    /// The rows through which the app spoke of it.
+    fn rows<'r>(&self, record: &'r Canonical) -> impl Iterator<Item = &'r RowKey> {
+        let apps = record.apps.iter().filter(|app| app.app == self.link.system);
+        apps.map(|app| &app.row)
+    }
+
+    /// Whether the app should have a row of the record: not if it deleted all of its own, none of its fields is agreed, or
+    /// another record speaks for it.
     fn is_wanted(&self, record: &Canonical) -> bool {
-        let gone = record.app(&self.link.system).is_some_and(|app| app.gone);
-        !record.deleted && !gone && self.written().any(|field| record.fields.contains_key(&field.field))
+        let mut apps = record.apps.iter().filter(|app| app.app == self.link.system).peekable();
+        let gone = apps.peek().is_some() && apps.all(|app| app.gone);
+        let elsewhere = record.identity.merged_into.is_some();
+        !record.deleted && !gone && !elsewhere && self.written().any(|field| record.fields.contains_key(&field.field))
     }
 
     fn written(&self) -> impl Iterator<Item = &'a LinkField> {

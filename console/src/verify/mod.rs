@@ -162,15 +162,18 @@ fn compared(desk: &Desk, target: &Target, link: &Link, agreed: &Agreed) -> Outco
 }
 
 /// The rows that the sink made for records through which the app has not spoken yet.
-fn written(look: &Look, link: &Link, agreed: &Agreed) -> Outcome<BTreeMap<String, RowKey>> {
-    let unknown = agreed.values().filter(|record| record.app(&link.system).is_none());
-    let mut written = BTreeMap::new();
-    for record in unknown.take(BOOKS_ASKED_MAX) {
-        let applied = look
-            .applied(&link.entity, &record.cid)?
-            .filter(|applied| !applied.removed);
+fn written(look: &Look, link: &Link, agreed: &Agreed) -> Outcome<Vec<(String, RowKey)>> {
+    let spoken_for = agreed.values().filter(|record| record.identity.merged_into.is_none());
+    let each = spoken_for.flat_map(|record| {
+        let own = std::iter::once((record, record.cid.as_str(), None));
+        own.chain(record.joined().map(move |cid| (record, cid, Some(cid))))
+    });
+    let unknown = each.filter(|(record, _, via)| record.app_via(&link.system, *via).is_none());
+    let mut written = Vec::new();
+    for (record, book, _) in unknown.take(BOOKS_ASKED_MAX) {
+        let applied = look.applied(&link.entity, book)?.filter(|applied| !applied.removed);
         if let Some(row) = applied.and_then(|applied| applied.row) {
-            written.insert(record.cid.clone(), row);
+            written.push((record.cid.clone(), row));
         }
     }
     Ok(written)

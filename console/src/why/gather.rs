@@ -6,16 +6,17 @@ use syncline_schemas::canonical::Canonical;
 use syncline_schemas::codec::{CanonicalCodec, Wire};
 use syncline_schemas::conflict::{Conflict, Status};
 use syncline_schemas::decision::Decision;
+use syncline_schemas::identity::IdentityAct;
 use syncline_schemas::mapped::{Mapped, MappedRecord, RowKey};
 use syncline_schemas::pipeline::Entity;
 use syncline_schemas::topic;
-use syncline_schemas::value::Value;
 use syncline_sink::plan::Applied;
 use syncline_sink::postgres::{Look, Parked};
 use syncline_transform::decide;
 
 use super::story::{Event, Story};
 use crate::desk::{Desk, Target, wrong};
+use crate::matching::words;
 use crate::{actions, topics};
 
 /// Everything that is known.
@@ -43,10 +44,7 @@ pub struct Books {
 
 /// Gathers it. `id` is the record's own, or `APP:KEY` of a row of an app.
 pub fn gather(desk: &mut Desk, entity: &Entity, id: &str) -> Outcome<Known> {
-    let cid = match id.split_once(':') {
-        Some((app, key)) => find(desk, entity, app, key)?,
-        None => id.to_owned(),
-    };
+    let cid = id_of(desk, entity, id)?;
     let mut story = Story::of(&said(desk, entity, &cid)?);
     let codec = CanonicalCodec::new(&entity.schema_json).map_err(|error| wrong(error.to_string()))?;
     let agreed = decide::find(&desk.bus, &desk.pipeline, entity, &codec, &cid, &mut desk.schemas)?;
@@ -56,6 +54,15 @@ pub fn gather(desk: &mut Desk, entity: &Entity, id: &str) -> Outcome<Known> {
     }
     let conflicts = decided(desk, entity, &cid, &mut story)?;
     people(desk, entity, &cid, &mut story)?;
+    let members: Vec<String> = agreed.iter().flat_map(Canonical::joined).map(str::to_owned).collect();
+    for member in members {
+        let theirs = Story::of(&said(desk, entity, &member)?).events.into_iter();
+        story.events.extend(theirs.map(|event| Event {
+            who: format!("{} of {member}", event.who),
+            ..event
+        }));
+    }
+    identity(desk, entity, &cid, &mut story)?;
     // Stable: what happened at one time stays in the order in which it was told.
     story.events.sort_by_key(|event| event.at_us);
     let books = desk
@@ -75,6 +82,14 @@ pub fn gather(desk: &mut Desk, entity: &Entity, id: &str) -> Outcome<Known> {
         conflicts,
         books,
     })
+}
+
+/// The record's id: `id` itself, or that of the row `APP:KEY` of an app.
+pub fn id_of(desk: &mut Desk, entity: &Entity, id: &str) -> Outcome<String> {
+    match id.split_once(':') {
+        Some((app, key)) => find(desk, entity, app, key),
+        None => Ok(id.to_owned()),
+    }
 }
 
 /// The entity of an app's row: what was last said through a row whose key has this value.
@@ -102,20 +117,14 @@ pub(crate) fn each_said(desk: &mut Desk, entity: &Entity, mut see: impl FnMut(Ma
         let Some(value) = record.value else { return Ok(()) };
         match desk.read(&mapped, &value, MappedRecord::decode)? {
             MappedRecord::Said(said) => see(said),
-            MappedRecord::Loaded { .. } => Ok(()),
+            _ => Ok(()),
         }
     })
 }
 
 /// Whether the key is this JSON, or its columns are these texts, with commas between them.
 fn has_key(row: &RowKey, key: &str) -> bool {
-    let bare = |value: &Value| match value {
-        Value::Text(text) => text.clone(),
-        other => other.to_string(),
-    };
-    let columns = row.columns().unwrap_or_default();
-    let texts: Vec<String> = columns.values().map(bare).collect();
-    row.0 == key || texts.join(",") == key
+    row.0 == key || row.bare() == key
 }
 
 fn said(desk: &mut Desk, entity: &Entity, cid: &str) -> Outcome<Vec<Mapped>> {
@@ -233,6 +242,28 @@ fn people(desk: &mut Desk, entity: &Entity, cid: &str, story: &mut Story) -> Out
         }
     }
     Ok(())
+}
+
+/// The words on its identity.
+fn identity(desk: &mut Desk, entity: &Entity, cid: &str, story: &mut Story) -> Outcome<()> {
+    words::each(desk, &entity.name, |_, word| {
+        if word.loser != cid && word.winner.as_deref() != Some(cid) {
+            return Ok(());
+        }
+        let with = word.winner.map(|winner| format!(" into {winner}")).unwrap_or_default();
+        let (done, with) = match word.act {
+            IdentityAct::Merge => ("merged", with),
+            IdentityAct::Split => ("split off", String::new()),
+            IdentityAct::Reject => ("rejected that these are one:", with.replacen(" into", " and", 1)),
+        };
+        story.events.push(Event {
+            at_us: word.at_us,
+            who: word.by,
+            fields: Vec::new(),
+            what: format!("{done} {}{with}: {}", word.loser, word.why),
+        });
+        Ok(())
+    })
 }
 
 fn books(desk: &Desk, target: &Target, entity: &Entity, cid: &str) -> Outcome<Books> {

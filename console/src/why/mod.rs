@@ -46,6 +46,9 @@ struct Why {
     entity: String,
     cid: String,
     deleted: bool,
+    merged_into: Option<String>,
+    /// The records that are merged into it.
+    members: Vec<String>,
     fields: Vec<Agreed>,
     timeline: Vec<Told>,
     apps: Vec<App>,
@@ -114,6 +117,16 @@ fn why(entity: &Entity, known: Known, only: Option<&str>) -> Why {
     Why {
         entity: entity.name.clone(),
         deleted: known.agreed.as_ref().is_some_and(|agreed| agreed.deleted),
+        merged_into: known
+            .agreed
+            .as_ref()
+            .and_then(|agreed| agreed.identity.merged_into.clone()),
+        members: known
+            .agreed
+            .iter()
+            .flat_map(Canonical::joined)
+            .map(str::to_owned)
+            .collect(),
         fields,
         apps: apps(&known),
         timeline: known
@@ -217,8 +230,16 @@ impl Why {
     }
 
     fn text(&self) -> String {
-        let gone = if self.deleted { "  deleted" } else { "" };
-        let mut text = format!("{} {}{gone}\n\n", self.entity, self.cid);
+        let gone = match &self.merged_into {
+            Some(into) => format!("  is merged into {into}"),
+            None if self.deleted => "  deleted".to_owned(),
+            None => String::new(),
+        };
+        let mut text = format!("{} {}{gone}\n", self.entity, self.cid);
+        if !self.members.is_empty() {
+            text += &format!("with {}\n", self.members.join(", "));
+        }
+        text.push('\n');
         text += &self.agreed();
         text.push('\n');
         for told in &self.timeline {

@@ -10,7 +10,7 @@ use super::datum::Node;
 use super::records::Fields;
 use super::schema::{Kind, Named, RecordType, Type};
 use super::{CodecError, Datum, Out, ParsedSchema, frame, to_value, typed};
-use crate::canonical::{AppWords, Canonical, SaidWord};
+use crate::canonical::{AppWords, Canonical, Identity, Member, SaidWord};
 use crate::value::Value;
 
 /// Writes and reads the agreed records of one entity.
@@ -59,6 +59,7 @@ impl CanonicalCodec {
         out.long(canonical.stamp_us);
         out.array(&canonical.apps, |out, app| write_app(app, out));
         out.text(&canonical.rules);
+        write_identity(&canonical.identity, out);
         Ok(bytes)
     }
 
@@ -77,6 +78,7 @@ impl CanonicalCodec {
             stamp_us: record.long("stamp_us")?,
             apps: record.list("apps", read_app)?,
             rules: record.text("rules")?.to_owned(),
+            identity: read_identity(&record)?,
         };
         if let Some(Node {
             datum: Datum::Record(kind, nodes),
@@ -168,8 +170,16 @@ fn around(entity_name: &str, entity: Json) -> Json {
                     {"name": "gone", "type": "boolean"},
                     {"name": "remake", "type": "boolean", "default": false},
                     {"name": "restore", "type": "boolean", "default": false},
-                    {"name": "words", "type": {"type": "array", "items": said_word()}}]}}},
-            {"name": "rules", "type": "string"}]
+                    {"name": "words", "type": {"type": "array", "items": said_word()}},
+                    {"name": "via", "type": ["null", "string"], "default": null}]}}},
+            {"name": "rules", "type": "string"},
+            {"name": "moved_at", "type": ["null", "long"], "default": null},
+            {"name": "merged_into", "type": ["null", "string"], "default": null},
+            {"name": "members", "type": {"type": "array", "items": {
+                "type": "record", "name": "Member", "namespace": "syncline", "fields": [
+                    {"name": "cid", "type": "string"},
+                    {"name": "at", "type": "long"},
+                    {"name": "joined", "type": "boolean"}]}}, "default": []}]
     })
 }
 
@@ -200,12 +210,40 @@ fn write_app(app: &AppWords, out: &mut Out<'_>) {
         out.vector(&word.unseen);
         out.optional_shown(word.own.as_ref());
     });
+    out.optional_text(app.via.as_deref());
+}
+
+fn write_identity(identity: &Identity, out: &mut Out<'_>) {
+    out.optional_long(identity.at);
+    out.optional_text(identity.merged_into.as_deref());
+    out.array(&identity.members, |out, member| {
+        out.text(&member.cid);
+        out.long(member.at);
+        out.boolean(member.joined);
+    });
+}
+
+/// Records of older versions have none of it.
+fn read_identity(record: &Fields<'_>) -> Result<Identity, CodecError> {
+    Ok(Identity {
+        at: record.optional_long("moved_at")?,
+        merged_into: record.optional_text("merged_into")?.map(str::to_owned),
+        members: record.list("members", |node| {
+            let member = Fields::of(node)?;
+            Ok(Member {
+                cid: member.text("cid")?.to_owned(),
+                at: member.long("at")?,
+                joined: member.boolean("joined")?,
+            })
+        })?,
+    })
 }
 
 fn read_app(node: &Node<'_>) -> Result<AppWords, CodecError> {
     let app = Fields::of(node)?;
     Ok(AppWords {
         app: app.text("app")?.to_owned(),
+        via: app.optional_text("via")?.map(str::to_owned),
         row: app.row("row")?,
         made: app.optional_parsed("made")?,
         gone: app.boolean("gone")?,

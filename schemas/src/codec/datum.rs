@@ -35,18 +35,10 @@ pub(crate) enum Datum<'a> {
 impl ParsedSchema {
     /// Reads the whole datum.
     pub(crate) fn read<'a>(&'a self, datum: &'a [u8]) -> Result<Node<'a>, CodecError> {
-        let budget = datum.len().saturating_mul(4).saturating_add(FREE_NODES_MAX);
-        let mut reader = Reader {
-            schema: self,
-            rest: datum,
-            budget,
-        };
+        let mut reader = Reader::new(self, datum);
         let node = reader.node(&self.root, 0)?;
-        if reader.rest.is_empty() {
-            Ok(node)
-        } else {
-            Err(wrong("longer than its schema says"))
-        }
+        reader.end()?;
+        Ok(node)
     }
 }
 
@@ -54,21 +46,96 @@ fn wrong(what: &str) -> CodecError {
     CodecError::Datum(what.to_owned())
 }
 
-struct Reader<'a> {
+/// A datum that is being read, from its start to its end.
+pub(crate) struct Reader<'a> {
     schema: &'a ParsedSchema,
     rest: &'a [u8],
     budget: usize,
 }
 
 impl<'a> Reader<'a> {
-    fn node(&mut self, kind: &'a Type, depth: usize) -> Result<Node<'a>, CodecError> {
-        self.budget = self
-            .budget
-            .checked_sub(1)
-            .ok_or_else(|| wrong("too many values for its size"))?;
-        if depth > NESTING_MAX {
-            return Err(wrong("nested too deeply"));
+    /// At the start of a datum.
+    pub(crate) fn new(schema: &'a ParsedSchema, datum: &'a [u8]) -> Self {
+        Self {
+            schema,
+            rest: datum,
+            budget: datum.len().saturating_mul(4).saturating_add(FREE_NODES_MAX),
         }
+    }
+
+    /// Fails if there is more.
+    pub(crate) fn end(&self) -> Result<(), CodecError> {
+        match self.rest {
+            [] => Ok(()),
+            _ => Err(wrong("longer than its schema says")),
+        }
+    }
+
+    /// Counts a value, within what a datum of this size may hold.
+    fn count(&mut self, depth: usize) -> Result<(), CodecError> {
+        let left = self.budget.checked_sub(1);
+        self.budget = left.ok_or_else(|| wrong("too many values for its size"))?;
+        match depth {
+            0..=NESTING_MAX => Ok(()),
+            _ => Err(wrong("nested too deeply")),
+        }
+    }
+
+    /// The record that stands here, its fields being next; none if a null does.
+    pub(crate) fn record(&mut self, kind: &'a Type, depth: usize) -> Result<Option<&'a RecordType>, CodecError> {
+        self.count(depth)?;
+        match &kind.kind {
+            Kind::Null => Ok(None),
+            Kind::Union(branches) => {
+                let branch = self.branch(branches)?;
+                self.record(branch, depth + 1)
+            }
+            Kind::Named(index) => match self.schema.named(*index) {
+                Named::Record(record) => Ok(Some(record)),
+                _ => Err(wrong("a record was expected")),
+            },
+            _ => Err(wrong("a record was expected")),
+        }
+    }
+
+    /// Passes over a value. Its lengths are held against the bytes that are there; what it says is not looked at.
+    pub(crate) fn skip(&mut self, kind: &'a Type, depth: usize) -> Result<(), CodecError> {
+        self.count(depth)?;
+        match &kind.kind {
+            Kind::Null => Ok(()),
+            Kind::Boolean => self.take(1).map(|_| ()),
+            Kind::Int | Kind::Long => self.long().map(|_| ()),
+            Kind::Float => self.take(size_of::<f32>()).map(|_| ()),
+            Kind::Double => self.take(size_of::<f64>()).map(|_| ()),
+            Kind::Bytes | Kind::Text => self.bytes().map(|_| ()),
+            // A Vec of nothing takes no memory.
+            Kind::Array(items) => self.blocks(|reader| reader.skip(items, depth + 1)).map(|_| ()),
+            Kind::Map(values) => self
+                .blocks(|reader| reader.bytes().and_then(|_| reader.skip(values, depth + 1)))
+                .map(|_| ()),
+            Kind::Union(branches) => {
+                let branch = self.branch(branches)?;
+                self.skip(branch, depth + 1)
+            }
+            Kind::Named(index) => match self.schema.named(*index) {
+                Named::Record(record) => record
+                    .fields
+                    .iter()
+                    .try_for_each(|(_, kind)| self.skip(kind, depth + 1)),
+                Named::Enum(_) => self.long().map(|_| ()),
+                Named::Fixed(size, _) => self.take(*size).map(|_| ()),
+            },
+        }
+    }
+
+    fn branch(&mut self, branches: &'a [Type]) -> Result<&'a Type, CodecError> {
+        let branch = usize::try_from(self.long()?).ok().and_then(|index| branches.get(index));
+        branch.ok_or_else(|| wrong("no such branch of a union"))
+    }
+
+    /// The value that stands here.
+    pub(crate) fn node(&mut self, kind: &'a Type, depth: usize) -> Result<Node<'a>, CodecError> {
+        self.count(depth)?;
         let datum = match &kind.kind {
             Kind::Null => Datum::Null,
             Kind::Boolean => Datum::Boolean(self.take(1)?[0] != 0),
@@ -83,8 +150,8 @@ impl<'a> Reader<'a> {
                 Datum::Map(self.blocks(|reader| Ok((reader.text()?, reader.node(values, depth + 1)?)))?)
             }
             Kind::Union(branches) => {
-                let branch = usize::try_from(self.long()?).ok().and_then(|index| branches.get(index));
-                return self.node(branch.ok_or_else(|| wrong("no such branch of a union"))?, depth + 1);
+                let branch = self.branch(branches)?;
+                return self.node(branch, depth + 1);
             }
             Kind::Named(index) => return self.named(self.schema.named(*index), depth),
         };
@@ -97,12 +164,12 @@ impl<'a> Reader<'a> {
     fn named(&mut self, named: &'a Named, depth: usize) -> Result<Node<'a>, CodecError> {
         let (meaning, datum) = match named {
             Named::Record(record) => {
-                let fields: Result<_, _> = record
-                    .fields
-                    .iter()
-                    .map(|(_, kind)| self.node(kind, depth + 1))
-                    .collect();
-                (Meaning::Plain, Datum::Record(record, fields?))
+                // Not collected: what may fail is collected without knowing how much it will be.
+                let mut fields = Vec::with_capacity(record.fields.len());
+                for (_, kind) in &record.fields {
+                    fields.push(self.node(kind, depth + 1)?);
+                }
+                (Meaning::Plain, Datum::Record(record, fields))
             }
             Named::Enum(symbols) => {
                 let symbol = usize::try_from(self.long()?).ok().and_then(|index| symbols.get(index));
@@ -135,6 +202,11 @@ impl<'a> Reader<'a> {
     }
 
     fn long(&mut self) -> Result<i64, CodecError> {
+        // Nearly all of them: lengths and branches.
+        if let [byte @ 0..0x80, rest @ ..] = self.rest {
+            self.rest = rest;
+            return Ok(i64::from(byte >> 1) ^ -i64::from(byte & 1));
+        }
         let mut number = 0u64;
         for (index, byte) in self.rest.iter().enumerate().take(10) {
             number |= u64::from(byte & 0x7F) << (7 * index);

@@ -8,21 +8,25 @@ use super::{CodecError, Out, ParsedSchema, RecordType, Wire};
 use crate::action::{Action, ActionKind};
 use crate::conflict::{Candidate, Conflict, Status};
 use crate::decision::Decision;
+use crate::identity::{IdentityAct, IdentityWord};
 use crate::mapped::{FieldValue, Mapped, MappedRecord, RowKey, RowOp};
 use crate::mark::{Mark, PlacedMark};
+use crate::pause::{End, PauseRecord, Paused, Resumed};
 use crate::position::{Position, Vector};
 use crate::progress::{MarkRecord, Progress, SnapshotState, TableProgress};
 use crate::table_record::TableRecord;
 use crate::tick::Tick;
 use crate::value::Value;
 
-/// An entry of merge's changelog: the state of one entity. The text is merge's own and means nothing elsewhere.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// An entry of merge's changelog: the state of one entity. What it says is merge's own and means nothing elsewhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
-    /// Format of the text; a reader that does not know it must not guess.
+    /// Format of the state; a reader that does not know it must not guess.
     pub format: i32,
-    /// The state.
+    /// The state, where that is a text.
     pub state: String,
+    /// The state, where that is bytes.
+    pub packed: Vec<u8>,
 }
 
 /// The entity that a row belongs to.
@@ -93,6 +97,15 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Empty when it is not there.
+    pub(crate) fn bytes(&self, name: &str) -> Result<&'a [u8], CodecError> {
+        match self.get(name).map(|node| &node.datum) {
+            Some(Datum::Bytes(bytes)) => Ok(bytes),
+            None | Some(Datum::Null) => Ok(&[]),
+            Some(_) => Err(Self::wrong(name)),
+        }
+    }
+
     pub(crate) fn long(&self, name: &str) -> Result<i64, CodecError> {
         self.optional_long(name)?.ok_or_else(|| Self::wrong(name))
     }
@@ -129,7 +142,13 @@ impl<'a> Fields<'a> {
         read: impl Fn(&'a Node<'a>) -> Result<T, CodecError>,
     ) -> Result<Vec<T>, CodecError> {
         match self.get(name).map(|node| &node.datum) {
-            Some(Datum::Array(items)) => items.iter().map(read).collect(),
+            Some(Datum::Array(items)) => {
+                let mut list = Vec::with_capacity(items.len());
+                for item in items {
+                    list.push(read(item)?);
+                }
+                Ok(list)
+            }
             None | Some(Datum::Null) => Ok(Vec::new()),
             Some(_) => Err(Self::wrong(name)),
         }
@@ -161,20 +180,22 @@ impl<'a> Fields<'a> {
 }
 
 impl Out<'_> {
-    pub(crate) fn shown(&mut self, value: impl Display) {
-        self.text(&value.to_string());
-    }
-
     pub(crate) fn optional_shown(&mut self, value: Option<impl Display>) {
-        self.optional_text(value.map(|value| value.to_string()).as_deref());
+        self.branch(usize::from(value.is_some()));
+        if let Some(value) = value {
+            self.shown(value);
+        }
     }
 
     pub(crate) fn vector(&mut self, vector: &Vector) {
-        let entries: Vec<_> = vector.iter().collect();
-        self.array(&entries, |out, (source, position)| {
-            out.text(source);
-            out.shown(position);
-        });
+        if !vector.is_empty() {
+            self.length(vector.iter().count());
+            for (source, position) in vector.iter() {
+                self.text(source);
+                self.shown(position);
+            }
+        }
+        self.length(0);
     }
 
     fn fields(&mut self, fields: &[FieldValue]) {
@@ -207,9 +228,11 @@ macro_rules! wire {
 wire!(MappedRecord, "mapped.avsc", write_mapped, read_mapped);
 wire!(Conflict, "conflict.avsc", write_conflict, read_conflict);
 wire!(Decision, "decision.avsc", write_decision, read_decision);
+wire!(IdentityWord, "identity.avsc", write_identity_word, read_identity_word);
 wire!(Tick, "tick.avsc", write_tick, read_tick);
 wire!(Action, "action.avsc", write_action, read_action);
 wire!(MarkRecord, "mark.avsc", write_mark, read_mark);
+wire!(PauseRecord, "pause.avsc", write_pause, read_pause);
 wire!(Progress, "progress.avsc", write_progress, read_progress);
 wire!(TableRecord, "table.avsc", write_table, read_table);
 wire!(State, "state.avsc", write_state, read_state);
@@ -230,6 +253,40 @@ fn write_mapped(record: &MappedRecord, out: &mut Out<'_>) {
             out.text(link);
             out.long(i64::from(*partition));
             out.long(i64::from(*partitions));
+        }
+        MappedRecord::Moved { cid, to, at } => {
+            out.branch(2);
+            out.text(cid);
+            out.optional_text(to.as_deref());
+            out.long(*at);
+        }
+        MappedRecord::Part {
+            cid,
+            of,
+            at,
+            format,
+            state,
+        } => {
+            out.branch(3);
+            out.text(cid);
+            out.text(of);
+            out.long(*at);
+            out.long(i64::from(*format));
+            out.optional_text(state.as_deref());
+        }
+        MappedRecord::Sighted { cid, row } => {
+            out.branch(4);
+            out.text(cid);
+            out.text(row);
+        }
+        MappedRecord::Matched { cid, row, with } => {
+            out.branch(5);
+            out.text(cid);
+            out.text(row);
+            out.array(with, |out, (cid, at)| {
+                out.text(cid);
+                out.long(*at);
+            });
         }
     }
 }
@@ -260,6 +317,30 @@ fn read_mapped(fields: &Fields<'_>) -> Result<MappedRecord, CodecError> {
             link: record.text("link")?.to_owned(),
             partition: record.int("partition")?,
             partitions: record.int("partitions")?,
+        }),
+        "Moved" => Ok(MappedRecord::Moved {
+            cid: record.text("cid")?.to_owned(),
+            to: record.optional_text("to")?.map(str::to_owned),
+            at: record.long("at")?,
+        }),
+        "Part" => Ok(MappedRecord::Part {
+            cid: record.text("cid")?.to_owned(),
+            of: record.text("of")?.to_owned(),
+            at: record.long("at")?,
+            format: record.int("format")?,
+            state: record.optional_text("state")?.map(str::to_owned),
+        }),
+        "Sighted" => Ok(MappedRecord::Sighted {
+            cid: record.text("cid")?.to_owned(),
+            row: record.text("row")?.to_owned(),
+        }),
+        "Matched" => Ok(MappedRecord::Matched {
+            cid: record.text("cid")?.to_owned(),
+            row: record.text("row")?.to_owned(),
+            with: record.list("with", |node| {
+                let awaited = Fields::of(node)?;
+                Ok((awaited.text("cid")?.to_owned(), awaited.long("at")?))
+            })?,
         }),
         _ => Err(CodecError::field("record", "is of a kind this version does not know")),
     }
@@ -292,6 +373,31 @@ fn read_field_value(node: &Node<'_>) -> Result<FieldValue, CodecError> {
     Ok(FieldValue {
         name: field.text("name")?.to_owned(),
         value: field.parsed("value")?,
+    })
+}
+
+fn write_identity_word(word: &IdentityWord, out: &mut Out<'_>) {
+    out.text(word.act.word());
+    out.text(&word.loser);
+    out.optional_text(word.winner.as_deref());
+    out.text(&word.by);
+    out.text(&word.why);
+    out.long(word.at_us);
+}
+
+fn read_identity_word(word: &Fields<'_>) -> Result<IdentityWord, CodecError> {
+    Ok(IdentityWord {
+        act: match word.text("act")? {
+            "merge" => IdentityAct::Merge,
+            "split" => IdentityAct::Split,
+            "reject" => IdentityAct::Reject,
+            _ => return Err(CodecError::field("act", "is of a kind this version does not know")),
+        },
+        loser: word.text("loser")?.to_owned(),
+        winner: word.optional_text("winner")?.map(str::to_owned),
+        by: word.text("by")?.to_owned(),
+        why: word.text("why")?.to_owned(),
+        at_us: word.long("at_us")?,
     })
 }
 
@@ -455,6 +561,73 @@ fn read_mark(fields: &Fields<'_>) -> Result<MarkRecord, CodecError> {
     }
 }
 
+fn write_pause(record: &PauseRecord, out: &mut Out<'_>) {
+    match record {
+        PauseRecord::Paused(paused) => {
+            out.branch(0);
+            out.text(&paused.source);
+            out.text(&paused.guard);
+            out.text(&paused.table);
+            out.text(&paused.topic);
+            out.long(i64::from(paused.partition));
+            out.long(paused.offset);
+            out.shown(paused.position);
+            out.long(paused.commit_us);
+            out.long(paused.changed);
+            out.long(paused.rows);
+            out.text(&paused.why);
+        }
+        PauseRecord::Resumed(resumed) => {
+            out.branch(1);
+            out.text(&resumed.source);
+            out.array(&resumed.up_to, |out, end| {
+                out.text(&end.topic);
+                out.long(i64::from(end.partition));
+                out.long(end.offset);
+            });
+            out.text(&resumed.by);
+            out.text(&resumed.why);
+            out.long(resumed.at_us);
+        }
+    }
+}
+
+fn read_pause(fields: &Fields<'_>) -> Result<PauseRecord, CodecError> {
+    let record = Fields::of(fields.get("record").ok_or_else(|| Fields::wrong("record"))?)?;
+    match record.name() {
+        "Paused" => Ok(PauseRecord::Paused(Paused {
+            source: record.text("source")?.to_owned(),
+            guard: record.text("guard")?.to_owned(),
+            table: record.text("table")?.to_owned(),
+            topic: record.text("topic")?.to_owned(),
+            partition: record.int("partition")?,
+            offset: record.long("offset")?,
+            position: record.parsed("position")?,
+            commit_us: record.long("commit_us")?,
+            changed: record.long("changed")?,
+            rows: record.long("rows")?,
+            why: record.text("why")?.to_owned(),
+        })),
+        "Resumed" => Ok(PauseRecord::Resumed(Resumed {
+            source: record.text("source")?.to_owned(),
+            up_to: record.list("up_to", read_end)?,
+            by: record.text("by")?.to_owned(),
+            why: record.text("why")?.to_owned(),
+            at_us: record.long("at_us")?,
+        })),
+        _ => Err(CodecError::field("record", "is of a kind this version does not know")),
+    }
+}
+
+fn read_end(node: &Node<'_>) -> Result<End, CodecError> {
+    let end = Fields::of(node)?;
+    Ok(End {
+        topic: end.text("topic")?.to_owned(),
+        partition: end.int("partition")?,
+        offset: end.long("offset")?,
+    })
+}
+
 fn write_progress(progress: &Progress, out: &mut Out<'_>) {
     out.shown(progress.position);
     out.text(&progress.system_identifier);
@@ -543,12 +716,14 @@ fn read_table(table: &Fields<'_>) -> Result<TableRecord, CodecError> {
 fn write_state(state: &State, out: &mut Out<'_>) {
     out.long(i64::from(state.format));
     out.text(&state.state);
+    out.bytes(&state.packed);
 }
 
 fn read_state(state: &Fields<'_>) -> Result<State, CodecError> {
     Ok(State {
         format: state.int("format")?,
         state: state.text("state")?.to_owned(),
+        packed: state.bytes("packed")?.to_owned(),
     })
 }
 

@@ -3,8 +3,12 @@
 //! Gregorian calendar without end in both directions, years as in ISO 8601 (`-0043` is 44 BC). PostgreSQL's infinities
 //! arrive as fixed counts and become `infinity` and `-infinity`. Nothing is rounded: what does not fit is no value.
 
+use std::fmt::Write as _;
+
 use super::schema::Unit;
 
+/// Room for any time that is likely.
+const TEXT_CHARS: usize = 32;
 const DAY_NS: i128 = 86_400_000_000_000;
 /// `infinity` and `-infinity` of a timestamp, in microseconds, as Debezium writes them.
 const INFINITY_US: i64 = 9_223_372_036_825_200_000;
@@ -44,15 +48,18 @@ pub(crate) fn date_text(days: i64) -> String {
         FARTHEST_DAYS | INFINITY_DAYS | SNAPSHOT_INFINITY_DAYS => "infinity".to_owned(),
         MINUS_FARTHEST_DAYS | MINUS_INFINITY_DAYS | SNAPSHOT_MINUS_INFINITY_DAYS => "-infinity".to_owned(),
         _ => {
-            let (year, month, day) = civil(days);
-            format!("{}-{month:02}-{day:02}", year_text(year))
+            let mut text = String::with_capacity(TEXT_CHARS);
+            push_date(&mut text, days);
+            text
         }
     }
 }
 
 /// `03:04:05.12`.
 pub(crate) fn time_text(count: i64, unit: Unit) -> String {
-    clock_text(i128::from(count) * unit.nanos())
+    let mut text = String::with_capacity(TEXT_CHARS);
+    push_clock(&mut text, i128::from(count) * unit.nanos());
+    text
 }
 
 /// `2026-01-02T03:04:05.12`, with `suffix` after it.
@@ -64,25 +71,29 @@ pub(crate) fn timestamp_text(count: i64, unit: Unit, suffix: &str) -> String {
     }
     let nanos = i128::from(count) * unit.nanos();
     let days = i64::try_from(nanos.div_euclid(DAY_NS)).unwrap_or_else(|_| unreachable!("an i64 of nanoseconds"));
-    let (year, month, day) = civil(days);
-    format!(
-        "{}-{month:02}-{day:02}T{}{suffix}",
-        year_text(year),
-        clock_text(nanos.rem_euclid(DAY_NS))
-    )
+    let mut text = String::with_capacity(TEXT_CHARS);
+    push_date(&mut text, days);
+    text.push('T');
+    push_clock(&mut text, nanos.rem_euclid(DAY_NS));
+    text.push_str(suffix);
+    text
 }
 
 /// A text of a time with a zone, its fraction without trailing zeros.
 pub(crate) fn zoned_text(text: &str) -> String {
-    let Some((whole, rest)) = text.split_once('.') else {
-        return text.to_owned();
+    let (kept, zone) = zoned_parts(text);
+    format!("{kept}{zone}")
+}
+
+/// The same in two pieces of the text: what is before the zeros, and what is behind them.
+pub(crate) fn zoned_parts(text: &str) -> (&str, &str) {
+    let Some(point) = text.find('.') else {
+        return (text, "");
     };
-    let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-    let (fraction, zone) = rest.split_at(digits);
-    match fraction.trim_end_matches('0') {
-        "" => format!("{whole}{zone}"),
-        fraction => format!("{whole}.{fraction}{zone}"),
-    }
+    let is_digit = |c: char| c.is_ascii_digit();
+    let zone = text[point + 1..].trim_start_matches(is_digit);
+    let kept = text[..text.len() - zone.len()].trim_end_matches('0');
+    (kept.strip_suffix('.').unwrap_or(kept), zone)
 }
 
 /// Days since 1970 of `2026-01-02`.
@@ -123,21 +134,45 @@ fn in_unit(nanos: i128, unit: Unit) -> Option<i64> {
     i64::try_from(nanos / unit.nanos()).ok()
 }
 
-fn year_text(year: i64) -> String {
+fn push_date(text: &mut String, days: i64) {
+    let (year, month, day) = civil(days);
     match year {
-        0..=9999 => format!("{year:04}"),
-        10_000.. => format!("+{year}"),
-        _ => format!("-{:04}", -year),
+        0..=9999 => {
+            push_pair(text, year / 100);
+            push_pair(text, year % 100);
+        }
+        10_000.. => _ = write!(text, "+{year}"),
+        _ => _ = write!(text, "-{:04}", -year),
+    }
+    text.push('-');
+    push_pair(text, month);
+    text.push('-');
+    push_pair(text, day);
+}
+
+fn push_clock(text: &mut String, nanos: i128) {
+    const SECOND_NS: i128 = 1_000_000_000;
+    let seconds = i64::try_from(nanos.div_euclid(SECOND_NS)).unwrap_or_else(|_| unreachable!("an i64 of milliseconds"));
+    push_pair(text, seconds / 3600);
+    text.push(':');
+    push_pair(text, seconds / 60 % 60);
+    text.push(':');
+    push_pair(text, seconds % 60);
+    let fraction = nanos.rem_euclid(SECOND_NS);
+    if fraction != 0 {
+        let _ = write!(text, ".{fraction:09}");
+        text.truncate(text.trim_end_matches('0').len());
     }
 }
 
-fn clock_text(nanos: i128) -> String {
-    let (seconds, fraction) = (nanos.div_euclid(1_000_000_000), nanos.rem_euclid(1_000_000_000));
-    let clock = format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
-    if fraction == 0 {
-        clock
-    } else {
-        format!("{clock}.{}", format!("{fraction:09}").trim_end_matches('0'))
+/// Two digits; of what is no clock's number as many as there are.
+fn push_pair(text: &mut String, number: i64) {
+    match u8::try_from(number) {
+        Ok(number @ 0..100) => {
+            text.push(char::from(b'0' + number / 10));
+            text.push(char::from(b'0' + number % 10));
+        }
+        _ => _ = write!(text, "{number:02}"),
     }
 }
 

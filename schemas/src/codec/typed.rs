@@ -12,6 +12,7 @@ use super::Out;
 use super::datum::{Datum, Node};
 use super::schema::{Kind, Meaning, Named, ParsedSchema, RecordType, Type, Unit};
 use super::time;
+use crate::cells::Cells;
 use crate::value::{Number, Value};
 
 /// PostgreSQL's numeric has up to 131,072 digits before and 16,383 after the point.
@@ -36,6 +37,19 @@ pub(crate) fn to_value(node: &Node<'_>) -> Result<Value, &'static str> {
         }
         Datum::Record(..) | Datum::Map(_) => Value::Text(json_text(node)?),
     })
+}
+
+/// Appends what the node says to the cells of a row, as [`to_value`] says it. Texts, which are most of a row, and numbers of a
+/// machine word are written where they stay; the rest is made a value first.
+pub(crate) fn spell(node: &Node<'_>, cells: &mut Cells) -> Result<(), &'static str> {
+    match &node.datum {
+        Datum::Text(text) if node.meaning == Meaning::ZonedText => {
+            let (kept, zone) = time::zoned_parts(text);
+            cells.text(&[kept, zone])
+        }
+        Datum::Text(text) => cells.text(&[text]),
+        _ => cells.value(&to_value(node)?),
+    }
 }
 
 pub(super) fn whole(count: i64, meaning: Meaning) -> Value {

@@ -198,6 +198,7 @@ mod tests {
             entity: "customer".to_owned(),
             direction: Direction::Both,
             key: vec!["contact_id".to_owned()],
+            same_as: Vec::new(),
             fields: vec![
                 field("name", FieldKind::Text, false, "join(' ', first, last)", &name),
                 field(
@@ -216,6 +217,7 @@ mod tests {
                 ),
                 field("seen_at", FieldKind::Timestamp, false, "seen", &[]),
             ],
+            mode: Default::default(),
             rule: RuleRef::default(),
         }
     }

@@ -9,7 +9,10 @@ use std::path::Path;
 mod avro;
 /// What capture does when something goes wrong.
 pub mod care;
+/// What stops a source whose whole tables change at once.
+pub mod guards;
 mod meaning;
+mod mode;
 mod model;
 mod problem;
 mod read;
@@ -20,9 +23,10 @@ mod source;
 mod substitute;
 mod yaml;
 
+pub use mode::Mode;
 pub use model::{
     CapturedBy, DeletePolicy, Delivery, Direction, ElementKind, Entity, Fidelity, Field, FieldKind, Link, LinkField,
-    Pipeline, Replica, System,
+    Pipeline, Replica, Score, System,
 };
 pub use problem::{Excerpt, Problem};
 pub use rule::{Beyond, Bounds, Check, Expires, Group, RuleRef, Strategy, Terms, Uncertain};
@@ -34,9 +38,9 @@ use source::Source;
 
 const ROOT: Keys = Keys {
     known: &[
-        "pipeline", "defaults", "systems", "kinds", "entities", "links", "replica",
+        "pipeline", "defaults", "systems", "kinds", "entities", "links", "replica", "guards",
     ],
-    later: &["purposes", "grants", "keep", "guards", "verify"],
+    later: &["purposes", "grants", "keep", "verify"],
 };
 
 /// Reads and checks the file at `path`; `env` gives the value of an environment variable. Schemas are read relative to it.
@@ -108,6 +112,7 @@ fn build(check: &mut read::Check<'_>, tree: &yaml::Node, files: read::entities::
     let named = read::entities::read(check, &root, files, &mut pipeline);
     read::links::read(check, &root, &mut pipeline);
     read::settings::replicas(check, &root, &mut pipeline);
+    pipeline.guards = read::guards::read(check, &root);
     meaning::check(check, &root, &pipeline, &named);
     pipeline
 }
@@ -127,5 +132,6 @@ fn empty(file: &str) -> Pipeline {
         entities: Vec::new(),
         links: Vec::new(),
         replicas: Vec::new(),
+        guards: guards::Guards::default(),
     }
 }

@@ -7,10 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::care::Care;
+use super::guards::Guards;
+use super::mode::Mode;
 use super::rule::{Check, Group, RuleRef, Strategy, Terms};
 use super::secret::Secret;
 use super::setting::Setting;
 use crate::lens::Expr;
+use crate::schedule::Window;
+use crate::value::Number;
 
 /// A whole pipeline file. Lists keep the order of the file: the order of `systems` is the order of authority for ties.
 #[derive(Clone, PartialEq, Eq)]
@@ -41,6 +45,8 @@ pub struct Pipeline {
     pub links: Vec<Link>,
     /// Tables that are copied as they are.
     pub replicas: Vec<Replica>,
+    /// What stops a source.
+    pub guards: Guards,
 }
 
 /// How capture writes to Kafka.
@@ -77,6 +83,8 @@ pub struct System {
     pub debezium: Option<Vec<Setting>>,
     /// What its capture does when something goes wrong.
     pub care: Care,
+    /// When nothing is written into it.
+    pub maintenance: Option<Window>,
 }
 
 /// Which of two right answers capture gives where Debezium's own loses something.
@@ -116,6 +124,8 @@ pub struct Entity {
     /// What rows are matched by at first sight: of these lists the first that a row has all of. A part is a field, or an
     /// expression over fields ([`crate::lens::key()`]).
     pub match_on: Vec<Vec<Expr>>,
+    /// How rows that got different records at first sight are found to be one all the same.
+    pub score: Option<Score>,
     /// What a delete in a system means, where the file says it for that system.
     pub on_delete: BTreeMap<String, DeletePolicy>,
     /// What a delete means in every other system.
@@ -218,8 +228,66 @@ pub struct Link {
     pub key: Vec<String>,
     /// How columns and fields correspond.
     pub fields: Vec<LinkField>,
+    /// Columns with the key of another app's row that is the same entity, by the name of the app.
+    pub same_as: Vec<(String, String)>,
+    /// When it is written.
+    pub mode: Mode,
     /// Where the file says so.
     pub rule: RuleRef,
+}
+
+/// What it weighs that two rows hold the same, and what that has to come to. After Fellegi and Sunter: the weight of a part
+/// is how much likelier it is that two rows of one agree in it than that two rows of different ones do, as a logarithm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Score {
+    /// Parts, as those of `match_on`, and their weights, in the order of the file.
+    pub weights: Vec<(Expr, Number)>,
+    /// From here on they are one.
+    pub link: Number,
+    /// From here on a person is asked.
+    pub review: Number,
+}
+
+impl Pipeline {
+    /// Whether rows of this entity are compared with others when they are first seen.
+    pub fn compares(&self, entity: &Entity) -> bool {
+        let named = self
+            .links
+            .iter()
+            .any(|link| link.entity == entity.name && !link.same_as.is_empty());
+        entity.score.is_some() || named
+    }
+}
+
+impl Score {
+    /// What the parts weigh in which two rows agree, and which they are, as the file says them.
+    pub fn weigh(&self, agrees: impl Fn(&str) -> bool) -> (Number, Vec<String>) {
+        let (mut sum, mut agreed) = (Number::zero(), Vec::new());
+        for (part, weight) in &self.weights {
+            let part = part.to_string();
+            if agrees(&part) {
+                sum = &sum + weight;
+                agreed.push(part);
+            }
+        }
+        (sum, agreed)
+    }
+
+    /// The parts by one of which rows have to agree to come to `review`: all but the lightest that cannot without another.
+    pub fn keys(&self) -> Vec<&Expr> {
+        let mut by_weight: Vec<&(Expr, Number)> = self.weights.iter().collect();
+        by_weight.sort_by(|(_, one), (_, other)| one.cmp(other));
+        let mut sum = Number::zero();
+        let mut left_out = 0;
+        for (_, weight) in &by_weight {
+            sum = &sum + weight;
+            if sum >= self.review {
+                break;
+            }
+            left_out += 1;
+        }
+        by_weight.into_iter().skip(left_out).map(|(part, _)| part).collect()
+    }
 }
 
 /// How columns correspond to one field.
@@ -321,11 +389,11 @@ impl Entity {
         !self.checks.is_empty() || self.fields.iter().any(|field| field.check.is_some())
     }
 
-    /// Whether a held field of it may expire, so that it has to be told the time.
+    /// Whether a held field of it may expire, or a lock end that others wait for, so that it has to be told the time.
     pub fn has_deadlines(&self) -> bool {
         let groups = self.groups.iter().map(|group| &group.terms);
         let fields = self.fields.iter().map(|field| &field.terms);
-        fields.chain(groups).any(|terms| terms.expires.is_some())
+        fields.chain(groups).any(|terms| terms.expires.is_some() || terms.queue)
     }
 
     /// The group that a field wins with.

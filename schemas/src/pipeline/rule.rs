@@ -45,6 +45,8 @@ pub struct Terms {
     pub uncertain: Option<Uncertain>,
     /// `lease`: how long `first` keeps the others out, in microseconds of their own stamps; none: until they have seen it.
     pub lease_us: Option<i64>,
+    /// `queue`: of `first`, whether who comes while another has the lock waits until it is over, and then holds.
+    pub queue: bool,
     /// `min`, `max` and what is done beyond them: of `add`.
     pub bounds: Bounds,
     /// `expires`: when a question that nobody answers is decided all the same, and how.
@@ -61,6 +63,7 @@ impl Terms {
         otherwise: None,
         uncertain: None,
         lease_us: None,
+        queue: false,
         expires: None,
         bounds: Bounds {
             min: None,

@@ -58,6 +58,22 @@ pub(super) struct Key {
     pub(super) span: Span,
 }
 
+impl Key {
+    /// The key as a value, for keys that are expressions.
+    pub(super) fn as_node(&self) -> Node {
+        Node {
+            span: self.span,
+            content: Content::Scalar(Scalar {
+                raw: self.name.clone(),
+                text: self.name.clone(),
+                plain: false,
+                faulty: false,
+                letters_at: None,
+            }),
+        }
+    }
+}
+
 impl Node {
     /// Whether it is left empty, `~` or `null`.
     pub(super) fn is_null(&self) -> bool {

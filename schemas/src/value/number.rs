@@ -115,6 +115,14 @@ impl Number {
         Self::from(BigDecimal::new(digits, scale - exponent))
     }
 
+    /// Its digits and how many of them stand after the point (at most 18), if it is one of those numbers that almost all are.
+    pub fn as_short(&self) -> Option<(i64, u32)> {
+        match &self.0 {
+            Form::Short(Short { digits, scale }) => Some((*digits, *scale)),
+            Form::Long(_) => None,
+        }
+    }
+
     /// Without its sign.
     pub fn abs(&self) -> Self {
         if *self < Self::zero() {

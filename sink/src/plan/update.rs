@@ -59,7 +59,7 @@ impl Given<'_> {
     pub(super) fn update(&self, key: &RowKey, row: &Row) -> Result<Plan, Refusal> {
         let current = lens::current(self.link, row)?;
         let mut draft = Draft::default();
-        let due: Vec<(&LinkField, &Value)> = self.due().collect();
+        let due: Vec<(&LinkField, &Value)> = self.due().filter(|(field, _)| self.lane.has(&field.field)).collect();
         let weighed: Vec<(&LinkField, Weight)> = due
             .iter()
             .map(|(field, agreed)| (*field, self.weigh(field, agreed, &current)))

@@ -5,7 +5,10 @@
 //! Each attempt reads the rows anew: what an undone one had locked and planned is gone with it. A record refused only
 //! because a neighbour was not yet in its place (a child before its parent, two rows passing a unique value on) gets another
 //! try when the others are in.
+//!
+//! A record that others were merged into is one work for each that has a row here. If one is refused, the record is.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use syncline_runtime::{Class, Failure, Outcome, failpoint};
@@ -22,6 +25,10 @@ use crate::target::{Delivery, Partition, Report};
 
 /// How often refused records get another try when others went through meanwhile.
 const SECOND_TRIES_MAX: usize = 3;
+
+/// A lane beside the main one does not keep that waiting for long: it holds locks that the main lane needs, so it gives up
+/// soon where it has to wait for others, and tries again.
+const BESIDE: &str = "SET LOCAL lock_timeout = '1s'";
 
 /// A session and what is known of the tables behind it.
 #[derive(Clone, Copy)]
@@ -44,7 +51,8 @@ pub enum Turn<'a> {
 /// A record of the batch, and what the books say of its key.
 struct Work<'a> {
     delivery: &'a Delivery,
-    record: &'a Canonical,
+    /// As the one sees it whose books are used; its id is theirs.
+    record: Cow<'a, Canonical>,
     link: usize,
     applied: Option<Applied>,
     parked: Option<Parked>,
@@ -58,6 +66,9 @@ pub async fn apply(open: Open<'_>, owner: &Owner, turn: Turn<'_>, batch: &[Deliv
     failpoint::check("sink.before_begin")?;
     let session = open.session;
     session.begin().await?;
+    if !owner.lane.is_empty() {
+        session.control(BESIDE).await?;
+    }
     let offsets = offsets::lock(session, owner, batch).await?;
     let due = match turn {
         Turn::Live(claims) => offsets::due(batch, &offsets, claims)?,
@@ -110,6 +121,13 @@ impl Books {
             .iter()
             .map(|delivery| (delivery.entity.to_string(), delivery.cid()))
             .collect();
+        let within = latest.iter().flat_map(|delivery| {
+            let record = delivery.content.as_ref().ok().and_then(Option::as_ref);
+            let members = record.into_iter().flat_map(Canonical::joined);
+            members.map(|cid| (delivery.entity.to_string(), cid.to_owned()))
+        });
+        let books: BTreeSet<(String, String)> = keys.iter().cloned().chain(within).collect();
+        let books: Vec<(String, String)> = books.into_iter().collect();
         if keys.is_empty() {
             return Ok(Self {
                 applied: BTreeMap::new(),
@@ -118,7 +136,7 @@ impl Books {
         }
         let parked = owner.parked_among(session, &keys).await?;
         Ok(Self {
-            applied: owner.applied(session, &keys).await?,
+            applied: owner.applied(session, &books).await?,
             parked,
         })
     }
@@ -140,32 +158,73 @@ impl Books {
             let Some(link) = open.links.iter().position(|link| *link.link.entity == *delivery.entity) else {
                 continue;
             };
-            let work = Work {
-                delivery,
-                record,
-                link,
-                applied: self.applied.remove(&key),
-                parked,
-            };
-            match &work.parked {
-                Some(parked) if work.is_overtaken(parked) => behind.push(parked.clone()),
-                Some(parked) if !work.heals(parked, open, turn) => {
+            let parts = self.parts(delivery, record, link, parked.as_ref(), open);
+            match &parked {
+                Some(parked) if is_overtaken(delivery, parked) => behind.push(parked.clone()),
+                Some(parked) if !parts.iter().any(|work| work.heals(parked, open, turn)) => {
                     behind.push(Parked {
                         offset: delivery.offset,
                         from: delivery.from.clone(),
                         ..parked.clone()
                     });
                 }
-                _ => works.push(work),
+                _ => works.extend(parts),
             }
         }
-        (works, behind)
+        (one_of_each_book(works), behind)
     }
+
+    /// The record, for each that has a row here of those that are merged into it.
+    fn parts<'a>(
+        &self,
+        delivery: &'a Delivery,
+        record: &'a Canonical,
+        link: usize,
+        parked: Option<&Parked>,
+        open: Open<'_>,
+    ) -> Vec<Work<'a>> {
+        let applied = |cid: &str| self.applied.get(&(delivery.entity.to_string(), cid.to_owned()));
+        let has_row = |cid: &str| applied(cid).is_some_and(|applied| applied.row.is_some());
+        let books = plan::books(record, &open.links[link].link.system, has_row);
+        let seen = |cid: &str| match record.through(cid) {
+            Some(theirs) => Cow::Owned(theirs),
+            None => Cow::Borrowed(record),
+        };
+        books
+            .into_iter()
+            .map(|cid| Work {
+                delivery,
+                record: seen(cid),
+                link,
+                applied: applied(cid).cloned(),
+                parked: parked.cloned(),
+            })
+            .collect()
+    }
+}
+
+/// Two records of a batch may mean to write by the same books: that which a row has left, and that to which it came. The later
+/// does, by the words on identity; a record that is merged into another writes by none.
+fn one_of_each_book(works: Vec<Work<'_>>) -> Vec<Work<'_>> {
+    let book = |work: &Work<'_>| (work.link, work.record.cid.clone());
+    let writes = |work: &Work<'_>| work.record.identity.merged_into.is_none();
+    let mut last: BTreeMap<(usize, String), Option<i64>> = BTreeMap::new();
+    for work in works.iter().filter(|work| writes(work)) {
+        let at = last.entry(book(work)).or_default();
+        *at = (*at).max(work.record.identity.at);
+    }
+    let is_last = |work: &Work<'_>| !writes(work) || last.get(&book(work)) == Some(&work.record.identity.at);
+    works.into_iter().filter(|work| is_last(work)).collect()
+}
+
+/// Whether a newer record of the key was parked while this one was being read again: that one is what is left to do.
+fn is_overtaken(delivery: &Delivery, parked: &Parked) -> bool {
+    parked.from == delivery.from && parked.offset > delivery.offset
 }
 
 impl Work<'_> {
     fn address(&self, open: Open<'_>) -> Option<RowKey> {
-        plan::address(self.record, &open.links[self.link].link.system, self.applied.as_ref())
+        plan::address(&self.record, &open.links[self.link].link.system, self.applied.as_ref())
     }
 
     /// Whether a parked key is tried again: a person asked, or the app's own row, unknown when the record was refused, has
@@ -174,18 +233,14 @@ impl Work<'_> {
         matches!(turn, Turn::Replay) || (!parked.row_known && self.address(open).is_some())
     }
 
-    /// Whether a newer record of the key was parked while this one was being read again: that one is what is left to do.
-    fn is_overtaken(&self, parked: &Parked) -> bool {
-        parked.from == self.delivery.from && parked.offset > self.delivery.offset
-    }
-
     fn plan(&self, open: Open<'_>, pipeline: &str, found: &Found) -> Fate {
         let link = &open.links[self.link];
         let given = Given {
             pipeline,
             link: &link.link,
+            lane: &link.lane,
             limits: &link.limits,
-            record: self.record,
+            record: &self.record,
             applied: self.applied.as_ref(),
             found,
         };
@@ -339,7 +394,9 @@ async fn keep(
     behind: Vec<Parked>,
     report: &mut Report,
 ) -> Outcome<()> {
-    let (mut remembered, mut parked, mut healed) = (Vec::new(), behind, Vec::new());
+    let (mut remembered, mut parked, mut healed) = (Vec::new(), behind, BTreeSet::new());
+    let key = |work: &Work<'_>| (work.delivery.entity.to_string(), work.delivery.cid());
+    let mut refused_keys = BTreeSet::new();
     for (work, fate) in works.iter().zip(fates) {
         match fate {
             Ok(plan) => {
@@ -350,13 +407,9 @@ async fn keep(
                         .as_ref()
                         .map(|applied| (&*work.delivery.entity, &*work.record.cid, applied)),
                 );
-                healed.extend(
-                    work.parked
-                        .as_ref()
-                        .map(|parked| (parked.entity.clone(), parked.cid.clone())),
-                );
+                healed.extend(work.parked.is_some().then(|| key(work)));
             }
-            Err(reason) => {
+            Err(reason) if refused_keys.insert(key(work)) => {
                 parked.push(refused(
                     work.delivery,
                     work.parked.clone(),
@@ -364,8 +417,11 @@ async fn keep(
                     reason.clone(),
                 ));
             }
+            Err(_) => {}
         }
     }
+    healed.retain(|key| !refused_keys.contains(key));
+    let healed: Vec<(String, String)> = healed.into_iter().collect();
     report.parked = parked.len() as u64;
     report.healed = healed.len() as u64;
     owner.remember(session, &remembered).await?;
@@ -375,7 +431,7 @@ async fn keep(
 
 impl Work<'_> {
     fn row_known(&self, owner: &Owner) -> bool {
-        plan::address(self.record, &owner.target, self.applied.as_ref()).is_some()
+        plan::address(&self.record, &owner.target, self.applied.as_ref()).is_some()
     }
 }
 

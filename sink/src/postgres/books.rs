@@ -2,9 +2,11 @@
 //!
 //! `offsets`: how far each topic has been applied, and by which claim; the group offsets in Kafka are for display only.
 //! `applied`: what was written last for each entity. `parked`: records that the app refused; a key that is here keeps
-//! its later records here too, so that none overtakes another. `replica_rows`: where rows of copies ended that are there no longer.
+//! its later records here too, so that none overtakes another. `runs`: the last run of each lane that is written at set times
+//! ([`super::lanes`]). `replica_rows`: where rows of copies ended that are there no longer.
 //!
-//! Several targets may live in one database, so every row names its pipeline and its target.
+//! Several targets may live in one database, so every row names its pipeline and its target. A lane beside the main one
+//! ([`crate::lane`]) has offsets, parked keys and runs of its own, under `target/lane`; `applied` is one for all.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,6 +16,7 @@ use syncline_runtime::{Failure, Outcome};
 use super::failure;
 use super::session::Session;
 use super::statement::{Cells, Statement};
+use crate::lane::Lane;
 use crate::plan::Applied;
 use crate::target::{DeadLetter, Partition};
 
@@ -34,6 +37,10 @@ CREATE TABLE IF NOT EXISTS syncline.parked (
     row_known boolean NOT NULL, reason text NOT NULL, at timestamptz NOT NULL DEFAULT now(),
     letter_key bytea, letter_value bytea,
     PRIMARY KEY (pipeline, target, entity, cid));
+CREATE TABLE IF NOT EXISTS syncline.runs (
+    pipeline text NOT NULL, target text NOT NULL, topic text NOT NULL, partition integer NOT NULL,
+    schedule text NOT NULL, opened timestamptz NOT NULL, until_offset bigint NOT NULL, done boolean NOT NULL,
+    PRIMARY KEY (pipeline, target, topic, partition));
 CREATE TABLE IF NOT EXISTS syncline.replica_rows (
     pipeline text NOT NULL, target text NOT NULL, \"table\" text NOT NULL, key text NOT NULL,
     epoch bigint NOT NULL, lsn pg_lsn NOT NULL, ordinal bigint NOT NULL,
@@ -41,7 +48,7 @@ CREATE TABLE IF NOT EXISTS syncline.replica_rows (
 ";
 
 const TABLES: &str = "SELECT count(*)::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
-    WHERE n.nspname = 'syncline' AND c.relname IN ('offsets', 'applied', 'parked', 'replica_rows')";
+    WHERE n.nspname = 'syncline' AND c.relname IN ('offsets', 'applied', 'parked', 'runs', 'replica_rows')";
 
 /// Whose books.
 #[derive(Clone, Debug)]
@@ -50,6 +57,10 @@ pub struct Owner {
     pub pipeline: String,
     /// The target.
     pub target: String,
+    /// Of which lane offsets, parked keys and runs are.
+    pub lane: String,
+    /// The other lanes that may write the same rows.
+    pub beside: Vec<String>,
 }
 
 /// Entity, entity id, and what was written last.
@@ -92,7 +103,7 @@ pub async fn exist(session: &Session) -> Outcome<bool> {
         arrays: Vec::new(),
     };
     let rows = session.rows(&statement).await?;
-    Ok(rows.first().and_then(|row| row[0].as_deref()) == Some("4"))
+    Ok(rows.first().and_then(|row| row[0].as_deref()) == Some("5"))
 }
 
 /// Makes the tables if they are missing and the role may; says what to run if it may not.
@@ -113,15 +124,31 @@ pub async fn prepare(session: &Session) -> Outcome<()> {
 }
 
 impl Owner {
-    fn arrays(&self, others: Vec<Cells>) -> Vec<Cells> {
-        let mine = [&self.pipeline, &self.target].map(|name| vec![Some(name.clone())]);
-        mine.into_iter().chain(others).collect()
+    /// The main lane of a target, beside which there is none.
+    pub fn new(pipeline: &str, target: &str) -> Self {
+        Self {
+            pipeline: pipeline.to_owned(),
+            target: target.to_owned(),
+            lane: String::new(),
+            beside: Vec::new(),
+        }
     }
 
-    fn statement(&self, sql: &str, others: Vec<Cells>) -> Statement {
+    /// A statement about the target.
+    pub(super) fn statement(&self, sql: &str, others: Vec<Cells>) -> Statement {
+        self.of(&self.target, sql, others)
+    }
+
+    /// A statement about the lane.
+    pub(super) fn lane_statement(&self, sql: &str, others: Vec<Cells>) -> Statement {
+        self.of(&Lane::place(&self.target, &self.lane), sql, others)
+    }
+
+    fn of(&self, target: &str, sql: &str, others: Vec<Cells>) -> Statement {
+        let mine = [&self.pipeline, target].map(|name| vec![Some(name.to_owned())]);
         Statement {
             sql: sql.to_owned(),
-            arrays: self.arrays(others),
+            arrays: mine.into_iter().chain(others).collect(),
         }
     }
 
@@ -135,31 +162,39 @@ impl Owner {
             ON CONFLICT (pipeline, target, topic, partition) DO UPDATE SET epoch = o.epoch + 1 \
             RETURNING o.topic, o.partition::text, o.next_offset::text, o.epoch::text";
         Ok(offsets(
-            session.rows(&self.statement(sql, partition_arrays(partitions))).await?,
+            session
+                .rows(&self.lane_statement(sql, partition_arrays(partitions)))
+                .await?,
         ))
     }
 
-    /// How far each partition has been applied.
+    /// How far each partition has been applied by all lanes.
     pub async fn offsets(&self, session: &Session) -> Outcome<BTreeMap<Partition, Offset>> {
-        let sql = "SELECT topic, partition::text, next_offset::text, epoch::text FROM syncline.offsets \
-            WHERE pipeline = ($1::text[])[1] AND target = ($2::text[])[1]";
+        let sql = "SELECT topic, partition::text, min(next_offset)::text, max(epoch)::text FROM syncline.offsets \
+            WHERE pipeline = ($1::text[])[1] AND split_part(target, '/', 1) = ($2::text[])[1] \
+            GROUP BY topic, partition";
         Ok(offsets(session.rows(&self.statement(sql, Vec::new())).await?))
     }
 
-    /// Locks the offsets of these partitions until the transaction ends.
+    /// Locks the offsets of these partitions until the transaction ends: those of the lanes beside this one too, so that no two
+    /// lanes work on the same rows at once. Gives the lane's own.
     pub async fn lock_offsets(
         &self,
         session: &Session,
         partitions: &[Partition],
     ) -> Outcome<BTreeMap<Partition, Offset>> {
-        let sql = "SELECT o.topic, o.partition::text, o.next_offset::text, o.epoch::text FROM syncline.offsets AS o \
+        let sql = "SELECT o.topic, o.partition::text, o.next_offset::text, o.epoch::text, \
+                (o.target = ($2::text[])[1])::text FROM syncline.offsets AS o \
             JOIN unnest($3::text[], $4::text[]) AS k(topic, partition) \
                 ON o.topic = k.topic AND o.partition = k.partition::int \
-            WHERE o.pipeline = ($1::text[])[1] AND o.target = ($2::text[])[1] \
-            ORDER BY o.topic, o.partition FOR UPDATE OF o";
-        Ok(offsets(
-            session.rows(&self.statement(sql, partition_arrays(partitions))).await?,
-        ))
+            WHERE o.pipeline = ($1::text[])[1] AND (o.target = ($2::text[])[1] OR o.target = ANY ($5::text[])) \
+            ORDER BY o.topic, o.partition, o.target FOR UPDATE OF o";
+        let beside = self.beside.iter().map(|lane| Some(Lane::place(&self.target, lane)));
+        let mut arrays = partition_arrays(partitions);
+        arrays.push(beside.collect());
+        let mut rows = session.rows(&self.lane_statement(sql, arrays)).await?;
+        rows.retain_mut(|row| row.pop().flatten().as_deref() == Some("true"));
+        Ok(offsets(rows))
     }
 
     /// Moves offsets on.
@@ -171,7 +206,7 @@ impl Owner {
         let partitions: Vec<Partition> = next.keys().cloned().collect();
         let mut arrays = partition_arrays(&partitions);
         arrays.push(next.values().map(|next| Some(next.to_string())).collect());
-        session.execute(&self.statement(sql, arrays)).await.map(drop)
+        session.execute(&self.lane_statement(sql, arrays)).await.map(drop)
     }
 
     /// What was written last for these entities, by (entity, entity id).
@@ -222,7 +257,7 @@ impl Owner {
             JOIN unnest($3::text[], $4::text[]) AS k(entity, cid) ON p.entity = k.entity AND p.cid = k.cid \
             WHERE p.pipeline = ($1::text[])[1] AND p.target = ($2::text[])[1]"
         );
-        let rows = session.rows(&self.statement(&sql, key_arrays(keys))).await?;
+        let rows = session.rows(&self.lane_statement(&sql, key_arrays(keys))).await?;
         let parked = rows.into_iter().filter_map(parked);
         Ok(parked
             .map(|parked| ((parked.entity.clone(), parked.cid.clone()), parked))
@@ -255,7 +290,7 @@ impl Owner {
         ];
         let from = from.into_iter().map(|text| vec![Some(text)]).collect();
         Ok(session
-            .rows(&self.statement(&sql, from))
+            .rows(&self.lane_statement(&sql, from))
             .await?
             .into_iter()
             .filter_map(parked)
@@ -278,7 +313,7 @@ impl Owner {
                 partition = EXCLUDED.partition, \"offset\" = EXCLUDED.\"offset\", \
                 row_known = EXCLUDED.row_known, reason = EXCLUDED.reason";
         session
-            .execute(&self.statement(sql, parked_arrays(parked)))
+            .execute(&self.lane_statement(sql, parked_arrays(parked)))
             .await
             .map(drop)
     }
@@ -291,7 +326,10 @@ impl Owner {
         let sql = "DELETE FROM syncline.parked AS p USING unnest($3::text[], $4::text[]) AS k(entity, cid) \
             WHERE p.pipeline = ($1::text[])[1] AND p.target = ($2::text[])[1] \
                 AND p.entity = k.entity AND p.cid = k.cid";
-        session.execute(&self.statement(sql, key_arrays(keys))).await.map(drop)
+        session
+            .execute(&self.lane_statement(sql, key_arrays(keys)))
+            .await
+            .map(drop)
     }
 
     /// The dead letter topic has these; their bytes need not be kept here.
@@ -300,7 +338,10 @@ impl Owner {
             FROM unnest($3::text[], $4::text[]) AS k(entity, cid) \
             WHERE p.pipeline = ($1::text[])[1] AND p.target = ($2::text[])[1] \
                 AND p.entity = k.entity AND p.cid = k.cid";
-        session.execute(&self.statement(sql, key_arrays(keys))).await.map(drop)
+        session
+            .execute(&self.lane_statement(sql, key_arrays(keys)))
+            .await
+            .map(drop)
     }
 }
 
@@ -380,7 +421,7 @@ fn offsets(rows: Vec<Vec<Option<String>>>) -> BTreeMap<Partition, Offset> {
     read.collect()
 }
 
-fn partition_arrays(partitions: &[Partition]) -> Vec<Cells> {
+pub(super) fn partition_arrays(partitions: &[Partition]) -> Vec<Cells> {
     let topics = partitions
         .iter()
         .map(|partition| Some(partition.topic.to_string()))

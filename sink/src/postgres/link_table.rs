@@ -13,6 +13,7 @@ use super::failure;
 use super::session::{Session, TextRow};
 use super::statement::{Column, SCAN_END, Statement, TableName, lock_rows, next_rows, scan_rows};
 use super::text;
+use crate::lane::Lane;
 use crate::plan::{Found, Limits};
 
 /// How many rows of a scan come at once.
@@ -22,6 +23,8 @@ const SCAN_ROWS: usize = 1_000;
 pub struct LinkTable {
     /// The link.
     pub link: Link,
+    /// The part of it that is written.
+    pub lane: Lane,
     /// The table.
     pub table: Table,
     /// What its columns can hold.
@@ -31,7 +34,7 @@ pub struct LinkTable {
 
 impl LinkTable {
     /// Looks the table up and checks that it has what the link names.
-    pub async fn open(session: &Session, link: &Link) -> Outcome<Self> {
+    pub async fn open(session: &Session, link: &Link, lane: &Lane) -> Outcome<Self> {
         let name = TableName::new(&link.schema, &link.table).map_err(|bad| Failure::definite("NAME_INVALID", bad))?;
         let missing = |what: String| {
             Failure::transient(failure::SCHEMA, format!("link {}: {what}", link.name()))
@@ -55,6 +58,7 @@ impl LinkTable {
         let read = columns.into_iter().map(str::to_owned).collect();
         Ok(Self {
             link: link.clone(),
+            lane: lane.clone(),
             limits: table.limits(),
             table,
             read,

@@ -13,6 +13,7 @@ use super::connection::bounded;
 use super::dsn::Dsn;
 use super::link_table::LinkTable;
 use super::session::Session;
+use crate::lane::Lane;
 use crate::plan::{Applied, Limits};
 use crate::target::Partition;
 
@@ -43,14 +44,10 @@ impl Look {
             Ok((session, books))
         });
         let (session, books) = connected?;
-        let owner = Owner {
-            pipeline: pipeline.to_owned(),
-            target: target.to_owned(),
-        };
         Ok(Self {
             runtime,
             session,
-            owner,
+            owner: Owner::new(pipeline, target),
             books,
         })
     }
@@ -68,10 +65,17 @@ impl Look {
         if !self.books {
             return Ok(Vec::new());
         }
-        bounded(
-            &self.runtime,
-            self.owner.parked(&self.session, false, None, PARKED_SHOWN_MAX),
-        )
+        bounded(&self.runtime, async {
+            let mut parked = Vec::new();
+            for lane in self.owner.parked_lanes(&self.session).await? {
+                let owner = Owner {
+                    lane,
+                    ..self.owner.clone()
+                };
+                parked.extend(owner.parked(&self.session, false, None, PARKED_SHOWN_MAX).await?);
+            }
+            Ok(parked)
+        })
     }
 
     /// What was written last for an entity.
@@ -88,7 +92,7 @@ impl Look {
     /// Every row of the link's table, with what the link looks at, and what the table can hold.
     pub fn rows(&self, link: &Link, mut see: impl FnMut(RowKey, &Row)) -> Outcome<Limits> {
         bounded(&self.runtime, async {
-            let table = LinkTable::open(&self.session, link).await?;
+            let table = LinkTable::open(&self.session, link, &Lane::default()).await?;
             table.scan(&self.session, &mut see).await?;
             Ok(table.limits)
         })

@@ -1,11 +1,13 @@
 //! The PostgreSQL target: one connection, one transaction for each batch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use syncline_runtime::Outcome;
 use syncline_schemas::canonical::Canonical;
 use syncline_schemas::pipeline::{Link, Secret};
+use syncline_schemas::topic;
 
+use crate::lane::{self, Lane};
 use crate::target::{DeadLetter, Delivery, Partition, Report, Target};
 
 /// One batch, one transaction.
@@ -29,6 +31,9 @@ pub(crate) mod failure;
 /// Lengths of time.
 mod interval;
 
+/// Which lanes there are, and their runs.
+pub(crate) mod lanes;
+
 /// A link and its table.
 mod link_table;
 
@@ -51,11 +56,13 @@ pub mod text;
 mod write;
 
 pub use books::{DEFINITION, Offset, Parked};
+pub use lanes::{Asked, Next, Run};
 pub use look::Look;
 
 use apply::{Open, Turn};
 use books::Owner;
 use connection::Connection;
+use lanes::Lanes;
 use link_table::LinkTable;
 use session::Session;
 
@@ -73,22 +80,40 @@ pub struct Settings {
 
 /// A PostgreSQL database that agreed records are written into.
 pub struct PostgresTarget {
-    links: Vec<Link>,
+    links: Vec<(Link, Lane)>,
     owner: Owner,
     connection: Connection<Vec<LinkTable>>,
     claims: BTreeMap<Partition, Offset>,
 }
 
 impl PostgresTarget {
-    /// The target of these settings; connects when it is needed.
+    /// The target of these settings, for the main lanes of its links; connects when it is needed.
     pub fn new(settings: Settings) -> Outcome<Self> {
-        let connection = Connection::new(settings.dsn.expose(), &settings.target)?;
+        let main = |link: Link| {
+            let lane = Lane::main(&link);
+            (link, lane)
+        };
+        let links: Vec<(Link, Lane)> = settings.links.into_iter().map(main).collect();
+        Self::of(settings.pipeline, settings.target, &settings.dsn, links)
+    }
+
+    /// The same for what is not live of one hybrid link; none if the link is not hybrid.
+    pub fn rest(pipeline: &str, target: &str, dsn: &Secret, link: &Link) -> Outcome<Option<Self>> {
+        let lane = Lane::rest(link).map(|lane| vec![(link.clone(), lane)]);
+        lane.map(|links| Self::of(pipeline.to_owned(), target.to_owned(), dsn, links))
+            .transpose()
+    }
+
+    fn of(pipeline: String, target: String, dsn: &Secret, links: Vec<(Link, Lane)>) -> Outcome<Self> {
+        let connection = Connection::new(dsn.expose(), &target)?;
+        let beside: BTreeSet<String> = links.iter().flat_map(|(_, lane)| lane.beside.clone()).collect();
         let owner = Owner {
-            pipeline: settings.pipeline,
-            target: settings.target,
+            lane: links.first().map(|(_, lane)| lane.name.clone()).unwrap_or_default(),
+            beside: beside.into_iter().collect(),
+            ..Owner::new(&pipeline, &target)
         };
         Ok(Self {
-            links: settings.links,
+            links,
             owner,
             connection,
             claims: BTreeMap::new(),
@@ -120,13 +145,53 @@ impl PostgresTarget {
         self.connection.with(
             async |session| {
                 let mut tables = Vec::with_capacity(links.len());
-                for link in links {
-                    tables.push(LinkTable::open(session, link).await?);
+                for (link, lane) in links {
+                    tables.push(LinkTable::open(session, link, lane).await?);
                 }
                 Ok(tables)
             },
             async |session, tables| work(session, tables, owner).await,
         )
+    }
+
+    /// What the lane of the only link does now, and how many offsets it is behind; a run that is due is opened.
+    pub fn next_run(&mut self, asked: &Asked<'_>) -> Outcome<(Next, i64)> {
+        let lanes = self.lanes(asked.ends.keys());
+        self.transact(async |session, owner| {
+            owner.arrange(session, &lanes).await?;
+            owner.next_run(session, asked).await
+        })
+    }
+
+    /// The run is done in these partitions: all that it goes to has been applied.
+    pub fn finish(&mut self, run: &Run, partitions: &[Partition]) -> Outcome<()> {
+        self.transact(async |session, owner| owner.finish(session, run, partitions).await)
+    }
+
+    /// The lanes that partitions have by the pipeline file.
+    fn lanes<'a>(&self, partitions: impl Iterator<Item = &'a Partition>) -> BTreeMap<Partition, Lanes> {
+        let of = |partition: &Partition| {
+            let (_, lane) = self.link_of(partition)?;
+            let names = lane.beside.iter().chain([&lane.name]).cloned();
+            Some((partition.clone(), names.collect()))
+        };
+        partitions.filter_map(of).collect()
+    }
+
+    fn link_of(&self, partition: &Partition) -> Option<&(Link, Lane)> {
+        let pipeline = &self.owner.pipeline;
+        self.links
+            .iter()
+            .find(|(link, _)| topic::is_canonical_of(&partition.topic, pipeline, &link.entity))
+    }
+
+    /// Those of them that are written at once.
+    fn live(&self, partitions: &[Partition]) -> Vec<Partition> {
+        let is_live = |partition: &&Partition| {
+            let link = self.link_of(partition);
+            self.owner.lane.is_empty() && link.is_none_or(|(link, _)| lane::main_schedule(link).is_none())
+        };
+        partitions.iter().filter(is_live).cloned().collect()
     }
 
     /// Does `work` in a transaction of its own.
@@ -144,7 +209,12 @@ impl Target for PostgresTarget {
     type Content = Canonical;
 
     fn claim(&mut self, partitions: &[Partition]) -> Outcome<BTreeMap<Partition, i64>> {
-        let claimed = self.transact(async |session, owner| owner.claim(session, partitions).await)?;
+        let (lanes, live) = (self.lanes(partitions.iter()), self.live(partitions));
+        let claimed = self.transact(async |session, owner| {
+            owner.arrange(session, &lanes).await?;
+            owner.forget_runs(session, &live).await?;
+            owner.claim(session, partitions).await
+        })?;
         let starts = claimed
             .iter()
             .map(|(partition, offset)| (partition.clone(), offset.next));

@@ -14,7 +14,7 @@ use crate::target::{Delivery, Partition};
 
 /// Locks the offset rows of everything in the batch.
 pub async fn lock<C>(session: &Session, owner: &Owner, batch: &[Delivery<C>]) -> Outcome<BTreeMap<Partition, Offset>> {
-    let partitions: BTreeSet<Partition> = batch.iter().map(|delivery| delivery.from.clone()).collect();
+    let partitions: BTreeSet<Partition> = runs(batch).map(|(from, _)| from.clone()).collect();
     owner
         .lock_offsets(session, &partitions.into_iter().collect::<Vec<_>>())
         .await
@@ -28,20 +28,30 @@ pub fn due<'a, C>(
     claims: &BTreeMap<Partition, Offset>,
 ) -> Outcome<Vec<&'a Delivery<C>>> {
     let mut due = Vec::with_capacity(batch.len());
-    for delivery in batch {
-        let offset = offsets.get(&delivery.from).ok_or_else(|| fenced(&delivery.from))?;
-        match claims.get(&delivery.from) {
+    for (from, run) in runs(batch) {
+        let offset = offsets.get(from).ok_or_else(|| fenced(from))?;
+        match claims.get(from) {
             Some(claim) if claim.epoch == offset.epoch && claim.next > offset.next => {
-                return Err(went_back(&delivery.from, claim.next, offset.next));
+                return Err(went_back(from, claim.next, offset.next));
             }
             Some(claim) if claim.epoch == offset.epoch => {}
-            _ => return Err(fenced(&delivery.from)),
+            _ => return Err(fenced(from)),
         }
-        if delivery.offset >= offset.next {
-            due.push(delivery);
-        }
+        due.extend(run.iter().filter(|delivery| delivery.offset >= offset.next));
     }
     Ok(due)
+}
+
+/// The records of a batch in runs of one partition, as they are read: what holds for a partition is looked up once for many.
+fn runs<C>(batch: &[Delivery<C>]) -> impl Iterator<Item = (&Partition, &[Delivery<C>])> {
+    let runs = batch.chunk_by(|one, next| one.from == next.from);
+    runs.filter_map(|run| Some((&run.first()?.from, run)))
+}
+
+/// The offset after a run, whatever the order of its records.
+fn end<C>(run: &[Delivery<C>]) -> i64 {
+    let ends = run.iter().map(|delivery| delivery.offset + 1);
+    ends.max().unwrap_or_default()
 }
 
 fn fenced(partition: &Partition) -> Failure {
@@ -61,9 +71,9 @@ fn went_back(partition: &Partition, seen: i64, found: i64) -> Failure {
 
 /// Notes under `claims` that the batch has been applied.
 pub fn note<C>(claims: &mut BTreeMap<Partition, Offset>, batch: &[Delivery<C>]) {
-    for delivery in batch {
-        if let Some(claim) = claims.get_mut(&delivery.from) {
-            claim.next = claim.next.max(delivery.offset + 1);
+    for (from, run) in runs(batch) {
+        if let Some(claim) = claims.get_mut(from) {
+            claim.next = claim.next.max(end(run));
         }
     }
 }
@@ -74,9 +84,9 @@ pub fn ends<C>(batch: &[Delivery<C>], offsets: &BTreeMap<Partition, Offset>) -> 
         .iter()
         .map(|(partition, offset)| (partition.clone(), offset.next))
         .collect();
-    for delivery in batch {
-        let end = ends.entry(delivery.from.clone()).or_default();
-        *end = (*end).max(delivery.offset + 1);
+    for (from, run) in runs(batch) {
+        let next = ends.entry(from.clone()).or_default();
+        *next = (*next).max(end(run));
     }
     ends
 }

@@ -112,11 +112,13 @@ impl Session {
         sorted(self.client.execute_typed(sql, &[]).await)
     }
 
-    /// Runs a COPY that takes these lines in.
-    pub async fn copy(&self, sql: &str, lines: Vec<u8>) -> Outcome<u64> {
+    /// Runs a COPY that takes these pieces in.
+    pub async fn copy(&self, sql: &str, pieces: Vec<Vec<u8>>) -> Outcome<u64> {
         let taking = sorted(self.client.copy_in(sql).await)?;
         let mut taking = pin!(taking);
-        sorted(taking.send(Bytes::from(lines)).await)?;
+        for piece in pieces {
+            sorted(taking.send(Bytes::from(piece)).await)?;
+        }
         sorted(taking.finish().await)
     }
 

@@ -4,6 +4,9 @@
 //! that logical decoding uses. A cast to text is not: it strips blanks from `char(n)` and adds `/32` to an address, and a
 //! row would then seem to differ from what its own app said.
 
+use std::borrow::Cow;
+
+use syncline_schemas::cells::Spelt;
 use syncline_schemas::value::Value;
 
 use super::interval;
@@ -75,6 +78,33 @@ impl Kind {
             (_, Value::List(_)) => Some(value.to_string()),
         }
     }
+
+    /// The same of a value that is spelt: nearly always the very bytes.
+    pub fn respell<'a>(&self, cell: Spelt<'a>) -> Option<Cow<'a, [u8]>> {
+        let other = match (self, cell) {
+            (_, Spelt::Null | Spelt::Unchanged) => return None,
+            (Kind::Interval, Spelt::Number(text)) => parsed(text),
+            (Kind::Date | Kind::Timestamp | Kind::TimestampTz, Spelt::Text(text)) if is_of_an_era(text) => {
+                std::str::from_utf8(text).ok().map(Value::text)
+            }
+            (Kind::Array(_), Spelt::List(text)) => parsed(text),
+            _ => None,
+        };
+        let (Spelt::Text(text) | Spelt::Number(text) | Spelt::List(text)) = cell else {
+            return None;
+        };
+        let rewritten = other.and_then(|value| self.write(&value));
+        Some(rewritten.map_or(Cow::Borrowed(text), |text| Cow::Owned(text.into_bytes())))
+    }
+}
+
+fn parsed(json: &[u8]) -> Option<Value> {
+    std::str::from_utf8(json).ok()?.parse().ok()
+}
+
+/// Whether a date may be one that [`year_of_an_era`] spells otherwise.
+fn is_of_an_era(text: &[u8]) -> bool {
+    matches!(text, [b'+' | b'-', ..] | [b'0', b'0', b'0', b'0', b'-', ..])
 }
 
 /// `+00` is written `Z` where values are compared.
@@ -292,7 +322,48 @@ mod tests {
         assert_eq!(Kind::Number.read(Some("1e3")).to_string(), "1000");
     }
 
+    fn kinds() -> impl Strategy<Value = Kind> {
+        let single = prop_oneof![
+            Just(Kind::Bool),
+            Just(Kind::Number),
+            Just(Kind::Date),
+            Just(Kind::Timestamp),
+            Just(Kind::TimestampTz),
+            Just(Kind::TimeTz),
+            Just(Kind::Interval),
+            Just(Kind::Text),
+        ];
+        (single, any::<bool>()).prop_map(|(kind, is_array)| match is_array {
+            true => Kind::Array(Box::new(kind)),
+            false => kind,
+        })
+    }
+
+    fn values() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::Bool),
+            any::<i64>().prop_map(Value::from),
+            "-?[0-9]{1,5}\\.[0-9]{1,3}".prop_map(|text| Value::Number(text.parse().unwrap())),
+            "[-+]?(0000|0043|12026)-01-02(T03:04:05Z)?".prop_map(Value::Text),
+            prop_oneof![Just("infinity"), Just("-infinity"), Just("-"), Just("")].prop_map(Value::text),
+            ".{0,6}".prop_map(Value::Text),
+        ];
+        leaf.prop_recursive(2, 8, 3, |inner| {
+            proptest::collection::vec(inner, 0..3).prop_map(Value::List)
+        })
+    }
+
     proptest! {
+        #[test]
+        fn what_is_spelt_is_written_as_its_value(kind in kinds(), value in values()) {
+            let mut cells = syncline_schemas::cells::Cells::default();
+            cells.value(&value).unwrap();
+            let cell = cells.iter().next().unwrap();
+            let respelt = kind.respell(cell).map(|text| String::from_utf8(text.into_owned()).unwrap());
+            prop_assert_eq!(respelt, kind.write(&value));
+        }
+
         #[test]
         fn an_array_reads_what_it_writes(items in proptest::collection::vec(proptest::option::of(".*"), 0..6)) {
             let value = Value::List(items.iter().map(|i| i.as_ref().map_or(Value::Null, Value::text)).collect());

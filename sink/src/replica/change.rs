@@ -4,14 +4,15 @@
 //! log did not repeat) may have been said by the change before it, and so is taken from there. A truncate and a change of
 //! key divide a table's changes: nothing is carried over them.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::slice;
 use std::sync::Arc;
 
-use syncline_schemas::lens::{Cell, Row};
 use syncline_schemas::mapped::RowKey;
 use syncline_schemas::position::Position;
 
+use super::image::Image;
 use super::shape::Shape;
 
 /// One change of a copied table.
@@ -34,8 +35,8 @@ pub struct Change {
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Act {
-    /// The row is there, with these columns. Shared: a batch may have to be written more than once.
-    Put(RowKey, Arc<Row>),
+    /// The row is there, and so.
+    Put(RowKey, Image),
     /// It is gone.
     Remove(RowKey),
     /// Its key changed; the row itself comes with the next change, under its new key.
@@ -44,50 +45,60 @@ pub enum Act {
     Truncate,
 }
 
-/// What is done at once, in order.
+/// What is done at once, in order. A batch may have to be written more than once, so its changes are only borrowed.
 #[derive(Clone, Debug)]
-pub enum Step {
-    /// Rows of one table, the last change of each; there is at least one.
-    Rows(Vec<Change>),
+pub enum Step<'a> {
+    /// Rows of one table in the order of their keys, the last change of each; there is at least one.
+    Rows(Vec<Cow<'a, Change>>),
     /// A change of key or a truncate.
-    Alone(Change),
+    Alone(Cow<'a, Change>),
 }
 
 /// The steps for changes in the order of the source's log: a row that moved may have been read under its new key, from
 /// another partition, before its old one was left.
-pub fn steps(changes: impl Iterator<Item = Change>) -> Vec<Step> {
-    let mut changes: Vec<Change> = changes.collect();
+pub fn steps(mut changes: Vec<&Change>) -> Vec<Step<'_>> {
     changes.sort_by_key(|change| change.position);
     let mut steps = Vec::new();
-    let mut gathered: BTreeMap<Arc<(String, String)>, BTreeMap<RowKey, Change>> = BTreeMap::new();
+    let mut gathered: BTreeMap<&(String, String), Vec<&Change>> = BTreeMap::new();
     for change in changes {
-        let row = match &change.act {
-            Act::Put(key, _) | Act::Remove(key) => Some(key.clone()),
-            Act::Move(..) | Act::Truncate => None,
-        };
-        if let Some(key) = row {
-            let rows = gathered.entry(Arc::clone(&change.table)).or_default();
-            let merged = match rows.remove(&key) {
-                Some(before) => after(before, change),
-                None => change,
-            };
-            rows.insert(key, merged);
+        if let Act::Put(..) | Act::Remove(_) = change.act {
+            gathered.entry(&change.table).or_default().push(change);
         } else {
-            steps.extend(gathered.remove_entry(&change.table).map(rows));
-            steps.push(Step::Alone(change));
+            steps.extend(gathered.remove(&*change.table).map(rows));
+            steps.push(Step::Alone(Cow::Borrowed(change)));
         }
     }
-    steps.extend(gathered.into_iter().map(rows));
+    steps.extend(gathered.into_values().map(rows));
     steps
 }
 
-fn rows((_, rows): (Arc<(String, String)>, BTreeMap<RowKey, Change>)) -> Step {
-    Step::Rows(rows.into_values().collect())
+/// The last of the changes of each row, which are in the order of the log. The order of the keys is that in which rows are
+/// locked and the index is filled; sorting tells the changes of one row apart at no further cost.
+fn rows(mut changes: Vec<&Change>) -> Step<'_> {
+    changes.sort_by(|one, other| one.act.row().cmp(&other.act.row()));
+    let mut rows: Vec<Cow<'_, Change>> = Vec::with_capacity(changes.len());
+    for change in changes {
+        match rows.last_mut() {
+            Some(before) if before.act.row() == change.act.row() => *before = after(before, change),
+            _ => rows.push(Cow::Borrowed(change)),
+        }
+    }
+    Step::Rows(rows)
 }
 
-impl Step {
+impl Act {
+    /// The row that it is about, by the key under which it was.
+    pub fn row(&self) -> Option<&RowKey> {
+        match self {
+            Act::Put(key, _) | Act::Remove(key) | Act::Move(key, _) => Some(key),
+            Act::Truncate => None,
+        }
+    }
+}
+
+impl<'a> Step<'a> {
     /// What is done; all of it to one table.
-    pub fn changes(&self) -> &[Change] {
+    pub fn changes(&self) -> &[Cow<'a, Change>] {
         match self {
             Step::Rows(changes) => changes,
             Step::Alone(change) => slice::from_ref(change),
@@ -95,26 +106,23 @@ impl Step {
     }
 }
 
-/// Which of two changes of one row holds, and with what.
-fn after(before: Change, mut change: Change) -> Change {
-    if change.position < before.position {
-        return before;
-    }
-    if let (Act::Put(_, old), Act::Put(_, new)) = (before.act, &mut change.act)
-        && new.values().any(|cell| *cell == Cell::Unchanged)
+/// The later of two changes of one row, with what it does not say and the one before it does.
+fn after<'a>(before: &Change, change: &'a Change) -> Cow<'a, Change> {
+    if let (Act::Put(_, old), Act::Put(key, new)) = (&before.act, &change.act)
+        && !new.unknown().is_empty()
+        && let Ok(completed) = new.completed(old)
     {
-        let unsaid = Arc::make_mut(new).iter_mut();
-        for (column, cell) in unsaid.filter(|(_, cell)| **cell == Cell::Unchanged) {
-            if let Some(known) = old.get(column) {
-                *cell = known.clone();
-            }
-        }
+        return Cow::Owned(Change {
+            act: Act::Put(key.clone(), completed),
+            ..change.clone()
+        });
     }
-    change
+    Cow::Borrowed(change)
 }
 
 #[cfg(test)]
 mod tests {
+    use syncline_schemas::lens::{Cell, Row};
     use syncline_schemas::position::Lsn;
 
     use super::*;
@@ -139,21 +147,13 @@ mod tests {
 
     fn put(id: i64, a: &str, big: Option<&str>) -> Act {
         let big = big.map_or(Cell::Unchanged, |text| Cell::Set(text.into()));
-        Act::Put(
-            key(id),
-            Arc::new(Row::from([
-                ("a".to_owned(), Cell::Set(a.into())),
-                ("big".to_owned(), big),
-            ])),
-        )
+        let row = Row::from([("a".to_owned(), Cell::Set(a.into())), ("big".to_owned(), big)]);
+        Act::Put(key(id), Image::of(&row).unwrap())
     }
 
     fn acts(changes: Vec<Change>) -> Vec<Vec<Act>> {
-        let acts = |step: Step| match step {
-            Step::Rows(rows) => rows.into_iter().map(|change| change.act).collect(),
-            Step::Alone(change) => vec![change.act],
-        };
-        steps(changes.into_iter()).into_iter().map(acts).collect()
+        let acts = |step: &Step<'_>| step.changes().iter().map(|change| change.act.clone()).collect();
+        steps(changes.iter().collect()).iter().map(acts).collect()
     }
 
     #[test]

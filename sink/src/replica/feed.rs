@@ -7,16 +7,15 @@ use std::sync::Arc;
 
 use syncline_bus::{BusConfig, InRecord, Registry, admin};
 use syncline_runtime::{Failure, Outcome};
-use syncline_schemas::codec::{ParsedSchema, frame_id};
-use syncline_schemas::envelope::{self, ChangeEvent, NEW_KEY_HEADER, OLD_KEY_HEADER, Op, POSITION_HEADER};
-use syncline_schemas::lens::{Cell, Row};
+use syncline_schemas::codec::{CodecError, frame_id};
+use syncline_schemas::envelope::{self, KeyPlan, NEW_KEY_HEADER, OLD_KEY_HEADER, Op, POSITION_HEADER, Plan};
 use syncline_schemas::mapped::RowKey;
 use syncline_schemas::position::{Lsn, Position};
 use syncline_schemas::topic;
-use syncline_schemas::value::Value;
 
 use super::change::{Act, Change};
 use super::define::Wanted;
+use super::image::Image;
 use super::shape::{self, Shape};
 use crate::feed::{Feed, Schemas, delivery, unexpected};
 use crate::target::Delivery;
@@ -29,9 +28,21 @@ pub struct ReplicaFeed {
     tables: Option<BTreeMap<String, Arc<(String, String)>>>,
     registry: Arc<Registry>,
     schemas: Schemas,
-    shapes: HashMap<(u32, u32), Arc<Shape>>,
+    /// How records are read, by the schemas of their keys and values.
+    plans: HashMap<(u32, u32), Arc<Plans>>,
+    /// How keys are read, by their schemas.
+    keys: HashMap<u32, Arc<KeyPlan>>,
     /// What is read, by topic.
     known: HashMap<String, Read>,
+    /// What a change needs that says nothing of columns. One for all: a batch looks at each shape that it meets.
+    no_shape: Arc<Shape>,
+}
+
+/// How a record is read, and what a copy needs to have for it.
+struct Plans {
+    key: Arc<KeyPlan>,
+    value: Plan,
+    shape: Arc<Shape>,
 }
 
 /// A table that is read, and how it is called.
@@ -66,8 +77,10 @@ impl ReplicaFeed {
             tables,
             schemas: Schemas::new(Arc::clone(&registry)),
             registry,
-            shapes: HashMap::new(),
+            plans: HashMap::new(),
+            keys: HashMap::new(),
             known: HashMap::new(),
+            no_shape: Arc::default(),
         }
     }
 
@@ -118,15 +131,11 @@ impl ReplicaFeed {
             (Ok(key), Ok(value)) => Frames { key, value },
             (Err(error), _) | (_, Err(error)) => return Ok(Err(error.to_string())),
         };
-        let (key_schema, value_schema) = match (self.schemas.get(frames.key.0)?, self.schemas.get(frames.value.0)?) {
-            (Ok(key), Ok(value)) => (key, value),
-            (Err(reason), _) | (_, Err(reason)) => return Ok(Err(reason)),
-        };
-        let shape = match self.shape(frames.key.0, frames.value.0)? {
-            Ok(shape) => shape,
+        let plans = match self.plans(frames.key.0, frames.value.0)? {
+            Ok(plans) => plans,
             Err(reason) => return Ok(Err(reason)),
         };
-        Ok(change(record, &frames, &key_schema, &value_schema, read, shape))
+        Ok(change(record, &frames, &plans, read))
     }
 
     /// A tombstone follows a delete; where a topic is compacted it may be all that is left of it. Ours say where the delete
@@ -142,11 +151,11 @@ impl ReplicaFeed {
             Ok(frame) => frame,
             Err(error) => return Ok(Err(error.to_string())),
         };
-        Ok(match (self.schemas.get(id)?, self.schemas.text(id)?) {
-            (Ok(schema), Ok(text)) => removal(record, &schema, &text, datum)
-                .map(|act| Some(read.change(Arc::new(Shape::default()), (position, true), act))),
-            (Err(reason), _) | (_, Err(reason)) => Err(reason),
-        })
+        Ok(self.key_plan(id)?.and_then(|plan| {
+            let key = plan.read(datum).map_err(said)?;
+            let act = gone(record, &plan, key);
+            Ok(Some(read.change(Arc::clone(&self.no_shape), (position, true), act)))
+        }))
     }
 
     /// Of records without a key only a truncate can be copied.
@@ -160,8 +169,8 @@ impl ReplicaFeed {
             Err(reason) => return Ok(Err(reason)),
         };
         match envelope::decode(&schema, datum) {
-            Ok(Some(event)) if event.op == Op::Truncate => Ok(position(record, &event)
-                .map(|position| Some(read.change(Arc::new(Shape::default()), position, Act::Truncate)))),
+            Ok(Some(event)) if event.op == Op::Truncate => Ok(position(record, event.source.lsn)
+                .map(|position| Some(read.change(Arc::clone(&self.no_shape), position, Act::Truncate)))),
             Ok(Some(event)) if event.op != Op::Message => Err(Failure::definite(
                 "TABLE_WITHOUT_KEY",
                 format!(
@@ -175,19 +184,37 @@ impl ReplicaFeed {
         }
     }
 
-    fn shape(&mut self, key: u32, value: u32) -> Outcome<Result<Arc<Shape>, String>> {
-        if let Some(shape) = self.shapes.get(&(key, value)) {
-            return Ok(Ok(Arc::clone(shape)));
+    fn plans(&mut self, key: u32, value: u32) -> Outcome<Result<Arc<Plans>, String>> {
+        if let Some(plans) = self.plans.get(&(key, value)) {
+            return Ok(Ok(Arc::clone(plans)));
         }
         let texts = (self.schemas.text(key)?, self.schemas.text(value)?);
-        let made = match texts {
-            (Ok(key), Ok(value)) => shape::of(&key, &value),
-            (Err(reason), _) | (_, Err(reason)) => Err(reason),
+        let (keys, writer) = (self.key_plan(key)?, self.schemas.get(value)?);
+        let make = || -> Result<Arc<Plans>, String> {
+            let (key, value) = texts;
+            let shape = Arc::new(shape::of(&key?, &value?)?);
+            let (key, value) = (keys?, Plan::new(writer?).map_err(said)?);
+            Ok(Arc::new(Plans { key, value, shape }))
         };
-        Ok(made.map(|shape| {
-            let shape = Arc::new(shape);
-            self.shapes.insert((key, value), Arc::clone(&shape));
-            shape
+        let made = make();
+        if let Ok(plans) = &made {
+            self.plans.insert((key, value), Arc::clone(plans));
+        }
+        Ok(made)
+    }
+
+    fn key_plan(&mut self, id: u32) -> Outcome<Result<Arc<KeyPlan>, String>> {
+        if let Some(plan) = self.keys.get(&id) {
+            return Ok(Ok(Arc::clone(plan)));
+        }
+        let made = self
+            .schemas
+            .get(id)?
+            .and_then(|writer| KeyPlan::new(writer).map_err(said));
+        Ok(made.map(|plan| {
+            let plan = Arc::new(plan);
+            self.keys.insert(id, Arc::clone(&plan));
+            plan
         }))
     }
 }
@@ -211,32 +238,37 @@ impl Feed for ReplicaFeed {
             None => self.look_up(&record.topic)?,
         };
         let content = self.change(&record, &read)?;
-        Ok(delivery(record, read.name, content))
+        // Nothing of a copy is set aside, so nobody asks for the record as it came.
+        let told = InRecord {
+            key: None,
+            value: None,
+            ..record
+        };
+        Ok(delivery(told, read.topic, read.name, content))
     }
 }
 
-fn change(
-    record: &InRecord,
-    frames: &Frames<'_>,
-    key_schema: &ParsedSchema,
-    value_schema: &ParsedSchema,
-    read: &Read,
-    shape: Arc<Shape>,
-) -> Result<Option<Change>, String> {
-    let said = |error: syncline_schemas::codec::CodecError| error.to_string();
-    let Some(mut event) = envelope::decode(value_schema, frames.value.1).map_err(said)? else {
+fn said(error: CodecError) -> String {
+    error.to_string()
+}
+
+fn change(record: &InRecord, frames: &Frames<'_>, plans: &Plans, read: &Read) -> Result<Option<Change>, String> {
+    let unchanged = envelope::unchanged(&record.headers);
+    let Some(event) = plans.value.read(frames.value.1, &unchanged).map_err(said)? else {
         return Ok(None);
     };
-    envelope::forget_unchanged(&record.headers, &mut event);
-    let position = position(record, &event)?;
-    let key = key_of(&shape, &envelope::decode_key(key_schema, frames.key.1).map_err(said)?)?;
+    let position = position(record, event.lsn)?;
+    let key = plans.key.read(frames.key.1).map_err(said)?;
     let act = match event.op {
-        Op::Create | Op::Read | Op::Update => Act::Put(key, Arc::new(event.after.ok_or("a change without a row")?)),
-        Op::Delete => gone(record, key_schema, &shape, key),
+        Op::Create | Op::Read | Op::Update => {
+            let cells = event.after.ok_or("a change without a row")?;
+            Act::Put(key, Image::new(plans.value.columns(), cells, &unchanged)?)
+        }
+        Op::Delete => gone(record, &plans.key, key),
         Op::Truncate => Act::Truncate,
         Op::Message => return Ok(None),
     };
-    Ok(Some(read.change(shape, position, act)))
+    Ok(Some(read.change(Arc::clone(&plans.shape), position, act)))
 }
 
 impl Read {
@@ -252,22 +284,10 @@ impl Read {
     }
 }
 
-/// What a tombstone says.
-fn removal(record: &InRecord, schema: &ParsedSchema, text: &str, datum: &[u8]) -> Result<Act, String> {
-    let key = envelope::decode_key(schema, datum).map_err(|error| error.to_string())?;
-    let shape = Shape {
-        key: shape::key(text)?,
-        ..Shape::default()
-    };
-    Ok(gone(record, schema, &shape, key_of(&shape, &key)?))
-}
-
-/// A row leaves its key: for another, or for good.
-fn gone(record: &InRecord, schema: &ParsedSchema, shape: &Shape, key: RowKey) -> Act {
-    match record
-        .header(NEW_KEY_HEADER)
-        .and_then(|json| moved_to(schema, shape, json))
-    {
+/// A row leaves its key: for another, which Debezium writes as JSON, or for good. If that cannot be read, it is a delete like
+/// any other.
+fn gone(record: &InRecord, plan: &KeyPlan, key: RowKey) -> Act {
+    match record.header(NEW_KEY_HEADER).and_then(|json| plan.read_header(json)) {
         Some(new) => Act::Move(key, new),
         None => Act::Remove(key),
     }
@@ -276,27 +296,13 @@ fn gone(record: &InRecord, schema: &ParsedSchema, shape: &Shape, key: RowKey) ->
 /// Where a change stands, and whether that can be compared with where others do. Our own capture says it. Of Debezium's, the
 /// LSN of the row orders the changes of one row; it is the same for both records of a key change, of which the row's new key
 /// comes second. Other databases have the offset, which counts in one partition.
-fn position(record: &InRecord, event: &ChangeEvent) -> Result<(Position, bool), String> {
-    if record.header(POSITION_HEADER).is_some() {
-        let position = envelope::position(&record.headers, event, record.offset);
-        return Ok((position.map_err(|error| error.to_string())?, true));
+fn position(record: &InRecord, lsn: Option<Lsn>) -> Result<(Position, bool), String> {
+    if let Some(position) = envelope::stated_position(&record.headers).map_err(said)? {
+        return Ok((position, true));
     }
     let second = u64::from(record.header(OLD_KEY_HEADER).is_some());
-    Ok(match event.source.lsn {
+    Ok(match lsn {
         Some(lsn) => (Position::new(0, lsn, second), true),
         None => (Position::new(0, Lsn(record.offset.cast_unsigned()), 0), false),
     })
-}
-
-fn key_of(shape: &Shape, key: &Row) -> Result<RowKey, String> {
-    let values = shape.key.iter().map(|name| match key.get(name) {
-        Some(Cell::Set(value)) => Ok((name.as_str(), value)),
-        _ => Err(format!("the key has no column {name}")),
-    });
-    Ok(RowKey::new(values.collect::<Result<Vec<(&str, &Value)>, String>>()?))
-}
-
-/// The new key, which Debezium writes as JSON. If it cannot be read, the change is a delete like any other.
-fn moved_to(schema: &ParsedSchema, shape: &Shape, json: &[u8]) -> Option<RowKey> {
-    key_of(shape, &envelope::header_key(schema, json)?).ok()
 }

@@ -40,8 +40,15 @@ impl Stamps {
 
     /// The position in the column of a row: the topic, then epoch, LSN and ordinal, whose bytes are ordered as positions are.
     pub fn at(&self, position: Position) -> String {
-        let Position { epoch, lsn, ordinal } = position;
-        format!("{}{epoch:016x}{:016x}{ordinal:016x}", self.0, lsn.0)
+        const HEX: &[u8; 16] = b"0123456789abcdef";
+        let words = [position.epoch, position.lsn.0, position.ordinal];
+        let mut text = String::with_capacity(TOPIC_CHARS + words.len() * 16);
+        text.push_str(&self.0);
+        for byte in words.into_iter().flat_map(u64::to_be_bytes) {
+            text.push(HEX[usize::from(byte >> 4)].into());
+            text.push(HEX[usize::from(byte & 15)].into());
+        }
+        text
     }
 
     /// Whether a row with that stamp is no older than `this`.

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use futures_util::future::join;
 use syncline_runtime::{Class, Failure, Outcome, failpoint};
 use syncline_schemas::pipeline::Secret;
 
@@ -25,6 +26,9 @@ use rows::Writer;
 /// What a batch comes down to. Pure.
 pub mod change;
 
+/// A row: its columns, and what they hold. Pure.
+pub mod image;
+
 /// Capture topics, and the changes in them.
 pub mod feed;
 
@@ -42,6 +46,9 @@ mod rows;
 
 /// Their SQL. Pure.
 mod statements;
+
+/// Rows in PostgreSQL's binary form. Pure.
+mod binary;
 
 /// Records of a batch. Large ones cost the database least.
 const BATCH_ROWS_MAX: usize = 10_000;
@@ -66,12 +73,8 @@ pub struct ReplicaTarget {
 impl ReplicaTarget {
     /// The copies of `pipeline` in the system `target`.
     pub fn new(pipeline: &str, target: &str, dsn: &Secret) -> Outcome<Self> {
-        let owner = Owner {
-            pipeline: pipeline.to_owned(),
-            target: target.to_owned(),
-        };
         Ok(Self {
-            owner,
+            owner: Owner::new(pipeline, target),
             connection: Connection::new(dsn.expose(), target)?,
             claims: BTreeMap::new(),
         })
@@ -152,26 +155,26 @@ async fn apply(
     batch: &[Delivery<Change>],
 ) -> Outcome<Report> {
     failpoint::check("sink.before_begin")?;
-    session.begin().await?;
-    let locked = offsets::lock(session, owner, batch).await?;
+    // In one round trip. A lock without a transaction, if that could not be begun, is let go at once.
+    let (begun, locked) = join(session.begin(), offsets::lock(session, owner, batch)).await;
+    begun?;
+    let locked = locked?;
     let due = offsets::due(batch, &locked, claims)?;
     let mut report = Report {
         skipped: (batch.len() - due.len()) as u64,
         ..Report::default()
     };
-    let changes: Vec<Change> = due
-        .into_iter()
-        .map(said)
-        .collect::<Outcome<Vec<_>>>()?
-        .into_iter()
-        .flatten()
-        .collect();
-    let steps = steps(changes.into_iter());
+    let mut changes = Vec::with_capacity(due.len());
+    for delivery in due {
+        changes.extend(said(delivery)?);
+    }
+    let steps = steps(changes);
     enter(session, owner, &steps).await?;
     for step in &steps {
-        let Some(Change { table, topic, .. }) = step.changes().first() else {
+        let Some(change) = step.changes().first() else {
             continue;
         };
+        let (table, topic) = (&*change.table, &*change.topic);
         let writer = Writer::new(session, owner, (known.table(table)?, topic), known.may_stage)?;
         let written = match step {
             Step::Rows(changes) => writer.write(changes).await?,
@@ -190,11 +193,11 @@ async fn apply(
 }
 
 /// Enters the copies of a batch, always in one order, or two sinks would wait for each other.
-async fn enter(session: &Session, owner: &Owner, steps: &[Step]) -> Outcome<()> {
+async fn enter(session: &Session, owner: &Owner, steps: &[Step<'_>]) -> Outcome<()> {
     let mut copies: BTreeMap<&str, bool> = BTreeMap::new();
     for step in steps {
-        for change in step.changes() {
-            *copies.entry(&change.topic).or_default() |= matches!(step, Step::Alone(_));
+        for changes in step.changes().chunk_by(|one, next| one.topic == next.topic) {
+            *copies.entry(&changes[0].topic).or_default() |= matches!(step, Step::Alone(_));
         }
     }
     for (topic, is_alone) in copies {
@@ -203,8 +206,8 @@ async fn enter(session: &Session, owner: &Owner, steps: &[Step]) -> Outcome<()> 
     Ok(())
 }
 
-fn said(delivery: &Delivery<Change>) -> Outcome<Option<Change>> {
-    delivery.content.clone().map_err(|reason| {
+fn said(delivery: &Delivery<Change>) -> Outcome<Option<&Change>> {
+    delivery.content.as_ref().map(Option::as_ref).map_err(|reason| {
         let (topic, number, offset) = (&delivery.from.topic, delivery.from.number, delivery.offset);
         Failure::definite("RECORD_UNREADABLE", format!("{topic}[{number}] at {offset}: {reason}"))
     })

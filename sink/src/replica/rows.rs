@@ -1,14 +1,16 @@
 //! Writes changes into a copy: what is not older than what is there, one statement for each set of columns.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::sync::Arc;
 
 use syncline_runtime::{Failure, Outcome};
-use syncline_schemas::lens::{Cell, Row};
 use syncline_schemas::mapped::RowKey;
 use syncline_schemas::position::Position;
 
+use super::binary;
 use super::change::{Act, Change};
 use super::fence::{self, Stamps, There};
+use super::image::Image;
 use super::statements;
 use crate::postgres::books::Owner;
 use crate::postgres::catalog::Table;
@@ -46,9 +48,19 @@ pub struct Writer<'a> {
 #[derive(Clone, Copy)]
 struct Put<'a> {
     key: &'a RowKey,
-    row: &'a Row,
+    row: &'a Image,
     position: Position,
 }
+
+/// Rows that are written by one statement: they have the same columns, and the same of these are not known.
+struct Group<'a> {
+    columns: &'a Arc<[String]>,
+    unknown: Vec<usize>,
+    puts: Vec<Put<'a>>,
+}
+
+/// The columns of a group that are written: for each column of its rows, in their order, the one of the copy if it is.
+struct Taken<'a>(Vec<Option<&'a Column>>);
 
 impl<'a> Writer<'a> {
     /// Of this table, by what this topic says.
@@ -75,8 +87,8 @@ impl<'a> Writer<'a> {
     }
 
     /// Writes the last change of each of some rows.
-    pub async fn write(&self, changes: &[Change]) -> Outcome<Written> {
-        let keys = changes.iter().filter_map(|change| Some(key(&change.act)?.0.as_str()));
+    pub async fn write(&self, changes: &[Cow<'_, Change>]) -> Outcome<Written> {
+        let keys = changes.iter().filter_map(|change| Some(change.act.row()?.0.as_str()));
         let gone = fence::read(self.session, self.owner, self.topic, keys).await?;
         let is_due = |key: &RowKey, change: &Change| gone.is_before(&key.0, change.position);
         let (mut puts, mut removed) = (Vec::new(), Vec::new());
@@ -144,52 +156,46 @@ impl<'a> Writer<'a> {
 
     /// Whole rows are made or replaced. A row with parts that the log did not repeat can only be changed. Says how many were.
     async fn put(&self, puts: &[Put<'_>]) -> Outcome<u64> {
-        let mut groups: BTreeMap<(bool, Vec<&str>), Vec<Put<'_>>> = BTreeMap::new();
-        for put in puts {
-            let known = put
-                .row
-                .iter()
-                .filter(|(name, cell)| **cell != Cell::Unchanged && self.is_written(name));
-            let columns: Vec<&str> = known.map(|(name, _)| name.as_str()).collect();
-            let whole = !put.row.values().any(|cell| *cell == Cell::Unchanged);
-            groups.entry((whole, columns)).or_default().push(*put);
-        }
         let mut written = 0;
-        for ((whole, columns), puts) in groups {
-            let mut columns: Vec<&Column> = columns.iter().filter_map(|name| self.table.column(name)).collect();
-            columns.push(self.fence);
-            written += match whole {
-                true => self.replace(&columns, &puts).await?,
-                false => self.change(&columns, puts).await?,
+        for group in groups(puts) {
+            let taken = self.taken(&group);
+            written += match group.unknown.is_empty() {
+                true => self.replace(&taken, &group.puts).await?,
+                false => self.change(&taken, &group.puts).await?,
             };
         }
         Ok(written)
     }
 
-    fn is_written(&self, name: &str) -> bool {
-        self.table.column(name).is_some_and(|column| !column.generated) && name != fence::COLUMN
+    fn taken(&self, group: &Group<'_>) -> Taken<'a> {
+        // Of a source that is a copy itself, the positions are not ours.
+        let column = |name: &str| {
+            let column = self.table.column(name).filter(|column| !column.generated);
+            column.filter(|_| name != fence::COLUMN)
+        };
+        let names = group.columns.iter().enumerate();
+        let taken = names.map(|(place, name)| column(name).filter(|_| !group.unknown.contains(&place)));
+        Taken(taken.collect())
     }
 
-    async fn replace(&self, columns: &[&Column], puts: &[Put<'_>]) -> Outcome<u64> {
-        let table = &self.table.name;
+    async fn replace(&self, taken: &Taken<'_>, puts: &[Put<'_>]) -> Outcome<u64> {
+        let (table, columns) = (&self.table.name, taken.columns(self.fence));
         if puts.len() < STAGED_ROWS_MIN || !self.may_stage {
-            let rows = puts.iter().map(|put| self.cells(put, columns).collect()).collect();
+            let rows = puts.iter().map(|put| self.texts(*put, taken).collect()).collect();
             let cells = text::transposed(rows, columns.len());
-            let statement = statements::upsert(table, &self.key, columns, self.fence, cells);
+            let statement = statements::upsert(table, &self.key, &columns, self.fence, cells);
             return self.session.execute(&statement).await;
         }
-        let mut lines = Vec::new();
-        for put in puts {
-            statements::line(self.cells(put, columns), &mut lines);
-        }
-        let staging = statements::staging(table, &self.key, columns, self.fence);
+        let (forms, pieces) = binary::rows(&columns, puts, |put| self.cells(*put, taken));
+        let staging = statements::staging(table, &self.key, &columns, self.fence, &forms);
         self.session.define(&staging.make).await?;
-        self.session.copy(&staging.take, lines).await?;
+        self.session.copy(&staging.take, pieces).await?;
         self.session.run(&staging.write).await
     }
 
     /// Fails if a row is not there: what it leaves out is nowhere to be found then.
-    async fn change(&self, columns: &[&Column], puts: Vec<Put<'_>>) -> Outcome<u64> {
+    async fn change(&self, taken: &Taken<'_>, puts: &[Put<'_>]) -> Outcome<u64> {
+        let columns = taken.columns(self.fence);
         let keys: Vec<TextRow> = puts.iter().map(|put| self.key_cells(put.key)).collect::<Outcome<_>>()?;
         let there = fence::stamps(self.session, &self.table.name, &self.key, self.fence, keys.clone()).await?;
         let missing = puts.len() - there.len();
@@ -212,12 +218,12 @@ impl<'a> Writer<'a> {
                     .stamps
                     .holds(Some(there.get(&place)?), &self.stamps.at(put.position));
                 (!is_older).then(|| {
-                    cells.extend(self.cells(put, columns));
+                    cells.extend(self.texts(*put, taken));
                     cells
                 })
             });
         let cells = text::transposed(all.collect(), self.key.len() + columns.len());
-        let statement = statement::update(&self.table.name, &self.key, columns, cells);
+        let statement = statement::update(&self.table.name, &self.key, &columns, cells);
         self.session.execute(&statement).await
     }
 
@@ -270,13 +276,17 @@ impl<'a> Writer<'a> {
         self.session.execute(&statement).await.map(drop)
     }
 
-    fn cells(&self, put: &Put<'_>, columns: &[&Column]) -> impl Iterator<Item = Option<String>> {
-        columns.iter().map(|column| match put.row.get(column.name.name()) {
-            // Of a source that is a copy itself, the positions are not ours.
-            _ if column.name.name() == fence::COLUMN => Some(self.stamps.at(put.position)),
-            Some(Cell::Set(value)) => column.kind.write(value),
-            _ => None,
-        })
+    /// The cells of the columns that are written, as PostgreSQL reads them; the last is the row's stamp.
+    fn cells<'p>(&self, put: Put<'p>, taken: &Taken<'_>) -> impl Iterator<Item = Option<Cow<'p, [u8]>>> {
+        let stamp = Cow::Owned(self.stamps.at(put.position).into_bytes());
+        let cells = put.row.cells().zip(&taken.0);
+        let cells = cells.filter_map(|(cell, column)| column.map(|column| column.kind.respell(cell)));
+        cells.chain([Some(stamp)])
+    }
+
+    fn texts(&self, put: Put<'_>, taken: &Taken<'_>) -> impl Iterator<Item = Option<String>> {
+        let text = |cell: Cow<'_, [u8]>| String::from_utf8_lossy(&cell).into_owned();
+        self.cells(put, taken).map(move |cell| cell.map(text))
     }
 
     fn key_cells(&self, key: &RowKey) -> Outcome<TextRow> {
@@ -296,9 +306,34 @@ impl<'a> Writer<'a> {
     }
 }
 
-fn key(act: &Act) -> Option<&RowKey> {
-    match act {
-        Act::Put(key, _) | Act::Remove(key) | Act::Move(key, _) => Some(key),
-        Act::Truncate => None,
+impl<'a> Taken<'a> {
+    /// With the column of positions, which is the last.
+    fn columns<'b>(&self, fence: &'b Column) -> Vec<&'b Column>
+    where
+        'a: 'b,
+    {
+        self.0.iter().copied().flatten().chain([fence]).collect()
     }
+}
+
+/// Those that can only be changed come first.
+fn groups<'a>(puts: &[Put<'a>]) -> Vec<Group<'a>> {
+    let mut groups: Vec<Group<'a>> = Vec::new();
+    for put in puts {
+        let unknown = put.row.unknown();
+        // Nearly always the first, or one of very few.
+        let known = groups
+            .iter_mut()
+            .find(|group| group.unknown == unknown && put.row.is_alike(group.columns));
+        match known {
+            Some(group) => group.puts.push(*put),
+            None => groups.push(Group {
+                columns: put.row.columns(),
+                unknown,
+                puts: vec![*put],
+            }),
+        }
+    }
+    groups.sort_by_key(|group| group.unknown.is_empty());
+    groups
 }

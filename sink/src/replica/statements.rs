@@ -2,13 +2,14 @@
 //!
 //! Each row carries its position in the last of its columns, and a row that is there gives way only to a later one.
 //!
-//! Few rows come as arrays, one for each column, in one statement. Many come by COPY into a table of the session's own and go
-//! from there into the copy at once: above some thousand rows that costs the server a quarter less, below it the further round
-//! trips cost more.
+//! Few rows come as arrays, one for each column, in one statement. Many come by COPY ([`super::binary`]) into a table of the
+//! session's own and go from there into the copy at once: above some thousand rows that costs the server a quarter less, below
+//! it the further round trips cost more.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash as _, Hasher as _};
 
+use super::binary::Form;
 use crate::postgres::statement::{
     Cells, Column, Statement, TableName, insert_body, list, matches, overriding, unnest, unnest_ordered,
 };
@@ -43,15 +44,24 @@ fn is_older(fence: &Column, than: &str) -> String {
 pub struct Staging {
     /// Makes the place, if this session has none yet, and empties it.
     pub make: String,
-    /// Takes lines in.
+    /// Takes rows in, in binary.
     pub take: String,
     /// Writes what is there as [`upsert`] does.
     pub write: String,
 }
 
-/// The staging of rows with these columns. Its name depends on them: a copy that gets another column gets another place.
-pub fn staging(table: &TableName, key: &[&Column], columns: &[&Column], fence: &Column) -> Staging {
-    let definition = list(columns, |at, column| format!("c{at} {}", column.sql_type));
+/// The staging of rows with these columns, whose cells are sent in these forms. Its name depends on both: a copy that gets
+/// another column gets another place.
+pub fn staging(table: &TableName, key: &[&Column], columns: &[&Column], fence: &Column, forms: &[Form]) -> Staging {
+    let is_cast = |at: usize| forms.get(at) == Some(&Form::Cast);
+    let definition = list(columns, |at, column| {
+        let of = if is_cast(at) { "text" } else { column.sql_type.as_str() };
+        format!("c{at} {of}")
+    });
+    let cell = |at: usize, column: &Column| match is_cast(at) {
+        true => format!("v.c{at}::{}", column.sql_type),
+        false => format!("v.c{at}"),
+    };
     let mut hasher = DefaultHasher::new();
     definition.hash(&mut hasher);
     let name = format!("pg_temp.syncline_staging_{:016x}", hasher.finish());
@@ -61,42 +71,15 @@ pub fn staging(table: &TableName, key: &[&Column], columns: &[&Column], fence: &
              DELETE FROM {name}",
             name.trim_start_matches("pg_temp."),
         ),
-        take: format!("COPY {name} FROM STDIN"),
+        take: format!("COPY {name} FROM STDIN (FORMAT binary)"),
         write: format!(
             "INSERT INTO {table} AS t ({}){} SELECT {} FROM {name} AS v {}",
             list(columns, |_, column| column.name.to_string()),
             overriding(columns),
-            list(columns, |at, _| format!("v.c{at}")),
+            list(columns, cell),
             instead(key, columns, fence),
         ),
     }
-}
-
-/// Appends a row to the lines of COPY, in PostgreSQL's text form.
-pub fn line(cells: impl Iterator<Item = Option<String>>, out: &mut Vec<u8>) {
-    for (at, cell) in cells.enumerate() {
-        if at > 0 {
-            out.push(b'\t');
-        }
-        let Some(cell) = cell else {
-            out.extend_from_slice(b"\\N");
-            continue;
-        };
-        for byte in cell.bytes() {
-            let escaped = match byte {
-                b'\\' => b'\\',
-                b'\n' => b'n',
-                b'\r' => b'r',
-                b'\t' => b't',
-                _ => {
-                    out.push(byte);
-                    continue;
-                }
-            };
-            out.extend_from_slice(&[b'\\', escaped]);
-        }
-    }
-    out.push(b'\n');
 }
 
 /// Deletes rows that are older than that; `cells` are those of the key, then the stamp.
@@ -176,21 +159,18 @@ mod tests {
     #[test]
     fn other_columns_have_another_staging() {
         let (id, note, fence) = (column("id", "bigint"), column("note", "text"), column("p", "bytea"));
-        let staging = |columns: &[&Column]| staging(&table(), &[&id], columns, &fence);
-        let (few, more) = (staging(&[&id, &fence]), staging(&[&id, &note, &fence]));
+        let staging = |columns: &[&Column], forms: &[Form]| staging(&table(), &[&id], columns, &fence, forms);
+        let forms = [Form::Int8, Form::Plain, Form::Bytea];
+        let few = staging(&[&id, &fence], &[Form::Int8, Form::Bytea]);
+        let more = staging(&[&id, &note, &fence], &forms);
         assert_ne!(few.take, more.take);
-        assert_eq!(more, staging(&[&id, &note, &fence]));
+        assert_eq!(more, staging(&[&id, &note, &fence], &forms));
         assert!(
             more.write
                 .contains("(\"id\", \"note\", \"p\") OVERRIDING SYSTEM VALUE SELECT v.c0, v.c1, v.c2 FROM")
         );
-    }
-
-    #[test]
-    fn a_line_is_one_line_whatever_its_cells_hold() {
-        let mut out = Vec::new();
-        let cells = ["a\tb\\N\r\nü", "", "\\."].map(|text| Some(text.to_owned()));
-        line(cells.into_iter().chain([None]), &mut out);
-        assert_eq!(String::from_utf8(out).unwrap(), "a\\tb\\\\N\\r\\nü\t\t\\\\.\t\\N\n");
+        let cast = staging(&[&id, &note, &fence], &[Form::Cast, Form::Plain, Form::Bytea]);
+        assert!(cast.make.contains("(c0 text, c1 text, c2 bytea)") && cast.take != more.take);
+        assert!(cast.write.contains("SELECT v.c0::bigint, v.c1, v.c2 FROM"));
     }
 }

@@ -5,10 +5,10 @@ pub mod db;
 
 use std::collections::BTreeMap;
 
-use syncline_schemas::canonical::{AppWords, Canonical, SaidWord};
+use syncline_schemas::canonical::{AppWords, Canonical, Identity, SaidWord};
 use syncline_schemas::lens::Expr;
 use syncline_schemas::mapped::RowKey;
-use syncline_schemas::pipeline::{Direction, FieldKind, Link, LinkField, RuleRef};
+use syncline_schemas::pipeline::{Direction, FieldKind, Link, LinkField, Mode, RuleRef};
 use syncline_schemas::position::{Lsn, Position, Vector};
 use syncline_schemas::value::{Number, Value};
 
@@ -39,11 +39,13 @@ pub fn link() -> Link {
         entity: "customer".to_owned(),
         direction: Direction::Both,
         key: vec!["id".to_owned()],
+        same_as: Vec::new(),
         fields: vec![
             copied("name", FieldKind::Text),
             copied("email", FieldKind::Text),
             copied("stock", FieldKind::Number { scale: None }),
         ],
+        mode: Mode::Live,
         rule: RuleRef::default(),
     }
 }
@@ -64,6 +66,7 @@ pub fn record(cid: &str, fields: &[(&str, Value)]) -> Canonical {
         stamp_us: 1_000,
         apps: Vec::new(),
         rules: "0".repeat(16),
+        identity: Identity::default(),
     }
 }
 
@@ -78,6 +81,7 @@ pub fn app(name: &str, id: i64, words: Vec<SaidWord>) -> AppWords {
     let id = Value::from(id);
     AppWords {
         app: name.to_owned(),
+        via: None,
         row: RowKey::new([("id", &id)]),
         made: None,
         gone: false,

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
+use crate::curves;
 use crate::report::{OURS, by_case, median};
 use crate::result::{Results, Run};
 
@@ -21,18 +22,18 @@ const FIGURES: [Figure; 4] = [
         "throughput.svg",
         "thousand rows a second, warm (more is better)",
         |run| {
-            if run.p50_ms.is_some() {
-                f64::NAN
-            } else {
+            if is_throughput(run) {
                 run.rows_per_s_warm / 1e3
+            } else {
+                f64::NAN
             }
         },
     ),
     ("cpu.svg", "CPU seconds a million rows (less is better)", |run| {
-        if run.p50_ms.is_some() {
-            f64::NAN
-        } else {
+        if is_throughput(run) {
             run.cpu_s_per_million
+        } else {
+            f64::NAN
         }
     }),
     ("p50.svg", "latency, p50, milliseconds (less is better)", |run| {
@@ -42,6 +43,10 @@ const FIGURES: [Figure; 4] = [
         run.p99_ms.unwrap_or(f64::NAN)
     }),
 ];
+
+fn is_throughput(run: &Run) -> bool {
+    run.p50_ms.is_none() && run.rows_per_s_warm > 0.0
+}
 
 /// Draws all figures into a directory.
 pub fn all(results: &Results, directory: &Path) -> anyhow::Result<()> {
@@ -53,7 +58,7 @@ pub fn all(results: &Results, directory: &Path) -> anyhow::Result<()> {
             std::fs::write(&path, picture(title, &bars)).with_context(|| path.display().to_string())?;
         }
     }
-    Ok(())
+    curves::all(results, directory)
 }
 
 struct Bar {
@@ -64,7 +69,9 @@ struct Bar {
 
 fn bars(results: &Results, figure: fn(&Run) -> f64) -> Vec<Bar> {
     let cases = by_case(results);
-    let all = cases.iter().flat_map(|(case, contenders)| {
+    // What grows is drawn as a line.
+    let cases = cases.iter().filter(|(case, _)| !case.starts_with("growth/"));
+    let all = cases.flat_map(|(case, contenders)| {
         contenders.iter().filter_map(move |(who, runs)| {
             Some(Bar {
                 label: format!("{case}: {who}"),
@@ -104,6 +111,7 @@ fn picture(title: &str, bars: &[Bar]) -> String {
     svg
 }
 
-fn escaped(text: &str) -> String {
+/// As text within an element.
+pub fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;")
 }

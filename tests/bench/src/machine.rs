@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -10,7 +11,6 @@ use anyhow::Context as _;
 const TICKS_PER_S: f64 = 100.0;
 /// The machine is quiet when this part of it has idled for a second.
 const IDLE_PART_MIN: f64 = 0.85;
-const QUIET_WAIT_MAX: Duration = Duration::from_secs(300);
 
 /// `/proc/PID/stat` after the name: parent at 1, own time at 11 and 12, that of reaped children at 13 and 14.
 fn stat(pid: u32) -> Option<Vec<u64>> {
@@ -67,15 +67,70 @@ pub fn cpu_s(pid: u32) -> f64 {
     ticks as f64 / TICKS_PER_S
 }
 
+/// A figure of `/proc/PID/status` or of a thread's.
+fn status(path: &str, name: &str) -> f64 {
+    let status = fs::read_to_string(path).unwrap_or_default();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok())
+        .unwrap_or_default()
+}
+
+fn memory_mb(pid: u32, name: &str) -> f64 {
+    let kb = |pid: &u32| status(&format!("/proc/{pid}/status"), name);
+    tree(pid, &all()).iter().map(kb).sum::<f64>() / 1024.0
+}
+
 /// The most memory that a process and all that come from it ever had, in MB.
 pub fn peak_rss_mb(pid: u32) -> f64 {
-    let peak_kb = |pid: &u32| {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok())
-            .unwrap_or_default()
-    };
-    tree(pid, &all()).iter().map(peak_kb).sum::<f64>() / 1024.0
+    memory_mb(pid, "VmHWM")
+}
+
+/// The memory that a process and all that come from it have now, in MB.
+pub fn rss_mb(pid: u32) -> f64 {
+    memory_mb(pid, "VmRSS")
+}
+
+/// How often the threads of a process have gone to sleep and were woken.
+pub fn wakeups(pid: u32) -> f64 {
+    let threads = fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    threads
+        .map(|thread| {
+            let path = thread.path().join("status");
+            status(&path.to_string_lossy(), "voluntary_ctxt_switches")
+        })
+        .sum()
+}
+
+/// Sends a signal by its name.
+pub fn signal(pid: u32, name: &str) -> anyhow::Result<()> {
+    let sent = Command::new("kill")
+        .args([&format!("-{name}"), &pid.to_string()])
+        .status()?;
+    anyhow::ensure!(sent.success(), "cannot send SIG{name} to process {pid}");
+    Ok(())
+}
+
+/// A process that stands still for as long as this lives.
+pub struct Frozen(u32);
+
+impl Frozen {
+    /// Stops it: it keeps its connections and does nothing.
+    pub fn new(pid: u32) -> anyhow::Result<Self> {
+        signal(pid, "STOP")?;
+        Ok(Self(pid))
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        // A process that has gone cannot be woken, and whoever waits for it will say so.
+        let _ = signal(self.0, "CONT");
+    }
 }
 
 /// Seconds of the whole machine since it started: at work, idle.
@@ -93,8 +148,8 @@ pub fn machine_s() -> anyhow::Result<(f64, f64)> {
 }
 
 /// Waits, within a bound, until the machine has been quiet for a second; whether it has.
-pub fn wait_until_quiet() -> anyhow::Result<bool> {
-    let deadline = Instant::now() + QUIET_WAIT_MAX;
+pub fn wait_until_quiet(within: Duration) -> anyhow::Result<bool> {
+    let deadline = Instant::now() + within;
     while Instant::now() < deadline {
         let (busy, idle) = machine_s()?;
         std::thread::sleep(Duration::from_secs(1));
@@ -108,10 +163,10 @@ pub fn wait_until_quiet() -> anyhow::Result<bool> {
 }
 
 /// The parties of a run whose processor time is told apart.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Parties {
-    /// Who is measured.
-    pub contender: u32,
+    /// The processes of who is measured.
+    pub contender: Vec<u32>,
     /// The server that it reads or writes.
     pub postgres: u32,
     /// The broker, where it takes part.
@@ -144,10 +199,15 @@ pub struct Spent {
 }
 
 impl Parties {
+    /// The most memory that who is measured ever had, in MB.
+    pub fn peak_rss_mb(&self) -> f64 {
+        self.contender.iter().map(|pid| peak_rss_mb(*pid)).sum()
+    }
+
     /// Reads all of them.
     pub fn read(&self) -> anyhow::Result<Reading> {
         Ok(Reading {
-            contender: cpu_s(self.contender),
+            contender: self.contender.iter().map(|pid| cpu_s(*pid)).sum(),
             postgres: cpu_s(self.postgres),
             broker: self.broker.map(cpu_s).unwrap_or_default(),
             busy: machine_s()?.0,
@@ -184,7 +244,10 @@ mod tests {
             sum = (0..1_000_000).fold(sum, |sum: u64, n| sum.wrapping_mul(31).wrapping_add(n));
             assert!(Instant::now() < deadline, "{sum}");
         }
-        assert!(peak_rss_mb(pid) > 1.0);
+        assert!(peak_rss_mb(pid) > 1.0 && rss_mb(pid) > 1.0);
+        let before = wakeups(pid);
+        std::thread::sleep(Duration::from_millis(5));
+        assert!(wakeups(pid) > before);
         let (busy, idle) = machine_s().unwrap();
         assert!(busy > 0.0 && idle >= 0.0);
     }

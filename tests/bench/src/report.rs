@@ -1,8 +1,11 @@
-//! Medians of the runs that count, and the ratios that matter: against the limit, and against the peer, pair by pair.
+//! Medians of the runs that count, and the ratios that matter: against the limit, and against the peer, pair by pair. Then
+//! what must be reached (`goals.rs`), how cost may grow (`bounds.rs`), and whether it is so.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use crate::goals::Verdict;
 use crate::result::{Results, Run, spread};
+use crate::{bounds, goals};
 
 /// Who is compared with everybody else.
 pub const OURS: &str = "syncline";
@@ -10,9 +13,12 @@ pub const OURS: &str = "syncline";
 /// Runs of one case by contender.
 pub type Case<'a> = BTreeMap<&'a str, Vec<&'a Run>>;
 
+/// All cases.
+pub type Cases<'a> = BTreeMap<&'a str, Case<'a>>;
+
 /// The runs that count, by case and contender; disturbed ones only where there are no others.
-pub fn by_case(results: &Results) -> BTreeMap<&str, Case<'_>> {
-    let mut cases: BTreeMap<&str, Case<'_>> = BTreeMap::new();
+pub fn by_case(results: &Results) -> Cases<'_> {
+    let mut cases: Cases<'_> = BTreeMap::new();
     for run in results.runs.iter().filter(|run| run.counts()) {
         let case = cases.entry(&run.case).or_default();
         case.entry(&run.contender).or_default().push(run);
@@ -30,10 +36,17 @@ pub fn median(runs: &[&Run], figure: impl Fn(&Run) -> f64) -> Option<f64> {
     spread(runs.iter().map(|run| figure(run))).map(|(middle, _, _)| middle)
 }
 
-/// The middle, least and greatest ratio of ours to another's, run by run.
+/// The middle, least and greatest ratio of ours to another's, turn by turn; where a number came twice, its last run.
 pub fn ratio(ours: &[&Run], theirs: &[&Run], figure: impl Fn(&Run) -> f64) -> Option<(f64, f64, f64)> {
-    let pairs = ours.iter().zip(theirs);
-    spread(pairs.map(|(ours, theirs)| figure(ours) / figure(theirs)))
+    let last = |runs: &[&Run], number| {
+        let run = runs.iter().rev().find(|run| run.number == number)?;
+        Some(figure(run))
+    };
+    let numbers: BTreeSet<i64> = ours.iter().map(|run| run.number).collect();
+    let pairs = numbers
+        .into_iter()
+        .filter_map(|number| Some(last(ours, number)? / last(theirs, number)?));
+    spread(pairs)
 }
 
 /// Prints the tables.
@@ -65,6 +78,55 @@ pub fn print(results: &Results) {
                 shown(|run| run.p50_ms.unwrap_or(f64::NAN)),
                 shown(|run| run.p99_ms.unwrap_or(f64::NAN)),
             );
+        }
+    }
+    print_verdicts("what must be reached", &goals::judge(&cases));
+    print_verdicts("how cost may grow", &bounds::judge(&cases));
+    print_rest(results, &cases);
+}
+
+fn print_verdicts(title: &str, verdicts: &[Verdict]) {
+    println!("\n| {title} | ours | limit or peer | ratio | must | held | A/A |\n|---|---|---|---|---|---|---|");
+    for verdict in verdicts {
+        println!(
+            "| {} | {} | {} | {} | {} | {} | {} |",
+            verdict.what,
+            verdict.ours,
+            verdict.other,
+            verdict.ratio,
+            verdict.must,
+            match verdict.held {
+                Some(true) => "yes",
+                Some(false) => "**no**",
+                None => "not measured",
+            },
+            verdict.spread
+        );
+    }
+}
+
+/// What contenders were set to, what only some cases tell, on what bed, and what has failed.
+fn print_rest(results: &Results, cases: &Cases<'_>) {
+    let runs = cases.iter().flat_map(|(case, contenders)| {
+        let last = contenders.iter().filter_map(|(who, runs)| Some((who, runs.last()?)));
+        last.map(move |(who, run)| (*case, *who, *run))
+    });
+    println!("\n| case | contender | settings read back; figures of the last run |\n|---|---|---|");
+    for (case, who, run) in runs.filter(|(_, _, run)| !run.settings.is_empty() || !run.figures.is_empty()) {
+        let settings = run.settings.iter().map(|(name, value)| format!("{name}={value}"));
+        let figures = run.figures.iter().map(|(name, value)| format!("{name} {value:.2}"));
+        println!(
+            "| {case} | {who} | {} |",
+            settings.chain(figures).collect::<Vec<_>>().join(", ")
+        );
+    }
+    let beds: BTreeSet<&str> = results.runs.iter().map(|run| run.bed.as_str()).collect();
+    for bed in beds {
+        println!("\nmeasured on: {bed}");
+    }
+    for run in &results.runs {
+        if let Some(error) = &run.error {
+            println!("\nFAILED: {} {} #{}: {error}", run.case, run.contender, run.number);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! One run as a line of JSON, appended as soon as it is known.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
@@ -14,6 +15,8 @@ use crate::machine::Spent;
 const OTHERS_CORES_MAX: f64 = 0.15;
 /// Their start and end, which even a quiet machine has.
 const OTHERS_S_FREE: f64 = 0.2;
+/// Parts of all waits whose longest is kept.
+const CURVE: [f64; 8] = [0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999];
 
 /// What came of a run.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -49,6 +52,21 @@ pub struct Run {
     /// Nine hundred and ninety-nine in a thousand.
     #[serde(default)]
     pub p999_ms: Option<f64>,
+    /// How waits are spread: this part of all was no longer than so many milliseconds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub curve_ms: Vec<(f64, f64)>,
+    /// Of a growth case: how many of what it grows by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub x: Option<f64>,
+    /// What only this case tells, by name with its unit.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub figures: BTreeMap<String, f64>,
+    /// What the contender says that it was set to.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, String>,
+    /// Why there is no result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
     /// Processor time of others meanwhile, seconds.
     pub others_s: f64,
     /// On the clock, seconds.
@@ -71,6 +89,27 @@ impl Run {
         self
     }
 
+    /// Takes in how long each of many waits was, in milliseconds.
+    pub fn waits(mut self, mut waits_ms: Vec<f64>) -> Self {
+        waits_ms.sort_by(f64::total_cmp);
+        let curve = CURVE
+            .iter()
+            .filter_map(|part| Some((*part, quantile(&waits_ms, *part)?)));
+        self.curve_ms = curve.collect();
+        self.p50_ms = quantile(&waits_ms, 0.5);
+        self.p99_ms = quantile(&waits_ms, 0.99);
+        self.p999_ms = quantile(&waits_ms, 0.999);
+        self
+    }
+
+    /// Takes in a figure that only this case tells.
+    pub fn figure(mut self, name: &str, value: f64) -> Self {
+        if value.is_finite() {
+            self.figures.insert(name.to_owned(), value);
+        }
+        self
+    }
+
     /// Whether nobody else was at work.
     pub fn is_undisturbed(&self) -> bool {
         self.others_s <= OTHERS_CORES_MAX * self.wall_s + OTHERS_S_FREE
@@ -78,7 +117,7 @@ impl Run {
 
     /// Whether it counts at all.
     pub fn counts(&self) -> bool {
-        self.number >= 0
+        self.number >= 0 && self.error.is_none()
     }
 }
 
@@ -87,6 +126,8 @@ pub struct Results {
     /// In the order in which they ended.
     pub runs: Vec<Run>,
     file: RefCell<Option<File>>,
+    bed: RefCell<String>,
+    failures: Cell<usize>,
 }
 
 impl Results {
@@ -98,6 +139,8 @@ impl Results {
         Ok(Self {
             runs,
             file: RefCell::new(None),
+            bed: RefCell::default(),
+            failures: Cell::new(0),
         })
     }
 
@@ -107,7 +150,32 @@ impl Results {
         Ok(Self {
             runs: Vec::new(),
             file: RefCell::new(Some(file.with_context(|| path.display().to_string())?)),
+            bed: RefCell::default(),
+            failures: Cell::new(0),
         })
+    }
+
+    /// What is known of the bed beyond the build and the machine.
+    pub fn on(&self, bed: &str) {
+        bed.clone_into(&mut self.bed.borrow_mut());
+    }
+
+    /// How many runs and cases have failed.
+    pub fn failures(&self) -> usize {
+        self.failures.get()
+    }
+
+    /// Writes down that a run has failed, or, without a contender, the whole case.
+    pub fn failed(&self, case: &str, contender: &str, number: i64, error: &anyhow::Error) -> anyhow::Result<()> {
+        self.failures.set(self.failures.get() + 1);
+        self.add(Run {
+            case: case.to_owned(),
+            contender: contender.to_owned(),
+            number,
+            error: Some(format!("{error:#}")),
+            ..Run::default()
+        })
+        .map(|_| ())
     }
 
     /// Writes a run down.
@@ -115,13 +183,20 @@ impl Results {
         run.at = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)?
             .as_secs();
-        run.bed = bed();
+        run.bed = format!("{}{}", machine(), self.bed.borrow());
         let line = serde_json::to_string(&run)?;
         if let Some(file) = self.file.borrow_mut().as_mut() {
             writeln!(file, "{line}")?;
         }
+        if let Some(error) = &run.error {
+            println!(
+                "{:<28} {:<22} #{:<2} FAILED: {error}",
+                run.case, run.contender, run.number
+            );
+            return Ok(run);
+        }
         println!(
-            "{:<28} {:<22} #{:<2} {:>9.0} rows/s {:>7.2} s/M, PostgreSQL {:>5.2}, broker {:>5.2}, {:>6.0} MB{}{}",
+            "{:<28} {:<22} #{:<2} {:>9.0} rows/s {:>7.2} s/M, PostgreSQL {:>5.2}, broker {:>5.2}, {:>6.0} MB{}{}{}",
             run.case,
             run.contender,
             run.number,
@@ -133,13 +208,17 @@ impl Results {
             run.p50_ms
                 .zip(run.p99_ms)
                 .map_or_else(String::new, |(p50, p99)| format!("  p50 {p50:.1} ms, p99 {p99:.1} ms")),
+            run.figures
+                .iter()
+                .map(|(name, value)| format!("  {name} {value:.2}"))
+                .collect::<String>(),
             if run.is_undisturbed() { "" } else { "  (disturbed)" }
         );
         Ok(run)
     }
 }
 
-fn bed() -> String {
+fn machine() -> String {
     let build = if cfg!(debug_assertions) { "debug" } else { "release" };
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
     let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();

@@ -1,60 +1,235 @@
-//! From Kafka into a table: rows that are new, and rows that are all there.
+//! From Kafka into a table: rows that are new, and rows that are all there, in the order of the key and in no order.
 //!
-//! The topic is filled once, by our capture; every run reads it under a name of its own, into a table made anew. The limit is
-//! the best raw way that we know: COPY of 10,000 rows into a temporary table and one INSERT .. ON CONFLICT from there.
+//! The topic is filled once, by our capture; every run reads it under a name of its own, into a table made anew. The limits
+//! are in `raw.rs`.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use bytes::Bytes;
-use futures_util::SinkExt as _;
 use syncline_tests::Db;
 
-use crate::Plan;
-use crate::bed::{Bed, server_pid};
-use crate::capture::{in_turn, prefix};
-use crate::contender::{Contender, SLOT, Task};
-use crate::machine::{self, Parties};
-use crate::result::{Results, Run};
-use crate::topic;
-use crate::work::{self, COLUMNS, MARKER, TABLE};
+use crate::bed::server_pid;
+use crate::capture::{RUN_MAX, prefix};
+use crate::contender::{Contender, Running, SLOT, Task};
+use crate::machine::Parties;
+use crate::raw::{self, Method};
+use crate::result::Run;
+use crate::session::Session;
+use crate::work::{self, COLUMNS, TABLE};
+use crate::{slot, topic};
 
-const RUN_MAX: Duration = Duration::from_secs(900);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// Rows of a batch of the limit.
-const STAGED_ROWS: usize = 10_000;
 
-/// Runs all that are asked for.
-pub fn cases(bed: &Bed, plan: &Plan, results: &Results) -> anyhow::Result<()> {
-    let cases = [("sink/new_keys", false), ("sink/existing_keys", true)];
-    if !cases.iter().any(|(case, _)| plan.wants(case)) {
-        return Ok(());
-    }
-    let filled = fill(bed, plan)?;
-    let truth = digest(&bed.source_db()?)?;
-    let lines = lines(bed)?;
-    let mut contenders = vec![None, Some(Contender::ExactlyOnce)];
-    contenders.extend(plan.peer.then_some(Some(Contender::Debezium)));
-    for (case, existing) in cases {
-        if plan.wants(case) {
-            in_turn(plan, results, &contenders, |who, number| {
-                let db = bed.target_db()?;
-                empty(&db, plan, existing)?;
-                let run = match who {
-                    Some(who) => apply(bed, &db, plan, *who, &filled)?,
-                    None => staged(bed, &db, &lines)?,
-                };
-                let arrived = digest(&db)?;
-                ensure!(arrived == truth, "{case}: the target has {arrived}, the source {truth}");
-                Ok(Run {
-                    case: case.to_owned(),
-                    number,
-                    ..run
-                })
-            })?;
+/// In which order rows lie in the topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// By key.
+    Key,
+    /// By nothing.
+    Random,
+}
+
+impl Order {
+    /// As SQL, of the column `id`.
+    fn sql(self) -> &'static str {
+        match self {
+            Order::Key => "id",
+            Order::Random => "hashint8extended(id, 7)",
         }
     }
-    topic::delete(&bed.stack, &filled.prefix)
+}
+
+/// Who writes.
+enum Writer {
+    Raw(Method),
+    Program(Contender),
+}
+
+impl fmt::Display for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Writer::Raw(Method::Merge) => f.write_str("COPY and merge"),
+            Writer::Raw(Method::Copy) => f.write_str("COPY"),
+            Writer::Program(who) => fmt::Display::fmt(who, f),
+        }
+    }
+}
+
+/// A case: its name, the order of the topic, whether the rows are there.
+const CASES: [(&str, Order, bool); 3] = [
+    ("sink/new_keys", Order::Key, false),
+    ("sink/existing_keys", Order::Key, true),
+    ("sink/existing_random", Order::Random, true),
+];
+
+/// Runs all that are asked for.
+pub fn cases(session: &Session<'_>) -> anyhow::Result<()> {
+    for order in [Order::Key, Order::Random] {
+        let wanted = |(case, of, _): &&(&str, Order, bool)| *of == order && session.plan.wants(case);
+        let wanted: Vec<_> = CASES.iter().filter(wanted).collect();
+        if wanted.is_empty() {
+            continue;
+        }
+        session.case("sink", || {
+            let filled = Filled::make(session, order, 1)?;
+            let lines = raw::lines(session.bed, order.sql())?;
+            for (case, _, existing) in wanted {
+                session.in_turn(case, &writers(session, *existing), |writer| {
+                    filled.written_by(session, *existing, |db| match writer {
+                        Writer::Program(who) => filled.apply(session, db, *who, 1),
+                        Writer::Raw(method) => raw::write(session.bed, db, &lines, *method),
+                    })
+                })?;
+            }
+            filled.forget(session)
+        })?;
+    }
+    Ok(())
+}
+
+fn writers(session: &Session<'_>, existing: bool) -> Vec<Writer> {
+    let mut writers = vec![Writer::Raw(Method::Merge)];
+    if !existing {
+        writers.push(Writer::Raw(Method::Copy));
+    }
+    let programs = match existing {
+        false => Contender::all_and_defaults(session.plan),
+        true => Contender::all(session.plan),
+    };
+    writers.extend(programs.into_iter().map(Writer::Program));
+    writers
+}
+
+/// A topic with all rows of the table, as our capture writes them.
+pub struct Filled {
+    task: Task,
+    /// What a target must hold in the end.
+    truth: String,
+}
+
+impl Filled {
+    /// Fills it.
+    pub fn make(session: &Session<'_>, order: Order, partitions: i32) -> anyhow::Result<Self> {
+        let (bed, db) = (session.bed, session.bed.source_db()?);
+        db.exec(&format!(
+            "ALTER TABLE {TABLE} REPLICA IDENTITY DEFAULT; TRUNCATE {TABLE}"
+        ))?;
+        let task = Task {
+            partitions,
+            ..Task::log(&prefix("fill", "syncline"))
+        };
+        topic::make(&bed.stack, &task.topics(), partitions)?;
+        slot::make(&db, SLOT)?;
+        db.exec(&match order {
+            Order::Key => work::fill(session.plan.rows),
+            Order::Random => format!("{} ORDER BY hashint8extended(i, 7)", work::fill(session.plan.rows)),
+        })?;
+        work::mark(&db)?;
+        let mut running = Contender::ExactlyOnce.capture(bed, &task)?;
+        crate::capture::await_end(&topic::reader(&bed.stack)?, &task, &mut running)?;
+        running.stop()?;
+        slot::drop(&db, SLOT)?;
+        Ok(Self {
+            task,
+            truth: digest(&db)?,
+        })
+    }
+
+    /// Deletes it.
+    pub fn forget(self, session: &Session<'_>) -> anyhow::Result<()> {
+        topic::delete(&session.bed.stack, &self.task.prefix)
+    }
+
+    /// A run into a table made anew, which must hold the truth in the end.
+    pub fn written_by(
+        &self,
+        session: &Session<'_>,
+        existing: bool,
+        write: impl FnOnce(&Db) -> anyhow::Result<Run>,
+    ) -> anyhow::Result<Run> {
+        let db = session.bed.target_db()?;
+        empty(&db, session.plan.rows, existing)?;
+        let run = write(&db)?;
+        let arrived = digest(&db)?;
+        let truth = &self.truth;
+        ensure!(arrived == *truth, "the target has {arrived}, the source {truth}");
+        Ok(run)
+    }
+
+    /// Lets a contender write all, by so many instances.
+    pub fn apply(&self, session: &Session<'_>, db: &Db, who: Contender, instances: u32) -> anyhow::Result<Run> {
+        self.apply_with(session, db, who, instances, |_, _| Ok(()))
+    }
+
+    /// The same; `at_look` is told at every look how many rows are written.
+    pub fn apply_with(
+        &self,
+        session: &Session<'_>,
+        db: &Db,
+        who: Contender,
+        instances: u32,
+        mut at_look: impl FnMut(u64, &Running) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Run> {
+        let rows = session.plan.rows;
+        // Each run is a pipeline of its own, which has read nothing yet, on the same topics.
+        let began = db
+            .text("SELECT extract(epoch FROM clock_timestamp())")?
+            .parse::<f64>()?;
+        let first_xid = db.text("SELECT pg_current_xact_id()")?;
+        let name = prefix("sink", &who.to_string());
+        let sinks = (0..instances).map(|instance| who.sink(session.bed, &self.task, &name, &instance.to_string()));
+        let mut running = sinks.collect::<anyhow::Result<Vec<_>>>()?;
+        let parties = Parties {
+            contender: running.iter().map(Running::pid).collect::<anyhow::Result<_>>()?,
+            postgres: server_pid(db)?,
+            broker: Some(session.bed.broker),
+        };
+        let settings = running[0].settings()?;
+        let (before, deadline) = (parties.read()?, Instant::now() + RUN_MAX);
+        loop {
+            let there = written(db)?;
+            at_look(there, &running[0])?;
+            if there >= rows {
+                break;
+            }
+            running.iter_mut().try_for_each(Running::check)?;
+            ensure!(
+                Instant::now() < deadline,
+                "{there} of {rows} rows within {} s",
+                RUN_MAX.as_secs()
+            );
+            std::thread::sleep(LOOK_EVERY);
+        }
+        let spent = parties.since(&before)?;
+        let peak_rss_mb = parties.peak_rss_mb();
+        running.into_iter().try_for_each(Running::stop)?;
+        topic::delete(&session.bed.stack, &name)?;
+        let [first, middle, last] = commits(db, &first_xid)?;
+        let run = Run {
+            rows,
+            rows_per_s: rows as f64 / (last - first).max(1e-3),
+            rows_per_s_warm: rows as f64 / 2.0 / (last - middle).max(1e-3),
+            first_s: first - began,
+            peak_rss_mb,
+            settings,
+            ..Run::default()
+        };
+        Ok(run.spent(&spent))
+    }
+}
+
+/// When the first, the middle and the last row were committed, seconds since 1970.
+fn commits(db: &Db, first_xid: &str) -> anyhow::Result<[f64; 3]> {
+    let times = db.text(&format!(
+        "SELECT extract(epoch FROM min(t)), extract(epoch FROM percentile_disc(0.5) WITHIN GROUP (ORDER BY t)), extract(epoch FROM max(t))
+           FROM (SELECT pg_xact_commit_timestamp(xmin) t FROM {TABLE} WHERE age(xmin) < age(('{first_xid}'::xid8)::xid)) q"
+    ))?;
+    let times: Vec<f64> = times.split('|').map(str::parse).collect::<Result<_, _>>()?;
+    let [first, middle, last] = times[..] else {
+        anyhow::bail!("three times of commits")
+    };
+    Ok([first, middle, last])
 }
 
 /// Count and content of the table; a copy of ours has the positions of its rows besides.
@@ -64,38 +239,11 @@ fn digest(db: &Db) -> anyhow::Result<String> {
     ))
 }
 
-/// Topics with the rows of the table, as our capture writes them.
-fn fill(bed: &Bed, plan: &Plan) -> anyhow::Result<Task> {
-    let db = bed.source_db()?;
-    db.exec(&format!(
-        "ALTER TABLE {TABLE} REPLICA IDENTITY DEFAULT; TRUNCATE {TABLE}"
-    ))?;
-    let task = Task::log(&prefix("fill", Contender::ExactlyOnce, 0));
-    topic::make(&bed.stack, &task.topics())?;
-    db.text(&format!(
-        "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = '{SLOT}'"
-    ))?;
-    db.text(&format!(
-        "SELECT pg_create_logical_replication_slot('{SLOT}', 'pgoutput')"
-    ))?;
-    db.exec(&work::fill(plan.rows))?;
-    db.exec(&format!("INSERT INTO {MARKER} SELECT count(*) FROM {MARKER}"))?;
-    let mut running = Contender::ExactlyOnce.capture(bed, &task)?;
-    let (consumer, marker) = (topic::reader(&bed.stack)?, format!("{}.public.{MARKER}", task.prefix));
-    syncline_tests::until("the topic to be filled", RUN_MAX.as_secs(), || {
-        running.check()?;
-        topic::has_any(&consumer, &marker)
-    })?;
-    running.stop()?;
-    db.text(&format!("SELECT pg_drop_replication_slot('{SLOT}')"))?;
-    Ok(task)
-}
-
 /// The target's table, without rows or with all of them, each a little different.
-fn empty(db: &Db, plan: &Plan, existing: bool) -> anyhow::Result<()> {
+fn empty(db: &Db, rows: u64, existing: bool) -> anyhow::Result<()> {
     db.exec(&format!("DROP TABLE IF EXISTS {TABLE}; CREATE TABLE {TABLE} {COLUMNS}"))?;
     if existing {
-        db.exec(&work::fill(plan.rows))?;
+        db.exec(&work::fill(rows))?;
         db.exec(&format!("UPDATE {TABLE} SET note = 'another'"))?;
     }
     db.exec("DROP SCHEMA IF EXISTS syncline CASCADE")?;
@@ -104,126 +252,9 @@ fn empty(db: &Db, plan: &Plan, existing: bool) -> anyhow::Result<()> {
     db.text("SELECT pg_stat_reset()").map(|_| ())
 }
 
+/// Rows written since the statistics were reset.
 fn written(db: &Db) -> anyhow::Result<u64> {
     let sql =
         format!("SELECT coalesce(sum(n_tup_ins + n_tup_upd), 0) FROM pg_stat_user_tables WHERE relname = '{TABLE}'");
     Ok(u64::try_from(db.number(&sql)?)?)
-}
-
-fn apply(bed: &Bed, db: &Db, plan: &Plan, who: Contender, filled: &Task) -> anyhow::Result<Run> {
-    let began = db
-        .text("SELECT extract(epoch FROM clock_timestamp())")?
-        .parse::<f64>()?;
-    let first_xid = db.text("SELECT pg_current_xact_id()")?;
-    let mut running = who.sink(bed, filled)?;
-    let parties = Parties {
-        contender: running.pid()?,
-        postgres: server_pid(db)?,
-        broker: Some(bed.broker),
-    };
-    let (before, deadline) = (parties.read()?, Instant::now() + RUN_MAX);
-    while written(db)? < plan.rows {
-        running.check()?;
-        ensure!(
-            Instant::now() < deadline,
-            "{} took more than {} s",
-            who.name(),
-            RUN_MAX.as_secs()
-        );
-        std::thread::sleep(LOOK_EVERY);
-    }
-    let spent = parties.since(&before)?;
-    let peak_rss_mb = machine::peak_rss_mb(parties.contender);
-    running.stop()?;
-    let times = db.text(&format!(
-        "SELECT extract(epoch FROM min(t)), extract(epoch FROM percentile_disc(0.5) WITHIN GROUP (ORDER BY t)), extract(epoch FROM max(t))
-           FROM (SELECT pg_xact_commit_timestamp(xmin) t FROM {TABLE} WHERE age(xmin) < age(('{first_xid}'::xid8)::xid)) q"
-    ))?;
-    let times: Vec<f64> = times.split('|').map(str::parse).collect::<Result<_, _>>()?;
-    let [first, middle, last] = times[..] else {
-        anyhow::bail!("three times of commits")
-    };
-    let run = Run {
-        contender: who.name().to_owned(),
-        rows: plan.rows,
-        rows_per_s: plan.rows as f64 / (last - first).max(1e-3),
-        rows_per_s_warm: plan.rows as f64 / 2.0 / (last - middle).max(1e-3),
-        first_s: first - began,
-        peak_rss_mb,
-        ..Run::default()
-    };
-    Ok(run.spent(&spent))
-}
-
-/// The source's rows as lines of COPY, in batches.
-fn lines(bed: &Bed) -> anyhow::Result<Vec<Bytes>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let dsn = bed.source.dsn("postgres");
-    let text = runtime.block_on(async {
-        let (client, connection) = tokio_postgres::connect(&dsn, tokio_postgres::NoTls).await?;
-        tokio::spawn(connection);
-        let stream = client
-            .copy_out(&format!("COPY (SELECT * FROM {TABLE} ORDER BY id) TO STDOUT"))
-            .await?;
-        let chunks: Vec<Bytes> = futures_util::TryStreamExt::try_collect(stream).await?;
-        anyhow::Ok(chunks.concat())
-    })?;
-    let all: Vec<&[u8]> = text.split_inclusive(|byte| *byte == b'\n').collect();
-    Ok(all
-        .chunks(STAGED_ROWS)
-        .map(|batch| Bytes::from(batch.concat()))
-        .collect())
-}
-
-/// The limit: batches in one connection, each a transaction.
-fn staged(bed: &Bed, db: &Db, lines: &[Bytes]) -> anyhow::Result<Run> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let rows = lines
-        .iter()
-        .map(|batch| batch.iter().filter(|byte| **byte == b'\n').count())
-        .sum::<usize>();
-    let parties = Parties {
-        contender: std::process::id(),
-        postgres: server_pid(db)?,
-        broker: None,
-    };
-    let (before, merge) = (parties.read()?, merge(db)?);
-    runtime.block_on(async {
-        let (client, connection) = tokio_postgres::connect(&bed.target.dsn("postgres"), tokio_postgres::NoTls).await?;
-        tokio::spawn(connection);
-        client
-            .batch_execute(&format!("CREATE TEMP TABLE stage (LIKE {TABLE})"))
-            .await?;
-        for batch in lines {
-            client.batch_execute("BEGIN; TRUNCATE stage").await?;
-            let sink = client.copy_in("COPY stage FROM STDIN").await?;
-            let mut sink = std::pin::pin!(sink);
-            sink.send(batch.clone()).await?;
-            sink.finish().await?;
-            client.batch_execute(&merge).await?;
-            client.batch_execute("COMMIT").await?;
-        }
-        anyhow::Ok(())
-    })?;
-    let spent = parties.since(&before)?;
-    let per_s = rows as f64 / spent.wall;
-    let run = Run {
-        contender: "COPY and merge".to_owned(),
-        rows: u64::try_from(rows)?,
-        rows_per_s: per_s,
-        rows_per_s_warm: per_s,
-        ..Run::default()
-    };
-    Ok(run.spent(&spent))
-}
-
-fn merge(db: &Db) -> anyhow::Result<String> {
-    let columns = db.text(&format!(
-        "SELECT string_agg(attname || ' = excluded.' || attname, ', ') FROM pg_attribute
-          WHERE attrelid = '{TABLE}'::regclass AND attnum > 1"
-    ))?;
-    ensure!(!columns.is_empty(), "a table with columns");
-    Ok(format!(
-        "INSERT INTO {TABLE} SELECT * FROM stage ON CONFLICT (id) DO UPDATE SET {columns}"
-    ))
 }

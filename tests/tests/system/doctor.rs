@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use anyhow::Context as _;
 use serde_json::Value as Json;
+use syncline_schemas::topic;
 use syncline_tests::process::{self, Finished};
-use syncline_tests::{Stage, World, in_world};
+use syncline_tests::{Stack, Stage, World, http, in_world};
 
 const DOCTOR_MAX_S: u64 = 60;
 const ROUNDS_MAX: usize = 4;
@@ -311,6 +312,21 @@ fn a_target_takes_writes_after_the_printed_commands() {
             expected(&[]),
             "the books are usable by who made them"
         );
+        let subject = topic::value_subject(&topic::canonical(&world.name, "person", 1));
+        let content_type = "application/vnd.schemaregistry.v1+json";
+        http::done(
+            &Stack::from_env()?.registry,
+            "PUT",
+            &format!("/config/{subject}"),
+            content_type,
+            Some(r#"{"compatibility":"BACKWARD"}"#),
+        )?;
+        std::fs::write(world.path("person.avsc"), PERSON.replace("\"string\"]", "\"long\"]"))?;
+        let found = findings(world)?;
+        assert_eq!(codes(&found, &["stops"]), expected(&["ENTITY_SCHEMA_REFUSED person"]));
+        let refused = found.iter().find(|one| text(one, "code") == "ENTITY_SCHEMA_REFUSED");
+        let what = refused.map(|one| text(one, "what")).unwrap_or_default();
+        assert!(what.ends_with("because of name"), "{what}");
         Ok(())
     });
 }

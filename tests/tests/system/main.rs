@@ -29,6 +29,7 @@ mod registry_away;
 mod replay;
 mod replica;
 mod rules;
+mod schedules;
 mod side_by_side;
 mod side_by_side_random;
 mod signals;

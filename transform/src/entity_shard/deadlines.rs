@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use syncline_runtime::Outcome;
 use syncline_schemas::tick::Tick;
 
-use super::{EntityShard, TIME, WAITS, Work, from_json, state_text};
-use crate::merge::EntityState;
+use super::states::Kept;
+use super::{EntityShard, TIME, WAITS, Work, states};
 use crate::outgoing::Outgoing;
 use crate::schemas::Schemas;
 use crate::store::EntityStore;
@@ -65,15 +65,16 @@ impl EntityShard {
             if looked_at.insert(cid.clone())
                 && let Some(bytes) = store.get(&self.shard, &cid)?
             {
-                let before: EntityState = from_json(&state_text(schemas, &bytes)?)?;
-                self.change(&cid, &before, before.clone(), None, &mut work);
+                let Kept { state, .. } = states::entity(schemas, &bytes)?;
+                let (before, bytes) = (self.resolve(&cid, &state), state.to_bytes());
+                self.change(&cid, &before, state, bytes, None, &mut work);
             }
         }
         Ok(work)
     }
 
     /// A key that is gone from the changelog, and from the store.
-    fn forget(&self, key: &str, work: &mut Work) {
+    pub(super) fn forget(&self, key: &str, work: &mut Work) {
         let gone = Outgoing {
             value: None,
             ..Outgoing::keyed(&self.room.state.0, key, Vec::new())

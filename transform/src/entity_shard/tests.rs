@@ -11,9 +11,12 @@ use syncline_schemas::tick::Tick;
 
 use super::*;
 
+mod finding;
+
 const CANONICAL: u32 = 1;
 const CONFLICTS: u32 = 2;
 const STATE: u32 = 3;
+const MAPPED: u32 = 4;
 
 /// Keys and values in memory.
 #[derive(Default)]
@@ -66,6 +69,7 @@ fn room(pipeline: &Pipeline) -> Arc<EntityRoom> {
             "acme.canonical.customer.v1" => CANONICAL,
             "acme.conflicts.customer" => CONFLICTS,
             "acme.state.customer" => STATE,
+            "acme.mapped.customer" => MAPPED,
             other => panic!("{other}"),
         })
     };
@@ -279,8 +283,8 @@ fn a_link_that_is_new_is_waited_for() {
 fn a_state_of_another_format_is_refused() {
     let mut merge = half_published();
     let foreign = State {
-        format: 2,
-        state: "{}".to_owned(),
+        format: 3,
+        ..State::default()
     }
     .encode(STATE);
     merge.store.0.insert("a".to_owned(), foreign);
@@ -294,6 +298,64 @@ fn a_state_of_another_format_is_refused() {
         &mut work,
     );
     assert_eq!(taken.err().map(|failure| failure.code), Some("STATE_FORMAT"));
+}
+
+/// The state of an entity as older versions kept it.
+fn keep_as_text(merge: &mut Merge, cid: &str) {
+    let kept = states::entity(&mut merge.schemas, &merge.store.0[cid]).unwrap();
+    let state = serde_json::to_string(&kept.state).unwrap();
+    merge.store.0.insert(cid.to_owned(), states::noted(state, STATE));
+}
+
+#[test]
+fn a_state_that_an_older_version_kept_as_text_is_read_and_kept_as_bytes() {
+    let mut merge = half_published();
+    merge.publish(10);
+    merge.store.0.remove(states::FORMAT);
+    ["a", "b"].iter().for_each(|cid| keep_as_text(&mut merge, cid));
+    let Merge { pipeline, store, .. } = merge;
+    let mut again = Merge::restarted(pipeline, store);
+    assert!(
+        again.batch(vec![said("a", "shop", 1, "x@x")]).is_empty(),
+        "what was said before is not published again"
+    );
+    let changed = again.batch(vec![said("b", "shop", 7, "b7@x")]);
+    assert_eq!((changed.len(), &changed[0].fields["email"]), (1, &"b7@x".into()));
+    for cid in ["a", "b"] {
+        assert!(
+            states::entity(&mut again.schemas, &again.store.0[cid])
+                .unwrap()
+                .bytes
+                .is_some()
+        );
+    }
+}
+
+#[test]
+fn the_first_state_in_bytes_comes_with_a_note_that_older_versions_refuse_when_they_start() {
+    let merge = half_published();
+    let schema = ParsedSchema::parse(State::schema_json()).unwrap();
+    let format = |key: &str| {
+        let (_, datum) = frame_id(&merge.store.0[key]).unwrap();
+        State::decode(&schema, datum).unwrap().format
+    };
+    assert_eq!((format(states::FORMAT), format("a"), format(PUBLISHED)), (2, 2, 1));
+    assert!(states::FORMAT.starts_with(OWN), "it is among what is read at the start");
+}
+
+#[test]
+fn a_shard_with_a_note_of_a_later_format_is_not_opened() {
+    let Merge {
+        pipeline, mut store, ..
+    } = half_published();
+    let later = State {
+        format: 3,
+        ..State::default()
+    };
+    store.0.insert(states::FORMAT.to_owned(), later.encode(STATE));
+    let mut schemas = Schemas::of(&[(STATE, State::schema_json())]);
+    let opened = EntityShard::open(room(&pipeline), 0, &store, &mut schemas);
+    assert_eq!(opened.err().map(|failure| failure.code), Some("STATE_FORMAT"));
 }
 
 /// Two people whose mails differ, a question about each, and the crm is right if nobody says otherwise within 100 us.

@@ -20,6 +20,7 @@ use syncline_schemas::mapped::{FieldValue, Mapped, RowKey, RowOp};
 use syncline_schemas::mark::{Mark, PlacedMark};
 use syncline_schemas::pipeline::{Entity, Link};
 use syncline_schemas::position::Position;
+use syncline_schemas::sighting::Sighting;
 
 use crate::identity;
 
@@ -52,6 +53,8 @@ pub enum Mapping {
         mapped: Box<Mapped>,
         /// What changes in the crosswalk.
         crosswalk: Vec<(String, Crosswalk)>,
+        /// Who the row says it is, if this is where it got its record.
+        sighting: Option<Box<Sighting>>,
     },
     /// The row goes on under another key, where it is told of.
     Left {
@@ -200,6 +203,7 @@ pub fn seen(source: &str, placed: &PlacedMark, mark: Mark) -> Mapping {
     Mapping::Said {
         mapped: Box::new(mapped),
         crosswalk: Vec::new(),
+        sighting: None,
     }
 }
 
@@ -224,10 +228,31 @@ fn present(
             .is_none_or(|left_at| left_at == end_of_old_key(input.position))
     });
     let moving = moving.map(|entry| entry.cid.as_str());
-    let cid = match inserted.or(moving).or(sticky).or(moved.map(|entry| entry.cid.as_str())) {
+    let known_as = inserted.or(moving).or(sticky).or(moved.map(|entry| entry.cid.as_str()));
+    let first = known_as.is_none();
+    let cid = match known_as {
         Some(cid) => cid.to_owned(),
         None => identity::cid(entity, link, &address.row, known.left_at(), &fields),
     };
+    let got_it_here = known.cid() != Some(&*cid) || takes_key(&address, known, input.position);
+    let sighting = got_it_here.then(|| {
+        Box::new(Sighting {
+            cid: cid.clone(),
+            source: link.system.clone(),
+            row: address.row.clone(),
+            first,
+            traits: if first {
+                identity::traits(entity, &fields)
+            } else {
+                Vec::new()
+            },
+            claims: if first {
+                identity::claims(link, after)
+            } else {
+                Vec::new()
+            },
+        })
+    });
     let crosswalk = crosswalk_changes(link, input, &address, &cid, known);
     let before = input.event.before.as_ref().filter(|_| input.event.op == Op::Update);
     // A before-image that cannot be mapped is no more than an unknown one: it explains the change, it does not make it.
@@ -242,6 +267,7 @@ fn present(
     Ok(Mapping::Said {
         mapped: Box::new(mapped),
         crosswalk,
+        sighting,
     })
 }
 
@@ -262,6 +288,7 @@ fn deleted(link: &Link, input: &Input<'_>, address: Address, known: &Known) -> M
     Mapping::Said {
         mapped: Box::new(mapped),
         crosswalk: Vec::new(),
+        sighting: None,
     }
 }
 

@@ -127,7 +127,7 @@ impl Mapper {
             was: address.was.as_ref().and_then(find),
         };
         match apply(&link, &entity, &input, address, &known)? {
-            Mapping::Said { mapped, crosswalk } => {
+            Mapping::Said { mapped, crosswalk, .. } => {
                 self.crosswalk.extend(crosswalk);
                 Ok(Ok(*mapped))
             }
@@ -452,7 +452,7 @@ fn a_mark_alone_says_what_the_app_has_seen() {
         act: Act::Seen,
         ..inserted_for("c1")
     };
-    let Mapping::Said { mapped, crosswalk } = seen("shop", &placed, mark) else {
+    let Mapping::Said { mapped, crosswalk, .. } = seen("shop", &placed, mark) else {
         panic!("it says something")
     };
     assert_eq!(

@@ -22,6 +22,7 @@ use syncline_schemas::position::{Position, Vector};
 use syncline_schemas::value::Value;
 
 use super::mutant::breaks;
+use super::packed::packed;
 use super::word::Word;
 
 /// Answers kept of a field, and approvals. An answer that is older than so many others holds no more, approved or not.
@@ -55,6 +56,10 @@ struct Approval {
     /// And what its author had seen.
     answers: Vector,
 }
+
+packed!(Answers { 0 given, 1 approvals });
+packed!(Given { 0 by, 1 word });
+packed!(Approval { 0 by, 1 of, 2 at_us, 3 value, 4 answers });
 
 impl Answers {
     /// Takes in what a person said at `position`.

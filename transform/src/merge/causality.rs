@@ -22,6 +22,8 @@ pub struct Said<'a> {
     pub word: &'a Word,
     /// What the app held when the row was first read, if it did not come from us.
     pub first: Option<&'a Value>,
+    /// Whether the lock that it has as the first is over, where others wait for that.
+    pub unlocked: bool,
 }
 
 impl Said<'_> {
@@ -46,34 +48,46 @@ impl Said<'_> {
 
 /// For words `a` and `b`, whether a has seen b, directly or through others.
 pub struct Sight {
-    sees: Vec<Vec<bool>>,
+    /// Row by row: what each has seen.
+    sees: Vec<bool>,
+    words: usize,
+    standing: Vec<usize>,
 }
 
 impl Sight {
     /// Of each of `said` on each other.
     pub fn of(said: &[Said<'_>]) -> Self {
-        let mut sees: Vec<Vec<bool>> = said.iter().map(|a| said.iter().map(|b| a.saw(b)).collect()).collect();
-        for through in 0..said.len() {
-            for from in 0..said.len() {
-                for to in 0..said.len() {
-                    sees[from][to] |= sees[from][through] && sees[through][to];
+        let words = said.len();
+        let mut sees = Vec::with_capacity(words * words);
+        said.iter().for_each(|a| sees.extend(said.iter().map(|b| a.saw(b))));
+        for through in 0..words {
+            for from in 0..words {
+                for to in 0..words {
+                    sees[from * words + to] |= sees[from * words + through] && sees[through * words + to];
                 }
             }
         }
-        Self { sees }
+        let mut sight = Self {
+            sees,
+            words,
+            standing: Vec::with_capacity(words),
+        };
+        for a in 0..words {
+            if (0..words).all(|b| !sight.sees(b, a) || sight.sees(a, b)) {
+                sight.standing.push(a);
+            }
+        }
+        sight
     }
 
     /// Whether word `a` has seen word `b`.
     pub fn sees(&self, a: usize, b: usize) -> bool {
-        self.sees[a][b]
+        self.sees[a * self.words + b]
     }
 
     /// The words left standing: those that have seen every word that has seen them.
-    pub fn standing(&self) -> Vec<usize> {
-        let all = 0..self.sees.len();
-        all.clone()
-            .filter(|&a| all.clone().all(|b| !self.sees(b, a) || self.sees(a, b)))
-            .collect()
+    pub fn standing(&self) -> &[usize] {
+        &self.standing
     }
 }
 
@@ -108,9 +122,10 @@ mod tests {
                 row: &row,
                 word,
                 first: None,
+                unlocked: false,
             })
             .collect();
-        Sight::of(&said).standing()
+        Sight::of(&said).standing().to_vec()
     }
 
     #[test]

@@ -10,6 +10,7 @@ use syncline_schemas::position::{Position, Vector};
 use syncline_schemas::value::Value;
 
 use super::mutant::breaks;
+use super::packed::{Packed, Packer, Unpacker, Unreadable, packed};
 use super::word::Notice;
 
 /// What one app's row did to each element, its own doing only.
@@ -36,6 +37,28 @@ struct Removed {
     seen: Vector,
 }
 
+packed!(Element { 0 added, 1 removed });
+packed!(Added { 0 position, 1 initial });
+packed!(Removed { 0 position, 1 seen });
+
+impl Packed for Elements {
+    fn is_unset(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn unset() -> Self {
+        Self::default()
+    }
+
+    fn pack(&self, out: &mut Packer) {
+        self.0.pack(out);
+    }
+
+    fn unpack(from: &mut Unpacker<'_>) -> Result<Self, Unreadable> {
+        Packed::unpack(from).map(Self)
+    }
+}
+
 /// The elements of a value: of a list its members, of null none.
 pub fn members(value: Option<&Value>) -> &[Value] {
     match value {
@@ -56,6 +79,13 @@ impl Elements {
                 position,
                 seen: seen.clone(),
             });
+        }
+    }
+
+    /// Shows what each removal had seen, to be changed.
+    pub fn each_seen(&mut self, mut change: impl FnMut(&mut Vector)) {
+        for removed in self.0.values_mut().filter_map(|element| element.removed.as_mut()) {
+            change(&mut removed.seen);
         }
     }
 

@@ -8,6 +8,7 @@ use syncline_schemas::value::{Number, Value};
 
 use super::elements::Elements;
 use super::mutant::breaks;
+use super::packed::packed;
 use super::stock::Delta;
 use super::word::{Notice, Step, Word};
 
@@ -55,6 +56,12 @@ pub struct Watch {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     told: Option<Position>,
 }
+
+packed!(FieldLane {
+    0 shadow, 1 first, 2 word, 3 knowledge, 4 clock_us, 5 said_us, 6 ahead, 7 added, 8 delivered, 9 elements, 10 deltas,
+    11 trail, 12 watch
+});
+packed!(Watch { 0 held_at, 1 told });
 
 /// Edits in a row that are remembered of a guarded field while no mark says what is agreed. With more of them, a jump is
 /// measured from the oldest that is left.

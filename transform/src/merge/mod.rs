@@ -15,6 +15,15 @@
 /// The state of an entity, and how a said thing joins it.
 mod state;
 
+/// Records that are one.
+mod gathered;
+
+/// Whether a record has been compared with the others.
+mod compared;
+
+/// A state as bytes.
+mod packed;
+
 /// One field of one row.
 mod field_lane;
 
@@ -48,6 +57,7 @@ mod stock;
 /// From words to the agreed record and its conflicts.
 mod resolve;
 
+pub use packed::Unreadable;
 pub use resolve::{Resolved, resolve};
 pub use state::EntityState;
 pub use word::Word;
@@ -75,30 +85,38 @@ pub fn published(
     entity: &Entity,
     authority: &[String],
 ) -> Outputs {
-    let old = resolve(cid, before, entity, authority);
-    let new = resolve(cid, after, entity, authority);
-    let mut conflicts: Vec<Conflict> = new
-        .conflicts
-        .iter()
-        .filter(|conflict| !old.conflicts.contains(conflict))
-        .cloned()
-        .collect();
-    conflicts.extend(old.conflicts.iter().filter_map(|conflict| closed(conflict, &new)));
-    Outputs {
-        canonical: if new.canonical == old.canonical {
-            None
-        } else {
-            new.canonical
-        },
-        conflicts,
+    let before = resolve(cid, before, entity, authority);
+    Outputs::between(&before, resolve(cid, after, entity, authority))
+}
+
+impl Outputs {
+    /// What has to be published where this was the agreed record and that is it now.
+    pub fn between(old: &Resolved, new: Resolved) -> Self {
+        let closed: Vec<Conflict> = old
+            .conflicts
+            .iter()
+            .filter_map(|conflict| closed(conflict, &new))
+            .collect();
+        let Resolved {
+            canonical, conflicts, ..
+        } = new;
+        let fresh = conflicts
+            .into_iter()
+            .filter(|conflict| !old.conflicts.contains(conflict));
+        Self {
+            conflicts: fresh.chain(closed).collect(),
+            canonical: canonical.filter(|canonical| old.canonical.as_ref() != Some(canonical)),
+        }
     }
 }
 
-/// When the next open question about an entity in this state ends without a person.
-pub fn due(cid: &str, state: &EntityState, entity: &Entity, authority: &[String]) -> Option<i64> {
-    let open = resolve(cid, state, entity, authority).conflicts.into_iter();
-    let open = open.filter(|conflict| conflict.status == Status::Open);
-    open.filter_map(|conflict| conflict.expires_us).min()
+impl Resolved {
+    /// When the next open question ends without a person, or a word that waits has its turn, microseconds since 1970.
+    pub fn due(&self) -> Option<i64> {
+        let open = self.conflicts.iter().filter(|conflict| conflict.status == Status::Open);
+        let ends = open.filter_map(|conflict| conflict.expires_us);
+        ends.chain(self.turns_us).min()
+    }
 }
 
 /// The end of a conflict that was open and is no more; one that the rule settled needs no second word.
@@ -113,6 +131,7 @@ fn closed(conflict: &Conflict, now: &Resolved) -> Option<Conflict> {
         outcome: canonical.fields.get(&conflict.field).cloned().unwrap_or_default(),
         vector: canonical.vector.clone(),
         note: match conflict.strategy.as_str() {
+            _ if let Some(into) = &canonical.identity.merged_into => format!("the record is merged into {into}"),
             "add" => "the sum is within its bounds".to_owned(),
             "check" => "it is met".to_owned(),
             "guard" => {

@@ -25,21 +25,26 @@ mod guard;
 /// Questions that nobody answers in time.
 mod expiry;
 
+/// Words that wait for their turn.
+mod queue;
+
 /// What deletions come to.
 mod fate;
 
 use std::collections::BTreeMap;
 
-use syncline_schemas::canonical::{AppWords, Canonical, SaidWord};
+use syncline_schemas::canonical::{AppWords, Canonical, Identity, SaidWord};
 use syncline_schemas::conflict::Conflict;
 use syncline_schemas::decision::OPERATOR;
 use syncline_schemas::mapped::RowKey;
 use syncline_schemas::pipeline::{Entity, Field, Strategy};
 use syncline_schemas::position::Vector;
 use syncline_schemas::value::Value;
+use syncline_schemas::voice;
 
 use super::causality::{Said, Sight};
 use super::elements::{Side, unite};
+use super::gathered::Terms;
 use super::rule::{Verdict, decide};
 use super::ruled::Record;
 use super::state::{EntityState, Presence};
@@ -55,10 +60,25 @@ pub struct Resolved {
     pub canonical: Option<Canonical>,
     /// Conflicts, open or settled by the rule, in the order of fields.
     pub conflicts: Vec<Conflict>,
+    /// When the next lock ends that keeps a word waiting, microseconds since 1970.
+    pub turns_us: Option<i64>,
 }
 
 /// The agreed record of `cid`. `authority` is the order of systems in the pipeline file.
 pub fn resolve(cid: &str, state: &EntityState, entity: &Entity, authority: &[String]) -> Resolved {
+    if state.merged_into().is_some() {
+        return Resolved {
+            canonical: Some(elsewhere(cid, state, entity)),
+            ..Resolved::default()
+        };
+    }
+    if state.waits() {
+        return Resolved::default();
+    }
+    let gathered = state.joined().next().is_some().then(|| state.gathered(cid));
+    let people = People::of(cid, state);
+    let identity = state.identity();
+    let state = gathered.as_ref().unwrap_or(state);
     let speakers = speakers(state);
     if speakers.is_empty() {
         return Resolved::default();
@@ -69,37 +89,85 @@ pub fn resolve(cid: &str, state: &EntityState, entity: &Entity, authority: &[Str
         state,
         entity,
         authority,
-        vector: vector(state),
-        answers: answers(state, &units),
+        vector: vector(state, &people),
+        answers: people.answers(&units),
+        identity,
         composed: Composed::of(&units, &speakers),
         speakers,
     };
     view.resolve(&units)
 }
 
-/// People's words that hold, by field or group. What has to be approved and is not is none.
-fn answers(state: &EntityState, units: &[Unit<'_>]) -> BTreeMap<String, Word> {
-    let answer = |name: &str| {
-        let unit = units.iter().find(|unit| unit.name == name);
-        let word = match unit {
-            Some(unit) => state.answer(name, &unit.terms.approvers),
-            None => state.answer(name, &[]),
-        };
-        Some((name.to_owned(), word?))
-    };
-    state.answered().into_iter().filter_map(answer).collect()
+/// The record of an entity that another one speaks for: it says nothing, and nobody writes or deletes anything for it.
+fn elsewhere(cid: &str, state: &EntityState, entity: &Entity) -> Canonical {
+    Canonical {
+        cid: cid.to_owned(),
+        deleted: false,
+        deleted_us: None,
+        fields: BTreeMap::new(),
+        held: Vec::new(),
+        counters: Vec::new(),
+        vector: Vector::new(),
+        stamp_us: 0,
+        apps: Vec::new(),
+        rules: entity.rules.clone(),
+        identity: Identity {
+            members: Vec::new(),
+            ..state.identity()
+        },
+    }
+}
+
+/// What people said of a record, and of each that is merged into it: each under its own name.
+struct People<'a>(Vec<(String, Terms<'a>, &'a EntityState)>);
+
+impl<'a> People<'a> {
+    fn of(cid: &'a str, state: &'a EntityState) -> Self {
+        let own = (OPERATOR.to_owned(), Terms { of: cid, to: cid }, state);
+        let others = state
+            .joined()
+            .map(|(of, part)| (voice::of(OPERATOR, of), Terms { of, to: cid }, part));
+        Self(std::iter::once(own).chain(others).collect())
+    }
+
+    /// Their words that hold, by field or group. What has to be approved and is not is none.
+    fn answers(&self, units: &[Unit<'_>]) -> BTreeMap<String, Vec<Answer>> {
+        let mut answers: BTreeMap<String, Vec<Answer>> = BTreeMap::new();
+        for (source, terms, state) in &self.0 {
+            for name in state.answered() {
+                let unit = units.iter().find(|unit| unit.name == name);
+                let approvers = unit.map_or(&[][..], |unit| &unit.terms.approvers);
+                if let Some(word) = state.answer(name, approvers) {
+                    let (source, word) = (source.clone(), terms.word(word));
+                    answers
+                        .entry(name.to_owned())
+                        .or_default()
+                        .push(Answer { source, word });
+                }
+            }
+        }
+        answers
+    }
+}
+
+/// A person's word that holds, and the name that people have where it was said.
+struct Answer {
+    source: String,
+    word: Word,
 }
 
 /// Up to where each source's own words go.
-fn vector(state: &EntityState) -> Vector {
+fn vector(state: &EntityState, people: &People<'_>) -> Vector {
     let mut vector = Vector::new();
     for (source, lanes) in &state.lanes {
         for said in lanes.values().filter_map(|lane| lane.said) {
             vector.advance(source, said);
         }
     }
-    if let Some(said) = state.people_said() {
-        vector.advance(OPERATOR, said);
+    for (source, _, state) in &people.0 {
+        if let Some(said) = state.people_said() {
+            vector.advance(source, said);
+        }
     }
     vector
 }
@@ -112,7 +180,8 @@ struct View<'a> {
     authority: &'a [String],
     vector: Vector,
     /// People's words.
-    answers: BTreeMap<String, Word>,
+    answers: BTreeMap<String, Vec<Answer>>,
+    identity: Identity,
     /// Words on groups.
     composed: Composed,
     speakers: Vec<Speaker<'a>>,
@@ -139,9 +208,11 @@ impl<'a> View<'a> {
             conflicts.extend(decided.iter().filter_map(|(_, decided)| decided.conflict.clone()));
             conflicts.extend(violated);
         }
+        let turns = decided.iter().filter_map(|(unit, one)| self.turns_us(unit, one));
         Resolved {
             canonical: Some(self.canonical(&decided, &fate)),
             conflicts,
+            turns_us: turns.min(),
         }
     }
 
@@ -205,7 +276,13 @@ impl<'a> View<'a> {
                 .filter_map(|speaker| self.app(speaker, decided, fate))
                 .collect(),
             rules: self.entity.rules.clone(),
+            identity: self.identity.clone(),
         }
+    }
+
+    /// The people's words on a field, a group, or the whole.
+    fn answers_on(&self, name: &str) -> impl Iterator<Item = &Answer> {
+        self.answers.get(name).into_iter().flatten()
     }
 
     /// The greatest stamp of anything said.
@@ -219,7 +296,8 @@ impl<'a> View<'a> {
             Presence::Deleted { stamp_us, .. } => Some(stamp_us),
             _ => None,
         });
-        let stamps = words.chain(self.answers.values()).map(|word| word.stamp_us);
+        let answers = self.answers.values().flatten().map(|answer| &answer.word);
+        let stamps = words.chain(answers).map(|word| word.stamp_us);
         stamps.chain(deletions).max().unwrap_or_default()
     }
 
@@ -246,7 +324,8 @@ impl<'a> View<'a> {
         };
         let made = Some(speaker.lane.made).filter(|_| there && !speaker.lane.ours);
         Some(AppWords {
-            app: speaker.source.to_owned(),
+            app: voice::app(speaker.source).to_owned(),
+            via: voice::origin(speaker.source).map(str::to_owned),
             row: speaker.row.clone(),
             made,
             gone,
@@ -281,7 +360,7 @@ impl<'a> View<'a> {
     fn unit<'s>(&'s self, unit: &Unit<'_>, record: &Record) -> Decided<'s> {
         let words = self.words_on(unit);
         let sight = Sight::of(&words);
-        let standing: Vec<Said<'_>> = sight.standing().into_iter().map(|index| words[index]).collect();
+        let standing: Vec<Said<'_>> = sight.standing().iter().map(|&index| words[index]).collect();
         let agreed = || standing.first().map(|said| said.word.value.clone()).unwrap_or_default();
         let (value, held, conflict) = if unit.strategy.is_counter() {
             let counted = self.count(unit, &words);
@@ -313,7 +392,11 @@ impl<'a> View<'a> {
                     let conflict = self.conflict(unit, &standing, &verdict, &value);
                     match verdict {
                         Verdict::Held(..) => self.until(unit, &asked, &standing, value, conflict),
-                        Verdict::Wins(_) | Verdict::Made(_) => (value, false, Some(conflict)),
+                        Verdict::Wins(holder) => {
+                            let note = conflict.note + &self.waiting(unit, &standing, holder);
+                            (value, false, Some(Conflict { note, ..conflict }))
+                        }
+                        Verdict::Made(_) => (value, false, Some(conflict)),
                     }
                 }
                 (None, None) => (value, false, None),
@@ -331,7 +414,7 @@ impl<'a> View<'a> {
     /// The words on a field that count: an empty value of a first load says nothing while anybody says something.
     fn words_on(&self, unit: &Unit<'_>) -> Vec<Said<'_>> {
         let counts = |source: &str| match unit.strategy {
-            Strategy::Owner(owner) => source == owner,
+            Strategy::Owner(owner) => voice::app(source) == owner,
             _ => true,
         };
         let mut words: Vec<Said<'_>> = self
@@ -341,13 +424,16 @@ impl<'a> View<'a> {
             .filter_map(|speaker| self.said(speaker, unit))
             .collect();
         if decidable(unit.strategy) {
-            let word = self.answers.get(unit.name);
-            words.extend(word.map(|word| Said {
-                source: OPERATOR,
+            words.extend(self.answers_on(unit.name).map(|answer| Said {
+                source: &answer.source,
                 row: &NOWHERE,
-                word,
+                word: &answer.word,
                 first: None,
+                unlocked: false,
             }));
+        }
+        for said in &mut words {
+            said.unlocked = self.is_unlocked(unit, said);
         }
         let says_nothing = |said: &Said<'_>| said.word.initial && unit.is_blank(&said.word.value);
         if words.iter().any(|said| !says_nothing(said)) {
@@ -369,6 +455,7 @@ impl<'a> View<'a> {
             row: speaker.row,
             word,
             first,
+            unlocked: false,
         })
     }
 
@@ -400,7 +487,12 @@ impl<'a> View<'a> {
     }
 }
 
-impl Decided<'_> {
+impl<'a> Decided<'a> {
+    /// The words left standing.
+    fn standing(&self) -> impl Iterator<Item = Said<'a>> {
+        self.sight.standing().iter().map(|index| self.words[*index])
+    }
+
     /// The words left standing that the author of the word of `source` had not seen, and its next edit would not have either.
     fn unseen(&self, source: &str) -> Vector {
         let Some(own) = self.words.iter().position(|said| said.source == source) else {
@@ -411,7 +503,7 @@ impl Decided<'_> {
             let held_at_first = said.word.initial && self.words[own].first == Some(&said.word.value);
             *other != own && !self.sight.sees(own, *other) && !held_at_first
         };
-        let standing = self.sight.standing().into_iter().filter(unseen);
+        let standing = self.sight.standing().iter().copied().filter(unseen);
         standing
             .map(|other| (self.words[other].source, self.words[other].word.position))
             .collect()

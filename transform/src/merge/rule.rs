@@ -7,7 +7,9 @@ use std::cmp::Reverse;
 
 use syncline_schemas::decision::OPERATOR;
 use syncline_schemas::pipeline::{FieldKind, Strategy, Terms};
+use syncline_schemas::position::Position;
 use syncline_schemas::value::Value;
+use syncline_schemas::voice;
 
 use super::causality::Said;
 use super::mutant::breaks;
@@ -42,17 +44,7 @@ pub struct Asked<'a> {
 pub fn decide(asked: &Asked<'_>, standing: &[Said<'_>], authority: &[String]) -> Verdict {
     let Asked { strategy, terms, .. } = *asked;
     let rank = |source: &str| rank(source, authority);
-    let oldest = |said: &Said<'_>| {
-        let initial = said.word.initial;
-        let stamp_us = if initial { 0 } else { said.word.stamp_us };
-        (
-            initial,
-            stamp_us,
-            rank(said.source),
-            said.source.to_owned(),
-            said.word.position,
-        )
-    };
+    let oldest = |said: &Said<'_>| age(said, authority);
     let newest = |said: &Said<'_>| {
         let stamp_us = if said.word.initial { 0 } else { said.word.stamp_us };
         (
@@ -80,12 +72,13 @@ pub fn decide(asked: &Asked<'_>, standing: &[Said<'_>], authority: &[String]) ->
         Strategy::Hold => Verdict::Held(least(standing, oldest), None),
         Strategy::Rule(rule) => ruled(rule, asked.kind, standing, &by_age(standing, oldest), asked.record),
         Strategy::Order(order) => {
-            let place = |source: &str| order.iter().position(|name| name == source).unwrap_or(order.len());
+            let place = |source: &str| order.iter().position(|name| name == voice::app(source));
+            let place = |source: &str| place(source).unwrap_or(order.len());
             Verdict::Wins(least(standing, |said| {
-                (said.source != OPERATOR, place(said.source), newest(said))
+                (!is_person(said.source), place(said.source), newest(said))
             }))
         }
-        Strategy::Owner(_) => Verdict::Wins(least(standing, |said| (said.source != OPERATOR, newest(said)))),
+        Strategy::Owner(_) => Verdict::Wins(least(standing, |said| (!is_person(said.source), newest(said)))),
         Strategy::Min => Verdict::Wins(least(standing, by_value)),
         Strategy::Longest => Verdict::Wins(least(standing, |said| {
             (Reverse(length(&said.word.value)), newest(said))
@@ -133,6 +126,14 @@ impl<'a> Asked<'a> {
     }
 }
 
+/// The order of words from the oldest on, those of a first load after all edits.
+pub fn age(said: &Said<'_>, authority: &[String]) -> (bool, i64, usize, String, Position) {
+    let initial = said.word.initial;
+    let stamp_us = if initial { 0 } else { said.word.stamp_us };
+    let rank = rank(said.source, authority);
+    (initial, stamp_us, rank, said.source.to_owned(), said.word.position)
+}
+
 /// The words from the oldest on.
 fn by_age<K: Ord>(standing: &[Said<'_>], oldest: impl Fn(&Said<'_>) -> K) -> Vec<usize> {
     let mut by_age: Vec<usize> = (0..standing.len()).collect();
@@ -143,12 +144,15 @@ fn by_age<K: Ord>(standing: &[Said<'_>], oldest: impl Fn(&Said<'_>) -> K) -> Vec
     by_age
 }
 
-/// The word that holds the lock: the oldest, until its lease ends; then the next that comes, and so on.
+/// The word that holds the lock: the oldest, until its lease ends; then the next that comes, and so on. Where words wait in
+/// a queue, also the next that came before, once the lock is over.
 fn leased<K: Ord>(lease_us: Option<i64>, standing: &[Said<'_>], oldest: impl Fn(&Said<'_>) -> K) -> usize {
     let stamp_us = |index: usize| standing[index].word.stamp_us;
     let ended = |holder: usize, next: usize| {
         let edits = !standing[holder].word.initial && !standing[next].word.initial;
-        edits && lease_us.is_some_and(|lease_us| stamp_us(next).saturating_sub(stamp_us(holder)) > lease_us)
+        let has_turn = standing[holder].unlocked && !breaks("queues-move");
+        edits
+            && (has_turn || lease_us.is_some_and(|lease_us| stamp_us(next).saturating_sub(stamp_us(holder)) > lease_us))
     };
     let next = |holder: usize, next: usize| if ended(holder, next) { next } else { holder };
     by_age(standing, oldest).into_iter().reduce(next).unwrap_or(0)
@@ -182,14 +186,19 @@ fn length(value: &Value) -> usize {
     }
 }
 
+/// Whether it is a person's word.
+pub fn is_person(source: &str) -> bool {
+    voice::app(source) == OPERATOR
+}
+
 /// How authoritative a source is, 0 the most. People come first.
 pub fn rank(source: &str, authority: &[String]) -> usize {
-    if source == OPERATOR {
+    if is_person(source) {
         return 0;
     }
     1 + authority
         .iter()
-        .position(|name| name == source)
+        .position(|name| name == voice::app(source))
         .unwrap_or(authority.len())
 }
 

@@ -5,13 +5,13 @@
 
 use std::collections::BTreeMap;
 
-use syncline_schemas::decision::OPERATOR;
 use syncline_schemas::lens::{self, Cell, Expr};
 use syncline_schemas::pipeline::FieldKind;
 use syncline_schemas::value::{Number, Value};
+use syncline_schemas::voice;
 
 use super::causality::Said;
-use super::rule::Verdict;
+use super::rule::{Verdict, is_person};
 
 /// The agreed values of the fields that no rule decides, for `record.FIELD`.
 pub type Record = BTreeMap<String, Value>;
@@ -56,7 +56,7 @@ impl Holding {
         record: &Record,
     ) -> Result<(), String> {
         let cells = cells(&self.value, mine, record);
-        let verdict = if mine.source == OPERATOR {
+        let verdict = if is_person(mine.source) {
             Ok(lens::Verdict::Accept)
         } else if mine.word.value == self.value {
             Ok(lens::Verdict::Refuse)
@@ -87,7 +87,7 @@ fn cells(canon: &Value, mine: &Said<'_>, record: &Record) -> BTreeMap<String, Ce
         ("canon", canon.clone()),
         ("mine", mine.word.value.clone()),
         ("base", mine.word.base.clone().unwrap_or_default()),
-        ("mine.app", Value::from(mine.source)),
+        ("mine.app", Value::from(voice::app(mine.source))),
         ("mine.stamp", Value::Number(Number::from(mine.word.stamp_us))),
     ];
     let own = own.into_iter().map(|(name, value)| (name.to_owned(), Cell::Set(value)));

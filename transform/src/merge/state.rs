@@ -19,8 +19,11 @@ use syncline_schemas::position::Position;
 use syncline_schemas::value::Value;
 
 use super::answers::Answers;
+use super::compared::Compared;
 use super::field_lane::{FieldLane, notice};
+use super::gathered::{Moved, Part};
 use super::mutant::breaks;
+use super::packed::{self, Packed, Packer, Unpacker, Unreadable, packed};
 use super::stock::{Counters, StockTake};
 use super::word::{Notice, Word};
 
@@ -31,16 +34,25 @@ pub struct EntityState {
     pub(super) lanes: BTreeMap<String, BTreeMap<RowKey, Lane>>,
     /// What people said, by field.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    answers: BTreeMap<String, Answers>,
+    pub(super) answers: BTreeMap<String, Answers>,
     /// Only in states of older versions, which kept the last answer on a field and not whose it is.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    decisions: BTreeMap<String, Word>,
+    pub(super) decisions: BTreeMap<String, Word>,
     /// What time it is, as far as it was told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) time_us: Option<i64>,
     /// The last stock-take of each counter that has any.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) taken: BTreeMap<String, StockTake>,
+    /// Where the record went, if a word on identity ever moved it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) moved: Option<Moved>,
+    /// The records that were ever merged into this one, by their ids.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) parts: BTreeMap<String, Part>,
+    /// What of it is compared with others, or was.
+    #[serde(default, skip_serializing_if = "Compared::is_empty")]
+    pub(super) compared: Compared,
 }
 
 /// One row of one app.
@@ -80,7 +92,54 @@ pub(super) enum Presence {
     Removed,
 }
 
+packed!(EntityState { 0 lanes, 1 answers, 2 decisions, 3 time_us, 4 taken, 5 moved, 6 parts, 7 compared });
+packed!(Lane { 0 at, 1 made, 2 ours, 3 said, 4 presence, 5 undone, 6 removal, 7 fields, 8 beside });
+
+impl Packed for Presence {
+    fn is_unset(&self) -> bool {
+        *self == Presence::Here
+    }
+
+    fn unset() -> Self {
+        Presence::Here
+    }
+
+    fn pack(&self, out: &mut Packer) {
+        match self {
+            Presence::Here => out.number(0),
+            Presence::Deleted { position, stamp_us } => {
+                out.number(1);
+                position.pack(out);
+                stamp_us.pack(out);
+            }
+            Presence::Removed => out.number(2),
+        }
+    }
+
+    fn unpack(from: &mut Unpacker<'_>) -> Result<Self, Unreadable> {
+        Ok(match from.number()? {
+            0 => Presence::Here,
+            1 => Presence::Deleted {
+                position: Packed::unpack(from)?,
+                stamp_us: Packed::unpack(from)?,
+            },
+            2 => Presence::Removed,
+            _ => return Err(Unreadable::Newer),
+        })
+    }
+}
+
 impl EntityState {
+    /// As it is kept: equal states are equal bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        packed::to_bytes(self)
+    }
+
+    /// The state that was kept as these bytes.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Unreadable> {
+        packed::from_bytes(bytes)
+    }
+
     /// Takes in what a source said. Twice is once; the order of sources does not matter. Of the entity only this is
     /// asked: which counters have stock-takes, and which fields are guarded.
     pub fn join(&mut self, said: &Mapped, entity: &Entity) {
@@ -140,7 +199,11 @@ impl EntityState {
 
     /// Whether nothing was ever said.
     pub fn is_empty(&self) -> bool {
-        self.lanes.is_empty() && self.answered().is_empty()
+        self.lanes.is_empty()
+            && self.answered().is_empty()
+            && self.moved.is_none()
+            && self.parts.is_empty()
+            && self.compared.is_empty()
     }
 }
 

@@ -10,12 +10,14 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use syncline_schemas::mapped::Mapped;
+use syncline_schemas::mark::Act;
 use syncline_schemas::pipeline::{Entity, Field};
 use syncline_schemas::position::Position;
 use syncline_schemas::value::{Number, Value};
 
 use super::field_lane::FieldLane;
 use super::mutant::breaks;
+use super::packed::packed;
 use super::state::{EntityState, Lane};
 
 /// Additions of one app that are kept apart since the last stock-take. Of more, the oldest are taken together: a stock-take
@@ -44,6 +46,9 @@ pub struct Delta {
     pub by: Number,
 }
 
+packed!(StockTake { 0 at_us, 1 source, 2 position, 3 counted });
+packed!(Delta { 0 at_us, 1 by });
+
 /// What a row had added to the counters with stock-takes before a change of it.
 pub struct Counters<'e>(Vec<(&'e Field, &'e str, Position, Number)>);
 
@@ -57,6 +62,8 @@ impl<'e> Counters<'e> {
 
     /// The change has been joined: keeps what was added, and what was counted.
     pub fn note(self, state: &mut EntityState, said: &Mapped) {
+        let mark = said.mark.as_ref().filter(|mark| mark.cid == said.cid);
+        let restores = mark.is_some_and(|mark| mark.act == Act::Restore);
         for (field, from, made, before) in self.0 {
             note_count(state, said, &field.name, from);
             let counted_us = state.taken.get(&field.name).map(|taken| taken.at_us);
@@ -67,7 +74,9 @@ impl<'e> Counters<'e> {
             else {
                 continue;
             };
-            let before = if lane.made == made { before } else { Number::zero() };
+            // A row that we restore goes on with what its app had added; made otherwise it begins anew.
+            let goes_on = lane.made == made || restores;
+            let before = if goes_on { before } else { Number::zero() };
             let by = &added(lane, &field.name) - &before;
             let later = counted_us.is_none_or(|counted_us| said.commit_us > counted_us) || breaks("stock-takes-reset");
             if let Some(lane) = lane

@@ -5,6 +5,7 @@ use syncline_schemas::position::{Position, Vector};
 use syncline_schemas::value::Value;
 
 use super::mutant::breaks;
+use super::packed::packed;
 
 /// The last word of one source on one field.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +62,12 @@ pub struct Notice {
     /// The greatest stamp in it.
     pub stamp_us: i64,
 }
+
+packed!(Word {
+    0 value, 1 base, 2 position, 3 stamp_us, 4 seen, 5 initial, 6 past, 7 steps, 8 put_back, 9 set_back, 10 ahead
+});
+packed!(Step { 0 at, 1 held });
+packed!(Notice { 0 position, 1 vector, 2 stamp_us });
 
 impl Word {
     /// Takes in a notice that stood before the word and was read after it.

@@ -1,5 +1,6 @@
 //! An app and the sink that writes to it, by the rules of delivery.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use syncline_schemas::canonical::{AppWords, Canonical};
@@ -22,6 +23,10 @@ pub(super) struct Applied {
     key: Option<RowKey>,
     made: Option<Position>,
     deleted: bool,
+    /// By which word on identity the row belonged to the last record.
+    place: Option<i64>,
+    /// The records that had come into that one or gone, and by which words.
+    members: BTreeMap<String, i64>,
 }
 
 #[derive(Clone, Debug)]
@@ -60,14 +65,11 @@ pub struct App {
 impl App {
     /// The rules of delivery: compare-and-set by field, counters by what was ever delivered.
     pub(super) fn plan(&mut self, record: &Canonical) -> Option<(Act, Vec<MarkedField>)> {
-        if self
-            .applied
-            .vector
-            .as_ref()
-            .is_some_and(|applied| !record.vector.dominates(applied))
-        {
+        if self.is_older(record) {
             return None;
         }
+        self.applied.place = record.identity.at;
+        self.applied.members = members(record);
         let words = record.app(self.name);
         let known = words.is_some() || self.applied.key.is_some();
         let made = words.and_then(|words| words.made);
@@ -81,6 +83,8 @@ impl App {
                 made,
                 vector: self.applied.vector.take(),
                 key: self.applied.key.take(),
+                place: self.applied.place,
+                members: std::mem::take(&mut self.applied.members),
                 ..Applied::default()
             };
         }
@@ -103,6 +107,26 @@ impl App {
         plan
     }
 
+    /// Whether something newer has been written: as `syncline_sink::plan` has it.
+    fn is_older(&self, record: &Canonical) -> bool {
+        let Some(vector) = &self.applied.vector else {
+            return false;
+        };
+        let (now, before) = (members(record), &self.applied.members);
+        let went_back = before.iter().any(|(cid, at)| now.get(cid).is_none_or(|now| now < at));
+        match record.identity.at.cmp(&self.applied.place) {
+            Ordering::Less => true,
+            Ordering::Greater => false,
+            Ordering::Equal if now != *before => went_back,
+            Ordering::Equal => !record.vector.dominates(vector),
+        }
+    }
+
+    /// Whether the sink has made the row, or has seen it.
+    pub(super) fn is_known(&self) -> bool {
+        self.applied.key.is_some() || self.applied.row.is_some()
+    }
+
     /// The key of the row, another for each that the app makes.
     pub(super) fn key(&self) -> RowKey {
         RowKey(format!("{{\"id\":\"{}{}\"}}", self.name, self.incarnation))
@@ -115,6 +139,8 @@ impl App {
             deleted: true,
             made: self.applied.made,
             vector: self.applied.vector.take(),
+            place: self.applied.place,
+            members: std::mem::take(&mut self.applied.members),
             ..Applied::default()
         };
         (Act::Delete, Vec::new())
@@ -276,8 +302,22 @@ impl App {
                 .app(self.name)
                 .and_then(|words| words.word(name))
                 .and_then(|word| word.own.clone());
-            let delivered = self.applied.counters.get(name).cloned().unwrap_or_else(Number::zero);
-            *current == Value::Number(&own.unwrap_or_else(Number::zero) + &delivered)
+            let delivered = self.applied.counters.get(name);
+            let both = own
+                .iter()
+                .chain(delivered)
+                .fold(Number::zero(), |sum, part| &sum + part);
+            match current {
+                Value::Number(now) => *now == both,
+                // A row that was made while the counter was held has none.
+                _ => own.is_none() && delivered.is_none(),
+            }
         })
     }
+}
+
+/// The records that came into this one, or went.
+fn members(record: &Canonical) -> BTreeMap<String, i64> {
+    let members = record.identity.members.iter();
+    members.map(|member| (member.cid.clone(), member.at)).collect()
 }

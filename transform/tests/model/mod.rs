@@ -15,10 +15,12 @@ use syncline_transform::merge::{EntityState, published, resolve};
 
 mod app;
 mod file;
+mod several;
 
 pub use app::App;
 use app::Applied;
 pub use file::{check, entity, field, group, rule, terms};
+pub use several::Several;
 
 pub type Row = BTreeMap<String, Value>;
 
@@ -84,7 +86,8 @@ impl World {
             decisions: Vec::new(),
             ticks: Vec::new(),
             read: vec![0; names.len()],
-            now_us: 1_000_000_000,
+            // Long enough after 1970 for clocks that are hours off.
+            now_us: 1_000_000_000_000,
         }
     }
 
@@ -147,6 +150,9 @@ impl World {
             self.state.join(said, &self.entity);
         }
         self.read[app] = to;
+        // As if merge had been started anew: what it kept is what it knew.
+        let kept = EntityState::from_bytes(&self.state.to_bytes());
+        assert_eq!(kept.as_ref(), Ok(&self.state));
         self.publish(&before);
     }
 

@@ -132,14 +132,16 @@ impl EntityReader<'_, '_, '_> {
             .map(|node| self.checks(node, schema.as_deref().unwrap_or_default(), &context))
             .unwrap_or_default();
         let groups = self.groups(&heads, &fields, &context);
+        let (match_on, score) = map
+            .get("match")
+            .map(|node| matching::read(self.check, node, self.name, &fields))
+            .unwrap_or_default();
         let mut entity = Entity {
             name: self.name.to_owned(),
             version,
             schema_json,
-            match_on: map
-                .get("match")
-                .map(|node| matching::read(self.check, node, self.name, &fields))
-                .unwrap_or_default(),
+            match_on,
+            score,
             fields,
             groups,
             checks,

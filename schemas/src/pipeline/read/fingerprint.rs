@@ -52,6 +52,19 @@ pub(super) fn fingerprint(entity: &Entity, pipeline: &Pipeline) -> String {
         let parts: Vec<String> = same.iter().map(ToString::to_string).collect();
         say(format!("match {}", parts.join("\u{1}")));
     }
+    if let Some(score) = &entity.score {
+        let weights: Vec<String> = score
+            .weights
+            .iter()
+            .map(|(part, weight)| format!("{part}={weight}"))
+            .collect();
+        say(format!(
+            "score {} {} {}",
+            weights.join("\u{1}"),
+            score.link,
+            score.review
+        ));
+    }
     entity
         .on_delete
         .iter()
@@ -83,6 +96,7 @@ impl fmt::Debug for Said<'_> {
             otherwise,
             uncertain,
             lease_us,
+            queue,
             bounds,
             expires,
             absolute_from,
@@ -97,6 +111,9 @@ impl fmt::Debug for Said<'_> {
             .field("absolute_from", absolute_from);
         if !approvers.is_empty() {
             text.field("approvers", approvers);
+        }
+        if *queue {
+            text.field("queue", queue);
         }
         text.finish()
     }

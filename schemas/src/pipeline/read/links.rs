@@ -2,15 +2,29 @@
 
 use std::collections::BTreeMap;
 
+use super::super::mode::Mode;
 use super::super::model::{Direction, Entity, Field, Link, LinkField, Pipeline, System};
 use super::super::rule::{Group, RuleRef, Strategy};
 use super::super::source::Span;
 use super::super::yaml::{Content, Key, Node};
 use super::mapping::{self, Mapping};
+use super::schedules;
 use super::{Check, Keys, Map, suggestion};
 
-/// Keys of a link that are no fields.
-const LATER: [&str; 2] = ["same_as", "mode"];
+/// Names rows of other apps, unless the entity has a field of that name.
+const SAME_AS: &str = "same_as";
+
+/// A row of another app that a link names by its key.
+struct Claimed {
+    system: String,
+    entity: String,
+    by: String,
+    span: Span,
+    context: String,
+}
+
+/// Says when the link is written, unless the entity has a field of that name.
+const MODE: &str = "mode";
 
 /// Schema of a table that names none.
 const SCHEMA_DEFAULT: &str = "public";
@@ -27,6 +41,7 @@ struct Heading<'a> {
 /// Reads `links` into `pipeline`.
 pub(in super::super) fn read(check: &mut Check<'_>, root: &Map<'_>, pipeline: &mut Pipeline) {
     let Some(node) = root.get("links") else { return };
+    let mut claimed = Vec::new();
     for (key, node) in check.entries(node, "links").unwrap_or_default() {
         let Some(heading) = heading(&key.name) else {
             check
@@ -49,9 +64,42 @@ pub(in super::super) fn read(check: &mut Check<'_>, root: &Map<'_>, pipeline: &m
             context,
             entity,
             link: &mut link,
+            claimed: &mut claimed,
+            zone: &pipeline.timezone,
         }
         .body(node);
         pipeline.links.push(link);
+    }
+    for claim in claimed {
+        claim.hold(check, pipeline);
+    }
+}
+
+impl Claimed {
+    /// The other app's rows have to be read into the same entity, and told apart by one column.
+    fn hold(&self, check: &mut Check<'_>, pipeline: &Pipeline) {
+        let others = pipeline
+            .links
+            .iter()
+            .filter(|link| link.entity == self.entity && link.reads());
+        let named = others
+            .clone()
+            .find(|link| link.system == self.system && self.system != self.by);
+        let (title, help) = match named {
+            Some(link) if link.key.len() == 1 => return,
+            Some(link) => (
+                format!("rows of {} have a key of {} columns", self.system, link.key.len()),
+                "a column can name a row whose key is one column".to_owned(),
+            ),
+            None => (
+                format!("no other link reads {} of {}", self.entity, self.system),
+                suggestion(
+                    &self.system,
+                    others.map(|link| link.system.as_str()).filter(|name| *name != self.by),
+                ),
+            ),
+        };
+        check.report("H314", self.span, &self.context, title).help(help);
     }
 }
 
@@ -89,6 +137,8 @@ impl Heading<'_> {
             direction: self.direction,
             key: Vec::new(),
             fields: Vec::new(),
+            same_as: Vec::new(),
+            mode: Mode::Live,
             rule: RuleRef {
                 file: check.source.file().to_owned(),
                 line: span.line,
@@ -153,6 +203,9 @@ struct LinkReader<'c, 's, 'a> {
     context: &'a str,
     entity: Option<&'a Entity>,
     link: &'a mut Link,
+    claimed: &'c mut Vec<Claimed>,
+    /// The zone of the file.
+    zone: &'a str,
 }
 
 impl LinkReader<'_, '_, '_> {
@@ -167,8 +220,13 @@ impl LinkReader<'_, '_, '_> {
             None => {}
         }
         let mut columns = BTreeMap::new();
-        for (key, node) in entries.iter().filter(|(key, _)| key.name != "key") {
+        let of_fields = |key: &Key| key.name != "key" && !self.is_mode(key);
+        let (fields, others): (Vec<_>, Vec<_>) = entries.iter().partition(|(key, _)| of_fields(key));
+        for (key, node) in fields {
             self.entry(key, node, &mut columns);
+        }
+        if let Some((_, node)) = others.into_iter().find(|(key, _)| key.name == MODE) {
+            self.link.mode = schedules::mode(self.check, node, self.context, self.link, self.zone);
         }
         if self.link.fields.is_empty() && matches!(node.content, Content::Map(_)) && self.entity.is_some() {
             self.check
@@ -178,6 +236,11 @@ impl LinkReader<'_, '_, '_> {
         for group in self.entity.into_iter().flat_map(|entity| &entity.groups) {
             self.whole(group, node);
         }
+    }
+
+    /// Whether the key says when the link is written. (An entity that is not there has no fields either.)
+    fn is_mode(&self, key: &Key) -> bool {
+        key.name == MODE && self.entity.is_none_or(|entity| entity.field(MODE).is_none())
     }
 
     /// An app that has only a part of a group could not win with it: the rest would be another's.
@@ -204,8 +267,8 @@ impl LinkReader<'_, '_, '_> {
 
     fn entry(&mut self, key: &Key, node: &Node, columns: &mut BTreeMap<String, String>) {
         let field = self.entity.and_then(|entity| entity.field(&key.name));
-        if field.is_none() && LATER.contains(&key.name.as_str()) {
-            return self.check.later(key, self.context);
+        if field.is_none() && key.name == SAME_AS {
+            return self.same_as(node);
         }
         if let (None, Some(entity)) = (field, self.entity) {
             return self.unknown(key, entity);
@@ -225,6 +288,23 @@ impl LinkReader<'_, '_, '_> {
             self.law(&mapped, field, node);
         }
         self.link.fields.push(mapped);
+    }
+
+    /// `same_as: { crm: contact_ref }`
+    fn same_as(&mut self, node: &Node) {
+        for (key, node) in self.check.entries(node, self.context).unwrap_or_default() {
+            let Some(column) = self.check.text(node, self.context) else {
+                continue;
+            };
+            self.link.same_as.push((key.name.clone(), column));
+            self.claimed.push(Claimed {
+                system: key.name.clone(),
+                entity: self.link.entity.clone(),
+                by: self.link.system.clone(),
+                span: key.span,
+                context: self.context.to_owned(),
+            });
+        }
     }
 
     fn unknown(&mut self, key: &Key, entity: &Entity) {

@@ -35,8 +35,14 @@ pub(super) mod links;
 /// One field of a link.
 mod mapping;
 
+/// When something is written.
+mod schedules;
+
 /// What capture does when something goes wrong.
 mod care;
+
+/// What stops a source whose whole tables change at once.
+pub(super) mod guards;
 
 /// What a file may say one day and cannot say yet.
 mod later;

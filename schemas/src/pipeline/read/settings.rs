@@ -6,7 +6,7 @@ use super::super::model::{CapturedBy, Delivery, Fidelity, Pipeline, Replica, Sys
 use super::super::secret::Secret;
 use super::super::setting::Setting;
 use super::super::yaml::{Content, Node};
-use super::{Check, Keys, Map, suggestion};
+use super::{Check, Keys, Map, schedules, suggestion};
 
 const DEFAULTS: Keys = Keys {
     known: &[
@@ -38,8 +38,9 @@ const SYSTEM: Keys = Keys {
         "max_row_bytes",
         "auto_backfill",
         "slots",
+        "maintenance",
     ],
-    later: &["http", "auth", "pull", "limits", "maintenance", "mysql"],
+    later: &["http", "auth", "pull", "limits", "mysql"],
 };
 
 const FIDELITIES: [(&str, Fidelity); 2] = [("exact", Fidelity::Exact), ("debezium", Fidelity::Debezium)];
@@ -125,9 +126,10 @@ fn defaults(check: &mut Check<'_>, node: &Node, pipeline: &mut Pipeline) {
         .get("delivery")
         .and_then(|node| check.word(node, context, &words))
         .unwrap_or_default();
-    pipeline.timezone = check
-        .optional(&map, context, "timezone")
-        .unwrap_or_else(|| "UTC".to_owned());
+    pipeline.timezone = map
+        .get("timezone")
+        .and_then(|node| schedules::zone_name(check, node, context))
+        .unwrap_or_else(|| schedules::ZONE_DEFAULT.to_owned());
 }
 
 fn registry(check: &mut Check<'_>, node: &Node) -> String {
@@ -190,19 +192,7 @@ fn partitions(check: &mut Check<'_>, node: &Node) -> Option<i32> {
 /// `500ms`, `5s`, `2m`, `1h`.
 pub(super) fn duration_ms(check: &mut Check<'_>, node: &Node, context: &str) -> Option<i64> {
     let scalar = check.scalar(node, context)?;
-    let digits = scalar
-        .text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(scalar.text.len());
-    let (number, unit) = scalar.text.split_at(digits);
-    let unit_ms = match unit.trim() {
-        "ms" => Some(1_i64),
-        "s" => Some(1_000),
-        "m" => Some(60_000),
-        "h" => Some(3_600_000),
-        _ => None,
-    };
-    let product = unit_ms.and_then(|unit| number.parse::<i64>().ok()?.checked_mul(unit));
+    let product = millis(&scalar.text);
     if product.is_none() {
         let title = format!("`{}` is no duration", scalar.raw);
         check
@@ -210,6 +200,20 @@ pub(super) fn duration_ms(check: &mut Check<'_>, node: &Node, context: &str) -> 
             .help("write a whole number and a unit: 500ms, 5s, 2m, 1h");
     }
     product
+}
+
+/// The milliseconds of a duration.
+pub(super) fn millis(text: &str) -> Option<i64> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let unit_ms = match unit.trim() {
+        "ms" => 1_i64,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return None,
+    };
+    number.parse::<i64>().ok()?.checked_mul(unit_ms)
 }
 
 /// Reads `systems`.
@@ -230,12 +234,12 @@ pub(in super::super) fn systems(check: &mut Check<'_>, root: &Map<'_>, pipeline:
                 .why("a person's decisions carry that name")
                 .help("choose another name");
         }
-        let system = system(check, &key.name, node, &pipeline.name);
+        let system = system(check, &key.name, node, pipeline);
         pipeline.systems.push(system);
     }
 }
 
-fn system(check: &mut Check<'_>, name: &str, node: &Node, pipeline: &str) -> System {
+fn system(check: &mut Check<'_>, name: &str, node: &Node, pipeline: &Pipeline) -> System {
     let context = format!("systems.{name}");
     let map = check.map(node, &context, &SYSTEM);
     let words = [("syncline", CapturedBy::Syncline), ("debezium", CapturedBy::Debezium)];
@@ -249,7 +253,9 @@ fn system(check: &mut Check<'_>, name: &str, node: &Node, pipeline: &str) -> Sys
         let help = "add `postgres: \"${env:DSN}\"`, or `capture: debezium` if a Debezium connector writes its topics";
         check.missing(&map, &context, "postgres", help);
     }
-    let own = format!("syncline_{pipeline}_{name}").to_lowercase().replace('-', "_");
+    let own = format!("syncline_{}_{name}", pipeline.name)
+        .to_lowercase()
+        .replace('-', "_");
     System {
         name: name.to_owned(),
         postgres,
@@ -267,6 +273,9 @@ fn system(check: &mut Check<'_>, name: &str, node: &Node, pipeline: &str) -> Sys
             .get("debezium")
             .map(|node| debezium(check, node, &format!("{context}.debezium"))),
         care: super::care::read(check, &map, &context),
+        maintenance: map
+            .get("maintenance")
+            .and_then(|node| schedules::window(check, node, &context, &pipeline.timezone)),
     }
 }
 

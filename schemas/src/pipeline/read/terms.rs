@@ -1,4 +1,4 @@
-//! What a rule says beside its strategy: `else`, `if_uncertain`, `lease`, the bounds and stock-takes of counters, when what is
+//! What a rule says beside its strategy: `else`, `if_uncertain`, `lease`, `queue`, the bounds and stock-takes of counters, when what is
 //! held expires, and who approves what a person decides about it.
 
 use super::super::rule::{Beyond, Expires, Strategy, Terms, Uncertain};
@@ -9,16 +9,19 @@ use super::{Check, Map};
 use crate::value::Number;
 
 /// Each term, and the strategy that it belongs to.
-const TERMS: [(&str, Strategy); 8] = [
+const TERMS: [(&str, Strategy); 9] = [
     ("else", Strategy::MergeText),
     ("if_uncertain", Strategy::Latest),
     ("lease", Strategy::First),
+    ("queue", Strategy::First),
     ("min", Strategy::Add),
     ("max", Strategy::Add),
     ("below_min", Strategy::Add),
     ("above_max", Strategy::Add),
     ("absolute_from", Strategy::Add),
 ];
+
+const YES_NO: [(&str, bool); 2] = [("true", true), ("false", false)];
 
 const BEYOND: [(&str, Beyond); 2] = [("hold", Beyond::Hold), ("clamp", Beyond::Clamp)];
 
@@ -33,6 +36,12 @@ pub(super) fn read(check: &mut Check<'_>, map: &Map<'_>, context: &str, mut rule
     }
     expiry(check, map, context, &mut rule);
     approvers(check, map, context, &mut rule);
+    if rule.terms.queue && rule.terms.lease_us.is_none() {
+        check
+            .report("H111", rule.span, context, format!("`lease` is missing in {context}"))
+            .why("an app that is down, or that is only read, receives nothing: who waits for it has to have an end")
+            .help("say how long: `{ on_conflict: first, queue: true, lease: 60s }`");
+    }
     let bounds = &rule.terms.bounds;
     if let (Some(min), Some(max)) = (&bounds.min, &bounds.max)
         && min > max
@@ -112,6 +121,7 @@ fn term(check: &mut Check<'_>, name: &str, node: &Node, context: &str, rule: &mu
         "else" => terms.otherwise = otherwise(check, node, context),
         "if_uncertain" => terms.uncertain = uncertain(check, node, context),
         "lease" => terms.lease_us = duration_ms(check, node, context).map(|ms| ms.saturating_mul(1000)),
+        "queue" => terms.queue = check.word(node, context, &YES_NO).unwrap_or_default(),
         "min" => terms.bounds.min = number(check, node, context),
         "max" => terms.bounds.max = number(check, node, context),
         "below_min" => terms.bounds.below_min = check.word(node, context, &BEYOND).unwrap_or_default(),

@@ -3,7 +3,9 @@
 mod approvers;
 mod conflicts;
 mod dead_letters;
+mod guards;
 mod held;
+mod matching;
 mod plan;
 mod undo;
 mod verbs;

@@ -87,8 +87,8 @@ impl View<'_> {
 fn standing(one: &Decided<'_>) -> Vec<Candidate> {
     one.sight
         .standing()
-        .into_iter()
-        .map(|index| candidate(&one.words[index]))
+        .iter()
+        .map(|&index| candidate(&one.words[index]))
         .collect()
 }
 

@@ -1,34 +1,36 @@
 //! What a conflict record says: who the candidates are, who won, and why, in a sentence for a person.
 
+use std::collections::BTreeSet;
+
 use sha2::{Digest, Sha256};
 use syncline_schemas::conflict::{Candidate, Conflict, Status};
 use syncline_schemas::mapped::RowKey;
 use syncline_schemas::position::{Position, Vector};
 use syncline_schemas::value::Value;
+use syncline_schemas::voice;
 
 use super::View;
-use super::speaker::Speaker;
 use super::unit::Unit;
 use crate::merge::causality::Said;
 use crate::merge::rule::Verdict;
+use crate::merge::state::Presence;
 use crate::merge::word::Word;
 
 impl View<'_> {
     /// Two rows of one app that claim to be the same: never merged in silence.
     pub fn doubles(&self) -> Option<Conflict> {
-        let doubled: Vec<&Speaker<'_>> = self
-            .speakers
-            .iter()
-            .filter(|speaker| !speaker.doubles.is_empty())
+        let apps: BTreeSet<&str> = self.speakers.iter().map(|speaker| voice::app(speaker.source)).collect();
+        let rows: Vec<(&str, Vec<Candidate>)> = apps
+            .into_iter()
+            .map(|app| (app, self.rows_of(app)))
+            .filter(|(_, rows)| rows.len() > 1)
             .collect();
-        let candidates: Vec<Candidate> = doubled
-            .iter()
-            .flat_map(|speaker| {
-                let rows = std::iter::once((speaker.row, speaker.lane)).chain(speaker.doubles.iter().copied());
-                rows.map(|(row, lane)| candidate_row(speaker.source, row, lane.made))
-            })
-            .collect();
-        let apps: Vec<&str> = doubled.iter().map(|speaker| speaker.source).collect();
+        let apps: Vec<&str> = rows.iter().map(|(app, _)| *app).collect();
+        let candidates: Vec<Candidate> = rows.iter().flat_map(|(_, rows)| rows.clone()).collect();
+        let what = match self.identity.members.iter().any(|member| member.joined) {
+            true => "it was merged of several; all of them speak and are kept in agreement until somebody removes one",
+            false => "the one made first speaks",
+        };
         (!candidates.is_empty()).then(|| Conflict {
             id: self.conflict_id("*rows", &candidates),
             cid: self.cid.to_owned(),
@@ -42,12 +44,24 @@ impl View<'_> {
             winner: None,
             vector: self.vector.clone(),
             note: format!(
-                "{} has several rows for this {}; the one made first speaks",
+                "{} has several rows for this {}; {what}",
                 apps.join(", "),
                 self.entity.name
             ),
             expires_us: None,
         })
+    }
+
+    /// The rows of an app that are there.
+    fn rows_of(&self, app: &str) -> Vec<Candidate> {
+        let of_app = self.speakers.iter().filter(|speaker| voice::app(speaker.source) == app);
+        let rows = of_app.flat_map(|speaker| {
+            let there = speaker.lane.presence == Presence::Here;
+            let own = there.then_some((speaker.row, speaker.lane));
+            let all = own.into_iter().chain(speaker.doubles.iter().copied());
+            all.map(move |(row, lane)| candidate_row(speaker.source, row, lane.made))
+        });
+        rows.collect()
     }
 
     pub fn conflict_id(&self, field: &str, candidates: &[Candidate]) -> String {
@@ -110,7 +124,7 @@ fn wrong_clocks(among: &[Said<'_>]) -> String {
         let apps: Vec<&str> = among
             .iter()
             .filter(|said| wrong(said.word))
-            .map(|said| said.source)
+            .map(|said| voice::app(said.source))
             .collect();
         if apps.is_empty() {
             String::new()

@@ -9,6 +9,7 @@
 
 use syncline_schemas::conflict::Conflict;
 use syncline_schemas::value::Value;
+use syncline_schemas::voice;
 
 use super::unit::Unit;
 use super::{View, value_of};
@@ -50,7 +51,7 @@ impl View<'_> {
         let value = value_of(standing, &verdict);
         let ended = self.conflict(unit, standing, &verdict, &value);
         let winner = match &verdict {
-            Verdict::Wins(index) | Verdict::Held(index, _) => format!(" for {}", standing[*index].source),
+            Verdict::Wins(index) | Verdict::Held(index, _) => format!(" for {}", voice::app(standing[*index].source)),
             Verdict::Made(_) => String::new(),
         };
         let conflict = Conflict {

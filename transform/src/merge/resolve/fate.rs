@@ -7,6 +7,7 @@ use syncline_schemas::conflict::{Conflict, Status, WHOLE};
 use syncline_schemas::pipeline::DeletePolicy;
 use syncline_schemas::position::Position;
 use syncline_schemas::value::Value;
+use syncline_schemas::voice;
 
 use super::dispute::{candidate, candidate_row};
 use super::speaker::Speaker;
@@ -71,12 +72,15 @@ impl View<'_> {
                 }
                 continue;
             };
+            if self.has_another(speaker) {
+                continue;
+            }
             if self.came_back(speaker.source, position) {
                 fate.remade.push(speaker.source.to_owned());
                 continue;
             }
             let unseen = unseen_by(speaker, decided);
-            let end = match self.entity.delete_policy(speaker.source) {
+            let end = match self.entity.delete_policy(voice::app(speaker.source)) {
                 DeletePolicy::Ignore => continue,
                 DeletePolicy::Soft => {
                     fate.deleted_us = fate.deleted_us.max(Some(stamp_us));
@@ -104,6 +108,14 @@ impl View<'_> {
         fate
     }
 
+    /// Whether the app has the entity in another row still: of two that were merged, one was removed, and not the entity.
+    fn has_another(&self, gone: &Speaker<'_>) -> bool {
+        let app = voice::app(gone.source);
+        self.speakers
+            .iter()
+            .any(|other| other.lane.presence == Presence::Here && voice::app(other.source) == app)
+    }
+
     /// Whether the deletion that we carried out on this row has lost meanwhile. Its words were known when it was carried
     /// out, so whether they are heard cannot change what becomes of the deletion.
     pub fn lost_by_now(&self, removed: &Speaker<'_>) -> bool {
@@ -114,7 +126,7 @@ impl View<'_> {
             let deletion = match speaker.lane.presence {
                 Presence::Deleted { position, .. } if self.came_back(speaker.source, position) => None,
                 Presence::Deleted { position, .. } => speaker.lane.undone.or_else(|| {
-                    let policy = self.entity.delete_policy(speaker.source);
+                    let policy = self.entity.delete_policy(voice::app(speaker.source));
                     matches!(policy, DeletePolicy::UpdateWins | DeletePolicy::Hold).then_some(position)
                 }),
                 Presence::Here | Presence::Removed => speaker.lane.undone,
@@ -145,7 +157,8 @@ impl View<'_> {
                 .chain([(source, position)])
                 .all(|(source, position)| answer.seen.covers(source, position))
         };
-        match self.answers.get(WHOLE).filter(heard).map(|answer| &answer.value) {
+        let answers = self.answers_on(WHOLE).map(|answer| &answer.word).filter(heard);
+        match answers.max_by_key(|answer| answer.stamp_us).map(|answer| &answer.value) {
             Some(Value::Bool(true)) => End::Lives,
             Some(Value::Bool(false)) => End::Deleted,
             _ if breaks("held-deletes-wait") => End::Deleted,
@@ -164,7 +177,7 @@ impl View<'_> {
         let mut candidates = vec![candidate_row(speaker.source, speaker.row, position)];
         candidates[0].stamp_us = stamp_us;
         candidates.extend(unseen.iter().map(|(_, said)| candidate(said)));
-        let app = speaker.source;
+        let app = voice::app(speaker.source);
         let note = match end {
             End::Deleted => format!("{app} deleted it; edits it had not seen are refused and kept here"),
             End::Lives => format!("{app} deleted it without having seen later edits; the record lives"),
@@ -183,7 +196,7 @@ impl View<'_> {
             },
             base: None,
             candidates,
-            strategy: self.entity.delete_policy(speaker.source).to_string(),
+            strategy: self.entity.delete_policy(voice::app(speaker.source)).to_string(),
             rule: self.file(),
             outcome: Value::Bool(end != End::Deleted),
             winner: (end == End::Deleted).then(|| speaker.source.to_owned()),
@@ -205,12 +218,7 @@ fn unseen_by<'a>(speaker: &Speaker<'_>, decided: &'a Decisions<'a>) -> Vec<(&'a 
     };
     decided
         .iter()
-        .flat_map(|(unit, one)| {
-            one.sight
-                .standing()
-                .into_iter()
-                .map(move |index| (*unit, one.words[index]))
-        })
+        .flat_map(|(unit, one)| one.sight.standing().iter().map(move |&index| (*unit, one.words[index])))
         .filter(|(unit, said)| unseen(unit, said))
         .map(|(unit, said)| (unit.name, said))
         .collect()

@@ -14,6 +14,7 @@ use syncline_schemas::decision::OPERATOR;
 use syncline_schemas::lens::{Cell, is_so};
 use syncline_schemas::pipeline::Check;
 use syncline_schemas::value::Value;
+use syncline_schemas::voice;
 
 use super::unit::Unit;
 use super::{View, differ, value_of};
@@ -40,8 +41,8 @@ impl View<'_> {
         verdict: Option<&Verdict>,
     ) -> Option<Jump> {
         let guard = unit.guard.filter(|_| !breaks("guards-hold"))?;
-        let answer = self.answers.get(unit.name);
-        let jumps = |said: &Said<'_>| old_of(guard, said, answer);
+        let answers: Vec<&Word> = self.answers_on(unit.name).map(|answer| &answer.word).collect();
+        let jumps = |said: &Said<'_>| old_of(guard, said, &answers);
         let (index, old) = sent_out(standing, verdict)
             .into_iter()
             .find_map(|index| Some((index, jumps(&standing[index])?)))?;
@@ -51,7 +52,7 @@ impl View<'_> {
             Some(first) if !differ(&calm) => first.word.value.clone(),
             Some(_) => value_of(&calm, &decide(asked, &calm, self.authority)),
         };
-        let why = format!("`{}` of {}", guard.condition, standing[index].source);
+        let why = format!("`{}` of {}", guard.condition, voice::app(standing[index].source));
         let conflict = self.conflict(unit, standing, &Verdict::Held(index, Some(why)), &value);
         Some(Jump {
             value,
@@ -88,17 +89,19 @@ fn alone(words: Vec<usize>) -> Vec<usize> {
 }
 
 /// From where the word jumps, if it does. What a person has answered since is where it starts from.
-fn old_of(guard: &Check, said: &Said<'_>, answer: Option<&Word>) -> Option<Value> {
-    if said.source == OPERATOR || said.word.initial {
+fn old_of(guard: &Check, said: &Said<'_>, answers: &[&Word]) -> Option<Value> {
+    if voice::app(said.source) == OPERATOR || said.word.initial {
         return None;
     }
     let steps = &said.word.steps;
-    let answered = answer.and_then(|answer| {
+    let answered = answers.iter().filter_map(|answer| {
         let last = steps
             .iter()
             .rposition(|step| answer.seen.covers(said.source, step.at))?;
         Some((last, answer.value.clone()))
     });
+    // Of several people, in records that were merged, who has seen the most.
+    let answered = answered.max_by_key(|(last, _)| *last);
     let (first, mut old) = match answered {
         Some(answered) => answered,
         None => (0, steps.first()?.held.clone()),

@@ -131,6 +131,16 @@ impl<'a> Unit<'a> {
             .any(|lane| lane.knowledge.covers(source, position))
     }
 
+    /// Whether a row's app has received what `source` said of it at `position`, whether or not anybody edited it since.
+    pub fn has_received(&self, lane: &Lane, source: &str, position: Position) -> bool {
+        self.lanes(lane).flatten().any(|lane| {
+            let notices = lane.ahead.iter().map(|notice| &notice.vector);
+            std::iter::once(&lane.knowledge)
+                .chain(notices)
+                .any(|seen| seen.covers(source, position))
+        })
+    }
+
     /// What a row holds of it now.
     pub fn held_by(&self, lane: &Lane) -> Option<Value> {
         let parts: Option<Vec<Value>> = self.lanes(lane).map(|lane| lane?.shadow.clone()).collect();

@@ -1,0 +1,4 @@
+//! Laws of single rules, beside those that hold for all of them.
+
+mod deletes;
+mod queue;
