@@ -321,6 +321,19 @@ fn a_row_that_the_app_deleted_stays_deleted() {
     assert_eq!((plan.verdict, plan.write), (Verdict::Nothing, Write::Nothing));
 }
 
+/// Its app moved the row that we made, and said nothing else: what the record names goes before the books.
+#[test]
+fn a_row_of_our_making_is_addressed_where_its_app_moved_it() {
+    let mut record = moved();
+    record.apps[0] = app("crm", 8, Vec::new());
+    let applied = Applied {
+        row: Some(key()),
+        ..Applied::default()
+    };
+    let moved_to = RowKey(r#"{"id":8}"#.to_owned());
+    assert_eq!(address(&record, "crm", Some(&applied)), Some(moved_to));
+}
+
 #[test]
 fn a_row_that_vanished_is_not_made_anew_before_we_know_why() {
     let plan = given(&moved(), None, &Found::Missing(key())).unwrap();

@@ -64,7 +64,7 @@ pub(super) struct Lane {
     pub made: Position,
     /// Whether it was we who made it.
     pub ours: bool,
-    /// The last change that was the app's own doing.
+    /// The last change that was the app's own doing: of a field, of the key, or of the row as a whole.
     pub said: Option<Position>,
     /// Whether the row is there.
     pub presence: Presence,
@@ -247,6 +247,10 @@ impl Lane {
             self.ours = ours;
             own_doing = !ours;
         }
+        // A key that the app gave the row is its own doing, though no word on any field: the record has to name the key
+        // from here on, also of a row that we made and through which nobody ever said anything, or its writes would go to
+        // a key that is left. Where our own write moved the row (an agreed field is a part of the key) the sink knows.
+        own_doing |= said.was.is_some() && mark.is_none();
         for field in &said.fields {
             let lane = self.fields.entry(field.name.clone()).or_default();
             let marked = mark.and_then(|mark| mark.field(&field.name)).zip(mark);
