@@ -350,6 +350,50 @@ fn a_row_whose_deletion_does_not_stand_comes_back_with_its_key() {
     assert_eq!((mark.row.as_deref(), mark.act), (Some(r#"{"id":7}"#), Act::Restore));
 }
 
+/// What only its app writes comes back as the app had it, under a mark that tells nothing of it; not what was agreed.
+#[test]
+fn a_restored_row_gets_back_what_is_only_read_there() {
+    let mut record = moved();
+    record.apps[0].remake = true;
+    let mut link = link();
+    link.fields[1].put.clear();
+    let plan = with_link(&link, &record, None, &Found::Missing(key())).unwrap();
+    assert_eq!(written(&plan)["email"], "\"old\"");
+    assert!(plan.mark.as_ref().unwrap().field("email").unwrap().is_kept());
+    assert!(
+        !plan.applied.unwrap().fields.contains_key("email"),
+        "it is none of our writes"
+    );
+    // Nobody can tell what the columns were, or the database works them out: the row comes back all the same.
+    link.fields[1].get = Some("join(' ', email, name)".parse().unwrap());
+    let plan = with_link(&link, &record, None, &Found::Missing(key())).unwrap();
+    assert_eq!((plan.verdict, written(&plan).get("email")), (Verdict::Inserted, None));
+    assert!(plan.mark.unwrap().field("email").unwrap().is_kept());
+}
+
+#[test]
+fn a_generated_column_of_a_restored_row_is_not_written() {
+    let mut record = moved();
+    record.apps[0].remake = true;
+    let mut link = link();
+    link.fields[1].put.clear();
+    let limits = Limits {
+        generated: BTreeSet::from(["email".to_owned()]),
+        ..Limits::default()
+    };
+    let plan = plan(&Given {
+        pipeline: "acme",
+        lane: &Lane::default(),
+        link: &link,
+        limits: &limits,
+        record: &record,
+        applied: None,
+        found: &Found::Missing(key()),
+    })
+    .unwrap();
+    assert_eq!((plan.verdict, written(&plan).get("email")), (Verdict::Inserted, None));
+}
+
 /// Somebody who knew of the deletion has made the entity again: what was said before went with the row.
 #[test]
 fn a_row_made_anew_for_an_entity_made_again_is_not_the_old_one() {

@@ -6,7 +6,8 @@
 //!
 //! Marks name the fields which the app now has as agreed. Such a field is an echo as far as it holds what we wrote; what
 //! differs (a trigger of the app rewrote it) is an edit by somebody who had seen our value. Fields which a row of our
-//! making has beyond that (held ones, the app's defaults) nobody said: they are no words.
+//! making has beyond that (held ones, the app's defaults) nobody said: they are no words. A mark of a row that was made
+//! again also names fields that are only read there: what such a field holds is a word if it is not the app's last.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -300,7 +301,7 @@ impl Lane {
     /// The mark also speaks of fields that the change does not show (unchanged TOAST).
     fn learn_unread(&mut self, mark: &Mark, said: &Mapped) {
         let shown = |name: &str| said.fields.iter().any(|field| field.name == name);
-        for field in mark.fields.iter().filter(|field| !shown(&field.name)) {
+        for field in mark.told().filter(|field| !shown(&field.name)) {
             self.fields
                 .entry(field.name.clone())
                 .or_default()
@@ -396,7 +397,7 @@ impl Lane {
         {
             *stamp_us = (*stamp_us).max(mark.stamp_us + 1);
         }
-        for field in &mark.fields {
+        for field in mark.told() {
             let lane = self.fields.entry(field.name.clone()).or_default();
             let notice = notice(mark, position);
             if position <= at {

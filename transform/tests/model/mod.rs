@@ -74,6 +74,7 @@ impl World {
             applied: Applied::default(),
             lsn: 100,
             groups: entity.groups.iter().map(|group| group.fields.clone()).collect(),
+            only_read: BTreeMap::new(),
         };
         Self {
             apps: names.iter().enumerate().map(app).collect(),
