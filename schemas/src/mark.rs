@@ -55,7 +55,8 @@ pub enum Act {
     Seen,
 }
 
-/// One field that the app now has as agreed.
+/// One field that the app now has as agreed; or, with neither value nor delivered sum, one that is only read there and
+/// was kept ([`MarkedField::kept`]).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MarkedField {
     /// Name of the entity's field.
@@ -84,7 +85,29 @@ impl Act {
     }
 }
 
+impl MarkedField {
+    /// A field that the link only reads, of a row that is made again: nothing is agreed upon for this app and its users
+    /// are told nothing. The row was made with what the app had said last, as far as that can be written.
+    pub fn kept(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            value: None,
+            delivered: None,
+        }
+    }
+
+    /// Whether it is such a field.
+    pub fn is_kept(&self) -> bool {
+        self.value.is_none() && self.delivered.is_none()
+    }
+}
+
 impl Mark {
+    /// The fields that the app's users see as agreed from here on.
+    pub fn told(&self) -> impl Iterator<Item = &MarkedField> {
+        self.fields.iter().filter(|field| !field.is_kept())
+    }
+
     /// The field `name`, if the mark speaks of it.
     pub fn field(&self, name: &str) -> Option<&MarkedField> {
         self.fields.iter().find(|field| field.name == name)

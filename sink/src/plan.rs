@@ -61,6 +61,8 @@ pub struct Limits {
     pub floats: BTreeMap<String, Float>,
     /// Columns of dates and times; PostgreSQL would add or drop a day, a time or a zone without a word.
     pub spellings: BTreeMap<String, Spelling>,
+    /// Columns that the database works out itself.
+    pub generated: BTreeSet<String>,
     /// Columns of type `char(n)`, which add and cut blanks at the end as they need them.
     pub padded: BTreeSet<String>,
 }
@@ -474,6 +476,15 @@ impl<'a> Given<'a> {
         for (field, own) in self.held_here() {
             values.extend(self.put(field, own)?);
         }
+        for (field, own) in self.only_read() {
+            for (column, value) in self.kept(field, own) {
+                values.entry(column).or_insert(value);
+            }
+            // What a counter was added to, stays added: a row without it takes nothing back.
+            if !self.is_counter(field) {
+                marked.push(MarkedField::kept(&field.field));
+            }
+        }
         if let Some(key) = key {
             values.extend(
                 key.columns()
@@ -514,6 +525,30 @@ impl<'a> Given<'a> {
         let held = given.link.fields.iter().filter(|field| field.writes());
         let held = held.filter(move |field| given.record.held.contains(&field.field));
         held.filter_map(move |field| Some((field, &given.word(&field.field)?.value)))
+    }
+
+    /// Fields that are read here and never written, and what the app itself had said of them: a row that is made anew,
+    /// and only such a one has any, gets that back and not what was agreed. Nothing else is ever written there.
+    fn only_read(&self) -> impl Iterator<Item = (&'a LinkField, &'a Value)> {
+        let given = *self;
+        let read = given.link.fields.iter().filter(|field| field.reads && !field.writes());
+        read.filter_map(move |field| Some((field, &given.word(&field.field)?.value)))
+    }
+
+    /// The columns of such a field; none where that cannot be told, or the table would refuse it. The app's default
+    /// stands for it then, and merge hears what that is. It is no reason to refuse the row.
+    fn kept(&self, field: &LinkField, own: &Value) -> Vec<(String, Value)> {
+        let columns = lens::kept(self.link, &field.field, own).unwrap_or_default();
+        let refused = |(column, value): &(String, Value)| {
+            self.limits.generated.contains(column)
+                || (value.is_null() && self.limits.never_null.contains(column))
+                || self.refuse_rounding(column, value).is_err()
+        };
+        if columns.iter().any(refused) {
+            Vec::new()
+        } else {
+            columns
+        }
     }
 
     /// The key, where all its columns are agreed fields.

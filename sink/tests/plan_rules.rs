@@ -321,6 +321,19 @@ fn a_row_that_the_app_deleted_stays_deleted() {
     assert_eq!((plan.verdict, plan.write), (Verdict::Nothing, Write::Nothing));
 }
 
+/// Its app moved the row that we made, and said nothing else: what the record names goes before the books.
+#[test]
+fn a_row_of_our_making_is_addressed_where_its_app_moved_it() {
+    let mut record = moved();
+    record.apps[0] = app("crm", 8, Vec::new());
+    let applied = Applied {
+        row: Some(key()),
+        ..Applied::default()
+    };
+    let moved_to = RowKey(r#"{"id":8}"#.to_owned());
+    assert_eq!(address(&record, "crm", Some(&applied)), Some(moved_to));
+}
+
 #[test]
 fn a_row_that_vanished_is_not_made_anew_before_we_know_why() {
     let plan = given(&moved(), None, &Found::Missing(key())).unwrap();
@@ -335,6 +348,50 @@ fn a_row_whose_deletion_does_not_stand_comes_back_with_its_key() {
     assert_eq!((plan.verdict, written(&plan)["id"].as_str()), (Verdict::Inserted, "7"));
     let mark = plan.mark.unwrap();
     assert_eq!((mark.row.as_deref(), mark.act), (Some(r#"{"id":7}"#), Act::Restore));
+}
+
+/// What only its app writes comes back as the app had it, under a mark that tells nothing of it; not what was agreed.
+#[test]
+fn a_restored_row_gets_back_what_is_only_read_there() {
+    let mut record = moved();
+    record.apps[0].remake = true;
+    let mut link = link();
+    link.fields[1].put.clear();
+    let plan = with_link(&link, &record, None, &Found::Missing(key())).unwrap();
+    assert_eq!(written(&plan)["email"], "\"old\"");
+    assert!(plan.mark.as_ref().unwrap().field("email").unwrap().is_kept());
+    assert!(
+        !plan.applied.unwrap().fields.contains_key("email"),
+        "it is none of our writes"
+    );
+    // Nobody can tell what the columns were, or the database works them out: the row comes back all the same.
+    link.fields[1].get = Some("join(' ', email, name)".parse().unwrap());
+    let plan = with_link(&link, &record, None, &Found::Missing(key())).unwrap();
+    assert_eq!((plan.verdict, written(&plan).get("email")), (Verdict::Inserted, None));
+    assert!(plan.mark.unwrap().field("email").unwrap().is_kept());
+}
+
+#[test]
+fn a_generated_column_of_a_restored_row_is_not_written() {
+    let mut record = moved();
+    record.apps[0].remake = true;
+    let mut link = link();
+    link.fields[1].put.clear();
+    let limits = Limits {
+        generated: BTreeSet::from(["email".to_owned()]),
+        ..Limits::default()
+    };
+    let plan = plan(&Given {
+        pipeline: "acme",
+        lane: &Lane::default(),
+        link: &link,
+        limits: &limits,
+        record: &record,
+        applied: None,
+        found: &Found::Missing(key()),
+    })
+    .unwrap();
+    assert_eq!((plan.verdict, written(&plan).get("email")), (Verdict::Inserted, None));
 }
 
 /// Somebody who knew of the deletion has made the entity again: what was said before went with the row.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use syncline_schemas::mapped::{FieldValue, Mapped, RowKey, RowOp};
-use syncline_schemas::mark::{Act, Mark};
+use syncline_schemas::mark::{Act, Mark, MarkedField};
 use syncline_schemas::position::{Position, Vector};
 use syncline_schemas::value::Value;
 
@@ -137,7 +137,7 @@ impl Story {
     }
 
     fn received(&mut self, said: &Mapped, mark: &Mark, held: &mut Held) {
-        for field in &mark.fields {
+        for field in mark.told() {
             held.seen.entry(field.name.clone()).or_default().join(&mark.vector);
         }
         let verb = match mark.act {
@@ -150,7 +150,7 @@ impl Story {
         let values = mark.fields.iter().map(|field| match (&field.value, &field.delivered) {
             (Some(value), _) => format!("{} = {value}", field.name),
             (None, Some(sum)) => format!("{} (deliveries sum up to {sum})", field.name),
-            (None, None) => field.name.clone(),
+            (None, None) => format!("{} (its own)", field.name),
         });
         let values: Vec<String> = values.collect();
         self.app(said).received_us = Some(said.commit_us);
@@ -164,29 +164,34 @@ impl Story {
 
     fn present(&mut self, said: &Mapped, mark: Option<&Mark>, held: &mut Held) {
         let first = held.fields.is_empty();
-        let ours = |field: &&FieldValue| mark.is_some_and(|mark| is_ours(mark, field));
+        let kept = |name: &str| mark.and_then(|mark| mark.field(name)).is_some_and(MarkedField::is_kept);
+        let last = |name: &str| self.words.get(name)?.get(&said.source).map(|(_, value)| value);
+        let ours = |field: &&FieldValue| {
+            mark.is_some_and(|mark| is_ours(mark, field))
+                || kept(&field.name) && last(&field.name) == Some(&field.value)
+        };
         let known: BTreeMap<String, Value> = said
             .before
             .iter()
             .map(|field| (field.name.clone(), field.value.clone()))
             .collect();
         let before = |name: &str| known.get(name).or(held.fields.get(name)).cloned();
+        // What a row of our making has beyond what we wrote are the app's defaults, which nobody said.
+        let made_by_us = mark.is_some_and(|mark| mark.act.makes());
         let edits: Vec<(&FieldValue, Option<Value>)> = said
             .fields
             .iter()
-            .filter(|field| !ours(field))
+            .filter(|field| !ours(field) && (!made_by_us || kept(&field.name)))
             .map(|field| (field, before(&field.name)))
             .filter(|(field, before)| before.as_ref() != Some(&field.value))
             .collect();
-        let made_by_us = mark.is_some_and(|mark| mark.act.makes());
-        // What a row of our making has beyond what we wrote are the app's defaults, which nobody said.
-        if !edits.is_empty() && !made_by_us {
+        if !edits.is_empty() {
             let texts = edits
                 .iter()
                 .map(|(field, before)| self.edit(said, field, before.as_ref(), first, held));
             let texts: Vec<String> = texts.collect();
             let names: Vec<String> = edits.iter().map(|(field, _)| field.name.clone()).collect();
-            if first && said.before.is_empty() {
+            if first && !made_by_us && said.before.is_empty() {
                 self.turn(said, true);
             }
             for (field, before) in &edits {
@@ -286,7 +291,6 @@ fn is_ours(mark: &Mark, field: &FieldValue) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use syncline_schemas::mark::MarkedField;
     use syncline_schemas::position::Lsn;
 
     fn said(source: &str, lsn: u64, email: &str) -> Mapped {

@@ -130,6 +130,20 @@ pub fn put(link: &Link, field: &str, value: &Value) -> Result<Vec<(String, Value
     }
 }
 
+/// The columns that a field which the link only reads had when it was `value`, or others from which just that is read;
+/// none if there is no telling. Nobody wrote their `put` down or proved it on samples: it is found as that of a two-way
+/// field is, and what it gives is read again.
+pub fn kept(link: &Link, field: &str, value: &Value) -> Option<Vec<(String, Value)>> {
+    let mapped = link.field(field).filter(|mapped| mapped.reads && !mapped.writes())?;
+    let mapped = LinkField {
+        put: vec![invert(mapped.get.as_ref()?, field)?],
+        ..mapped.clone()
+    };
+    let columns = mapped.columns_for(value).ok()?;
+    let back = mapped.comes_back(&columns).ok()??;
+    (back == *value).then_some(columns)
+}
+
 /// `value` in the shape of a `kind`, or why it has none.
 pub fn shaped(value: Value, kind: FieldKind) -> Result<Value, String> {
     shape::shape(value, kind, false)
@@ -276,6 +290,27 @@ mod tests {
             put(&link, "tags", &Value::Null).unwrap(),
             [("labels".to_owned(), "".into())]
         );
+    }
+
+    #[test]
+    fn a_field_that_is_only_read_has_columns_where_its_reading_can_be_undone() {
+        let mut link = crm();
+        let number = FieldKind::Number { scale: Some(2) };
+        link.fields = vec![
+            field("points", FieldKind::Text, false, "score", &[]),
+            field("limit", number, false, "scale(pence, 2)", &[]),
+            field("name", FieldKind::Text, false, "join(' ', first, last)", &[]),
+            field("code", FieldKind::Text, false, "lower(code)", &[]),
+            field("email", FieldKind::Text, false, "mail", &[("mail", "email")]),
+        ];
+        let columns = |field: &str, value: &str| kept(&link, field, &value.parse().unwrap());
+        assert_eq!(columns("points", "\"7\""), Some(vec![("score".to_owned(), "7".into())]));
+        assert_eq!(columns("points", "null"), Some(vec![("score".to_owned(), Value::Null)]));
+        assert_eq!(columns("limit", "40.05"), Some(vec![("pence".to_owned(), 4005.into())]));
+        assert_eq!(columns("code", "\"a\""), Some(vec![("code".to_owned(), "a".into())]));
+        assert_eq!(columns("code", "\"A\""), None, "lower() never gave that");
+        assert_eq!(columns("name", "\"Ana de la Cruz\""), None);
+        assert_eq!(columns("email", "\"a\""), None, "it is written anyway");
     }
 
     #[test]

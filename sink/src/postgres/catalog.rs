@@ -157,6 +157,11 @@ impl Table {
                 .clone()
                 .filter_map(|(name, column)| Some((name.clone(), column.spelling?)))
                 .collect(),
+            generated: columns
+                .clone()
+                .filter(|(_, column)| column.generated)
+                .map(|(name, _)| name.clone())
+                .collect(),
             padded: columns
                 .filter(|(_, column)| column.sql_type == PADDED)
                 .map(|(name, _)| name.clone())

@@ -84,6 +84,9 @@ impl FieldLane {
     /// The row now holds `value`. True if that is the app's own doing.
     pub fn change(&mut self, value: &Value, marked: Option<(&MarkedField, &Mark)>, said: &Mapped) -> bool {
         self.catch_up(said.position);
+        if marked.is_some_and(|(field, _)| field.is_kept()) {
+            return self.come_back(value, said);
+        }
         let own_before = self.own();
         let mut expected = self.shadow.clone();
         if let Some((field, mark)) = marked {
@@ -107,6 +110,20 @@ impl FieldLane {
             Some(expected) => self.hold(expected, said.position),
             None => self.shadow = None,
         }
+        self.edit(value, said);
+        true
+    }
+
+    /// We made the row again, as its app had it, and it holds `value` of a field that is only read there. If that is what
+    /// the app said last, nothing has happened. Else it could not be written, or the app made something else of it: the
+    /// row is read as at the first time, for nobody edited it, so any edit beats that; but it is a word, or the record
+    /// would go on saying what its app does not hold. Nobody there is told of others' words: they do not see them.
+    fn come_back(&mut self, value: &Value, said: &Mapped) -> bool {
+        if self.word.as_ref().is_some_and(|word| word.value == *value) {
+            self.hold(value, said.position);
+            return false;
+        }
+        self.shadow = None;
         self.edit(value, said);
         true
     }

@@ -6,7 +6,8 @@
 //!
 //! Marks name the fields which the app now has as agreed. Such a field is an echo as far as it holds what we wrote; what
 //! differs (a trigger of the app rewrote it) is an edit by somebody who had seen our value. Fields which a row of our
-//! making has beyond that (held ones, the app's defaults) nobody said: they are no words.
+//! making has beyond that (held ones, the app's defaults) nobody said: they are no words. A mark of a row that was made
+//! again also names fields that are only read there: what such a field holds is a word if it is not the app's last.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -64,7 +65,7 @@ pub(super) struct Lane {
     pub made: Position,
     /// Whether it was we who made it.
     pub ours: bool,
-    /// The last change that was the app's own doing.
+    /// The last change that was the app's own doing: of a field, of the key, or of the row as a whole.
     pub said: Option<Position>,
     /// Whether the row is there.
     pub presence: Presence,
@@ -247,6 +248,10 @@ impl Lane {
             self.ours = ours;
             own_doing = !ours;
         }
+        // A key that the app gave the row is its own doing, though no word on any field: the record has to name the key
+        // from here on, also of a row that we made and through which nobody ever said anything, or its writes would go to
+        // a key that is left. Where our own write moved the row (an agreed field is a part of the key) the sink knows.
+        own_doing |= said.was.is_some() && mark.is_none();
         for field in &said.fields {
             let lane = self.fields.entry(field.name.clone()).or_default();
             let marked = mark.and_then(|mark| mark.field(&field.name)).zip(mark);
@@ -296,7 +301,7 @@ impl Lane {
     /// The mark also speaks of fields that the change does not show (unchanged TOAST).
     fn learn_unread(&mut self, mark: &Mark, said: &Mapped) {
         let shown = |name: &str| said.fields.iter().any(|field| field.name == name);
-        for field in mark.fields.iter().filter(|field| !shown(&field.name)) {
+        for field in mark.told().filter(|field| !shown(&field.name)) {
             self.fields
                 .entry(field.name.clone())
                 .or_default()
@@ -392,7 +397,7 @@ impl Lane {
         {
             *stamp_us = (*stamp_us).max(mark.stamp_us + 1);
         }
-        for field in &mark.fields {
+        for field in mark.told() {
             let lane = self.fields.entry(field.name.clone()).or_default();
             let notice = notice(mark, position);
             if position <= at {

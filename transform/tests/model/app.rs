@@ -60,6 +60,8 @@ pub struct App {
     pub(super) lsn: u64,
     /// Fields that are written and left alone together.
     pub(super) groups: Vec<Vec<String>>,
+    /// Fields that are read here and never written, and whether the sink can tell what their columns held.
+    pub only_read: BTreeMap<&'static str, bool>,
 }
 
 impl App {
@@ -154,6 +156,14 @@ impl App {
         self.row = Some(BTreeMap::new());
         let mut marked = Vec::new();
         for (name, value) in &record.fields {
+            if let Some(can_be_told) = self.only_read.get(name.as_str()) {
+                let own = record.app(self.name).and_then(|words| words.word(name));
+                let had = own.filter(|_| *can_be_told).map(|word| word.value.clone());
+                let row = self.row.get_or_insert_default();
+                row.insert(name.clone(), had.unwrap_or_default());
+                marked.extend(own.map(|_| MarkedField::kept(name)));
+                continue;
+            }
             if record.held.contains(name) {
                 let own = record
                     .app(self.name)
@@ -200,7 +210,7 @@ impl App {
         let due: Vec<(&String, &Value)> = record
             .fields
             .iter()
-            .filter(|(name, _)| !record.held.contains(name))
+            .filter(|(name, _)| !record.held.contains(name) && !self.only_read.contains_key(name.as_str()))
             .collect();
         let weights: BTreeMap<&String, Weight> = due
             .iter()

@@ -74,6 +74,7 @@ impl World {
             applied: Applied::default(),
             lsn: 100,
             groups: entity.groups.iter().map(|group| group.fields.clone()).collect(),
+            only_read: BTreeMap::new(),
         };
         Self {
             apps: names.iter().enumerate().map(app).collect(),
@@ -111,6 +112,17 @@ impl World {
         if self.apps[app].row.take().is_some() {
             self.log(app, RowOp::Deleted, None);
         }
+    }
+
+    /// A user of the app gives the row another key, and changes nothing else.
+    pub fn move_row(&mut self, app: usize) {
+        if self.apps[app].row.is_none() {
+            return;
+        }
+        let was = self.apps[app].key();
+        self.apps[app].incarnation += 1;
+        self.log(app, RowOp::Present, None);
+        self.apps[app].log.last_mut().unwrap().was = Some(was);
     }
 
     fn log(&mut self, app: usize, op: RowOp, mark: Option<Mark>) {
@@ -315,6 +327,25 @@ impl World {
             state.join(said, &self.entity);
         }
         self.ticks.iter().for_each(|at_us| state.tick(*at_us));
+        resolve(CID, &state, &self.entity, &self.authority).canonical
+    }
+
+    /// The agreed record made from all logs read in another order, without repetitions: map leaves out what is repeated
+    /// of a key that its row has left.
+    pub fn read_once(&self, dice: &mut Dice) -> Option<Canonical> {
+        let mut state = EntityState::default();
+        let mut next = vec![0; self.apps.len()];
+        while (0..self.apps.len()).any(|app| next[app] < self.apps[app].log.len()) {
+            let app = dice.below(self.apps.len());
+            if let Some(said) = self.apps[app].log.get(next[app]) {
+                state.join(said, &self.entity);
+                next[app] += 1;
+            }
+        }
+        self.ticks.iter().for_each(|at_us| state.tick(*at_us));
+        self.decisions
+            .iter()
+            .for_each(|(decision, position)| state.decide(decision, *position));
         resolve(CID, &state, &self.entity, &self.authority).canonical
     }
 

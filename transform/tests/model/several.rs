@@ -115,6 +115,7 @@ impl Several {
             applied: Applied::default(),
             lsn: 100,
             groups: entity.groups.iter().map(|group| group.fields.clone()).collect(),
+            only_read: BTreeMap::new(),
         };
         Self {
             authority: names.iter().map(|name| (*name).to_owned()).collect(),

@@ -3,8 +3,8 @@
 use syncline_schemas::pipeline::{DeletePolicy, Strategy};
 use syncline_schemas::value::Value;
 
-use crate::APPS;
-use crate::model::{Row, World, entity, terms};
+use crate::model::{Dice, Row, World, entity, terms};
+use crate::{APPS, assert_order_free, every_strategy, part, random_world, scaled, step};
 
 /// What was added since a stock-take is there once, also when the row that it was added to is restored.
 #[test]
@@ -34,5 +34,82 @@ fn a_row_that_is_restored_adds_nothing() {
     assert_eq!(world.canonical.as_ref().unwrap().fields["bin"], Value::from(12));
     for app in &world.apps {
         assert_eq!(app.row.as_ref().unwrap()["bin"], Value::from(12), "{}", app.name);
+    }
+}
+
+/// Shop's row has points, which nobody writes there. Crm edits the entity, shop deletes it, and gets its row again: where
+/// the sink can tell what the column held, or cannot.
+fn restored(points: Strategy, can_be_told: bool, of_crm: Option<Value>) -> World {
+    let fields = [("email", Strategy::Latest), ("points", points)];
+    let mut world = World::new(&APPS[..2], entity(&fields, DeletePolicy::UpdateWins), &[0, 0]);
+    world.apps[0].only_read.insert("points", can_be_told);
+    let row = [("email", Value::from(0)), ("points", 7.into())];
+    world.insert(0, row.map(|(name, value)| (name.to_owned(), value)).into());
+    assert!(world.settle());
+    world.edit(1, "email", Value::from(1));
+    of_crm.into_iter().for_each(|points| world.edit(1, "points", points));
+    world.delete(0);
+    assert!(world.settle());
+    assert_eq!(world.apps[0].row.as_ref().unwrap()["email"], Value::from(1), "restored");
+    world
+}
+
+fn points(world: &World) -> [Value; 3] {
+    let held = |app: usize| world.apps[app].row.as_ref().unwrap()["points"].clone();
+    [
+        world.canonical.as_ref().unwrap().fields["points"].clone(),
+        held(0),
+        held(1),
+    ]
+}
+
+#[test]
+fn a_restored_row_has_what_its_app_had_said_of_a_field_that_only_it_writes() {
+    let world = restored(Strategy::Owner("shop".to_owned()), true, None);
+    assert_eq!(points(&world), [7.into(), 7.into(), 7.into()]);
+    let words = world.canonical.as_ref().unwrap().app("shop").unwrap();
+    assert_eq!(
+        words.word("points").unwrap().position,
+        world.apps[0].log[0].position,
+        "no new word"
+    );
+}
+
+#[test]
+fn what_a_restored_row_cannot_get_back_is_what_its_app_says_from_there_on() {
+    let world = restored(Strategy::Owner("shop".to_owned()), false, None);
+    assert_eq!(points(&world), [Value::Null, Value::Null, Value::Null]);
+    // Nobody edited: whoever did, stands.
+    let world = restored(Strategy::Latest, false, Some(8.into()));
+    assert_eq!(points(&world), [8.into(), Value::Null, 8.into()]);
+}
+
+/// And it gets back its own, not what was agreed: its link says that nobody else writes there.
+#[test]
+fn nothing_is_written_that_the_app_had_not_said() {
+    let world = restored(Strategy::Latest, true, Some(8.into()));
+    assert_eq!(points(&world), [8.into(), 7.into(), 8.into()]);
+}
+
+#[test]
+fn the_owner_of_a_field_that_is_only_read_there_holds_what_is_agreed() {
+    for seed in 0..scaled(8_000) {
+        let mut dice = Dice::new(seed);
+        let mut entity = part(&mut dice, every_strategy(DeletePolicy::UpdateWins));
+        let code = every_strategy(DeletePolicy::UpdateWins).fields;
+        let code = code.into_iter().filter(|field| field.name == "code");
+        entity.fields.retain(|field| field.name != "code");
+        entity.fields.extend(code);
+        let mut world = random_world(&mut dice, entity);
+        world.apps[0].only_read.insert("code", dice.below(2) == 0);
+        world.apps[1].only_read.insert("tags", dice.below(2) == 0);
+        (0..5 + dice.below(40)).for_each(|_| step(&mut world, &mut dice, true));
+        assert!(world.settle(), "seed {seed} never comes to rest");
+        assert_order_free(&world, &mut dice, seed);
+        let record = world.canonical.as_ref().unwrap();
+        if let (Some(row), false) = (&world.apps[0].row, record.held.iter().any(|held| held == "code")) {
+            let holds = row.get("code").cloned().unwrap_or_default();
+            assert_eq!(holds, record.fields["code"], "seed {seed}");
+        }
     }
 }
