@@ -68,7 +68,7 @@ pub fn decide(asked: &Asked<'_>, standing: &[Said<'_>], authority: &[String]) ->
         Strategy::Latest => {
             too_close(asked, standing, authority).unwrap_or_else(|| Verdict::Wins(least(standing, newest)))
         }
-        Strategy::First => Verdict::Wins(leased(terms.lease_us, standing, oldest)),
+        Strategy::First => Verdict::Wins(leased(terms, standing, oldest)),
         Strategy::Hold => Verdict::Held(least(standing, oldest), None),
         Strategy::Rule(rule) => ruled(rule, asked.kind, standing, &by_age(standing, oldest), asked.record),
         Strategy::Order(order) => {
@@ -145,17 +145,31 @@ fn by_age<K: Ord>(standing: &[Said<'_>], oldest: impl Fn(&Said<'_>) -> K) -> Vec
 }
 
 /// The word that holds the lock: the oldest, until its lease ends; then the next that comes, and so on. Where words wait in
-/// a queue, also the next that came before, once the lock is over.
-fn leased<K: Ord>(lease_us: Option<i64>, standing: &[Said<'_>], oldest: impl Fn(&Said<'_>) -> K) -> usize {
-    let stamp_us = |index: usize| standing[index].word.stamp_us;
-    let ended = |holder: usize, next: usize| {
-        let edits = !standing[holder].word.initial && !standing[next].word.initial;
-        let has_turn = standing[holder].unlocked && !breaks("queues-move");
-        edits
-            && (has_turn || lease_us.is_some_and(|lease_us| stamp_us(next).saturating_sub(stamp_us(holder)) > lease_us))
+/// a queue the next is the one that came next, be it before that end.
+fn leased<K: Ord>(terms: &Terms, standing: &[Said<'_>], oldest: impl Fn(&Said<'_>) -> K) -> usize {
+    let edit = |index: usize| !standing[index].word.initial;
+    let is_later = |holder: usize, next: usize| {
+        let apart_us = standing[next]
+            .word
+            .stamp_us
+            .saturating_sub(standing[holder].word.stamp_us);
+        edit(holder) && edit(next) && terms.lease_us.is_some_and(|lease_us| apart_us > lease_us)
     };
-    let next = |holder: usize, next: usize| if ended(holder, next) { next } else { holder };
-    by_age(standing, oldest).into_iter().reduce(next).unwrap_or(0)
+    let order = by_age(standing, oldest);
+    if !terms.queue {
+        let next = |holder: usize, next: usize| if is_later(holder, next) { next } else { holder };
+        return order.into_iter().reduce(next).unwrap_or(0);
+    }
+    let mut turn = 0;
+    while let [holder, behind @ ..] = &order[turn..]
+        && let [next, ..] = behind
+        && edit(*next)
+        && (standing[*holder].unlocked || behind.iter().any(|next| is_later(*holder, *next)))
+        && !breaks("queues-move")
+    {
+        turn += 1;
+    }
+    order.get(turn).copied().unwrap_or(0)
 }
 
 /// The text that all of them made of the last one they had in common; none if there is no such, or no such text.
