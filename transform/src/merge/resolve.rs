@@ -348,7 +348,7 @@ impl<'a> View<'a> {
             unseen: if deleted {
                 Vector::new()
             } else {
-                decided.unseen(speaker.source)
+                decided.unseen(speaker.source, |said| self.is_made_anew(said))
             },
             own: lane
                 .own()
@@ -480,7 +480,7 @@ impl<'a> View<'a> {
     /// a row that we deleted only if that deletion was wrong after all.
     fn is_heard(&self, speaker: &Speaker<'_>) -> bool {
         match speaker.lane.presence {
-            Presence::Deleted { position, .. } => !self.came_back(speaker.source, position),
+            Presence::Deleted { .. } => !self.is_answered(speaker),
             Presence::Removed => self.lost_by_now(speaker),
             Presence::Here => true,
         }
@@ -494,14 +494,15 @@ impl<'a> Decided<'a> {
     }
 
     /// The words left standing that the author of the word of `source` had not seen, and its next edit would not have either.
-    fn unseen(&self, source: &str) -> Vector {
+    /// Nor would its next deletion: that it held the same at first tells nothing of a row that was made anew since.
+    fn unseen(&self, source: &str, made_anew: impl Fn(&Said<'_>) -> bool) -> Vector {
         let Some(own) = self.words.iter().position(|said| said.source == source) else {
             return Vector::new();
         };
         let unseen = |other: &usize| {
             let said = &self.words[*other];
             let held_at_first = said.word.initial && self.words[own].first == Some(&said.word.value);
-            *other != own && !self.sight.sees(own, *other) && !held_at_first
+            *other != own && !self.sight.sees(own, *other) && (!held_at_first || made_anew(said))
         };
         let standing = self.sight.standing().iter().copied().filter(unseen);
         standing

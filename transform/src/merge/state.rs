@@ -71,6 +71,9 @@ pub(super) struct Lane {
     pub presence: Presence,
     /// The first of the app's own deletions that did not stand, since the row was made by anybody but us restoring it.
     pub undone: Option<Position>,
+    /// Whether the app itself made the row, and had had one with this key that went: an edit, where a first load is none.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub again: bool,
     /// Our last deletion of the row: from there on its app knows that the entity was deleted.
     pub removal: Option<Notice>,
     /// By field.
@@ -94,7 +97,7 @@ pub(super) enum Presence {
 }
 
 packed!(EntityState { 0 lanes, 1 answers, 2 decisions, 3 time_us, 4 taken, 5 moved, 6 parts, 7 compared });
-packed!(Lane { 0 at, 1 made, 2 ours, 3 said, 4 presence, 5 undone, 6 removal, 7 fields, 8 beside });
+packed!(Lane { 0 at, 1 made, 2 ours, 3 said, 4 presence, 5 undone, 6 removal, 7 fields, 8 beside, 9 again });
 
 impl Packed for Presence {
     fn is_unset(&self) -> bool {
@@ -329,6 +332,7 @@ impl Lane {
             }
         } else {
             self.undone = undone;
+            self.again = ours.is_none();
             self.beside.clear();
             for lane in self.fields.values_mut() {
                 let ahead = lane

@@ -94,8 +94,13 @@ impl World {
 
     /// The app makes its row, or it was there when first read.
     pub fn insert(&mut self, app: usize, row: Row) {
-        self.apps[app].row = Some(row);
         self.apps[app].incarnation += 1;
+        self.insert_with_its_key(app, row);
+    }
+
+    /// The app makes its row anew, with the key that the last one had.
+    pub fn insert_with_its_key(&mut self, app: usize, row: Row) {
+        self.apps[app].row = Some(row);
         self.log(app, RowOp::Present, None);
     }
 

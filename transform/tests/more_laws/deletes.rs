@@ -1,10 +1,11 @@
-//! Deletions that do not stand.
+//! Deletions that do not stand, and rows that are made anew after them.
 
+use syncline_schemas::conflict::WHOLE;
 use syncline_schemas::pipeline::{DeletePolicy, Strategy};
 use syncline_schemas::value::Value;
 
 use crate::model::{Dice, Row, World, entity, terms};
-use crate::{APPS, assert_order_free, every_strategy, part, random_world, scaled, step};
+use crate::{APPS, HOUR_US, assert_agreed, assert_order_free, every_strategy, part, random_world, scaled, step};
 
 /// What was added since a stock-take is there once, also when the row that it was added to is restored.
 #[test]
@@ -111,5 +112,129 @@ fn the_owner_of_a_field_that_is_only_read_there_holds_what_is_agreed() {
             let holds = row.get("code").cloned().unwrap_or_default();
             assert_eq!(holds, record.fields["code"], "seed {seed}");
         }
+    }
+}
+
+fn item(code: &str) -> Row {
+    [("sku", "s1"), ("code", code)]
+        .map(|(name, value)| (name.to_owned(), Value::text(value)))
+        .into()
+}
+
+/// Three apps that have the same.
+fn items(policy: DeletePolicy) -> World {
+    let fields = [("sku", Strategy::Latest), ("code", Strategy::Latest)];
+    let mut world = World::new(&APPS, entity(&fields, policy), &[0, HOUR_US, -HOUR_US]);
+    (0..3).for_each(|app| world.insert(app, item("old")));
+    assert!(world.settle());
+    world
+}
+
+/// What somebody inserted stands, or a conflict has it.
+fn assert_kept(world: &World, inserted: &Row, seed: u64) {
+    let canonical = world.canonical.as_ref().unwrap();
+    for (field, value) in inserted {
+        let stands = !canonical.deleted && canonical.fields[field] == *value;
+        let mut candidates = world.conflicts.iter().flat_map(|conflict| &conflict.candidates);
+        let kept = candidates.any(|one| one.source == "shop" && one.value.as_ref() == Some(value));
+        assert!(stands || kept, "seed {seed}: {field} {value} is lost without a trace");
+    }
+}
+
+/// Two apps delete the same, each by itself. A third, whose row was removed for the one, makes it anew and cannot know of
+/// the other.
+#[test]
+fn a_row_made_anew_outlives_a_second_deletion_of_what_went() {
+    let (shop, crm, billing) = (0, 1, 2);
+    for seed in 0..scaled(2_000) {
+        let mut dice = Dice::new(seed);
+        let policy = [DeletePolicy::DeleteWins, DeletePolicy::UpdateWins][dice.below(2)];
+        let mut world = items(policy);
+        for edit in 0..dice.below(3) {
+            world.edit(dice.below(3), "code", Value::text(format!("v{edit}")));
+            assert!(world.settle(), "seed {seed}");
+        }
+        let was = world.apps[shop].row.clone().unwrap();
+        world.delete(billing);
+        world.read(billing, usize::MAX);
+        world.deliver(shop);
+        assert!(world.apps[shop].row.is_none(), "seed {seed}");
+        let inserted = if dice.below(3) == 0 { was } else { item("new") };
+        let first = dice.below(2) == 0;
+        if first {
+            world.insert(shop, inserted.clone());
+        }
+        world.delete(crm);
+        if dice.below(2) == 0 {
+            world.read(crm, usize::MAX);
+        }
+        if !first {
+            world.insert(shop, inserted.clone());
+        }
+        for _ in 0..dice.below(6) {
+            world.read(dice.below(3), 1 + dice.below(2));
+            world.deliver(dice.below(3));
+        }
+        assert!(world.settle(), "seed {seed} never comes to rest");
+        assert_agreed(&world, seed);
+        assert_order_free(&world, &mut dice, seed);
+        assert_kept(&world, &inserted, seed);
+        let canonical = world.canonical.as_ref().unwrap();
+        assert!(!canonical.deleted, "seed {seed}: what was made anew is gone");
+        assert!(world.apps.iter().all(|app| app.row.is_some()), "seed {seed}");
+        if policy == DeletePolicy::DeleteWins {
+            assert_eq!(
+                canonical.fields, inserted,
+                "seed {seed}: it is another than the one that went"
+            );
+        }
+        assert!(
+            world.conflicts.iter().any(|conflict| conflict.field == WHOLE),
+            "seed {seed}: nobody is told of the deletion that did not stand"
+        );
+    }
+}
+
+/// Who deleted it himself and makes it anew has edited, with another key or the same.
+#[test]
+fn a_row_made_anew_by_one_of_two_who_deleted_it_is_an_edit() {
+    for policy in [DeletePolicy::DeleteWins, DeletePolicy::UpdateWins] {
+        for (seed, same_key) in (0..).zip([false, true]) {
+            let mut world = items(policy);
+            world.delete(0);
+            world.delete(1);
+            assert!(world.settle());
+            assert!(world.canonical.as_ref().unwrap().deleted);
+            if same_key {
+                world.insert_with_its_key(0, item("new"));
+            } else {
+                world.insert(0, item("new"));
+            }
+            assert!(world.settle(), "never comes to rest");
+            assert_agreed(&world, seed);
+            assert_kept(&world, &item("new"), seed);
+            assert_order_free(&world, &mut Dice::new(seed), seed);
+            let deleted = world.canonical.as_ref().unwrap().deleted;
+            assert_eq!(deleted, policy == DeletePolicy::DeleteWins, "same key: {same_key}");
+        }
+    }
+}
+
+/// A row that was there all the time and holds what another was made anew with: whoever deletes it then means both.
+#[test]
+fn who_deletes_what_he_has_in_common_with_a_row_made_anew_has_seen_it() {
+    for policy in [DeletePolicy::DeleteWins, DeletePolicy::UpdateWins] {
+        let mut world = items(policy);
+        world.delete(2);
+        world.read(2, usize::MAX);
+        world.deliver(0);
+        world.insert(0, item("old"));
+        assert!(world.settle());
+        assert!(world.apps.iter().all(|app| app.row.is_some()));
+        world.delete(1);
+        assert!(world.settle());
+        assert!(world.canonical.as_ref().unwrap().deleted);
+        assert!(world.apps.iter().all(|app| app.row.is_none()));
+        assert!(world.conflicts.is_empty(), "{:?}", world.conflicts);
     }
 }

@@ -2,6 +2,11 @@
 //!
 //! A deletion is weighed against the edits that it had not seen, by the policy of the app that deleted. A row that somebody
 //! made anew knowing of the deletion answers it whatever the policy says.
+//!
+//! Two apps may delete the same. Whoever then makes it anew knows of one deletion, the one for which his row was removed,
+//! and means both: the other one's author saw what had gone already and not what was made since. Where deletions win,
+//! such a one would end the new row, which nobody has asked for; so it is answered too, and a conflict tells of it. Where
+//! they do not win over edits, making a row anew is an edit like any other.
 
 use syncline_schemas::conflict::{Conflict, Status, WHOLE};
 use syncline_schemas::pipeline::DeletePolicy;
@@ -15,7 +20,7 @@ use super::unit::Unit;
 use super::{Decisions, View};
 use crate::merge::causality::Said;
 use crate::merge::mutant::breaks;
-use crate::merge::state::Presence;
+use crate::merge::state::{Lane, Presence};
 use crate::merge::word::Word;
 
 /// How the question of a deletion ends.
@@ -79,7 +84,12 @@ impl View<'_> {
                 fate.remade.push(speaker.source.to_owned());
                 continue;
             }
-            let unseen = unseen_by(speaker, decided);
+            let unseen = self.unseen_by(speaker, decided);
+            if self.is_answered(speaker) {
+                fate.remade.push(speaker.source.to_owned());
+                fate.dispute(self.deletion(speaker, position, stamp_us, &unseen, End::Lives));
+                continue;
+            }
             let end = match self.entity.delete_policy(voice::app(speaker.source)) {
                 DeletePolicy::Ignore => continue,
                 DeletePolicy::Soft => {
@@ -124,7 +134,7 @@ impl View<'_> {
         };
         self.speakers.iter().any(|speaker| {
             let deletion = match speaker.lane.presence {
-                Presence::Deleted { position, .. } if self.came_back(speaker.source, position) => None,
+                Presence::Deleted { .. } if self.is_answered(speaker) => None,
                 Presence::Deleted { position, .. } => speaker.lane.undone.or_else(|| {
                     let policy = self.entity.delete_policy(voice::app(speaker.source));
                     matches!(policy, DeletePolicy::UpdateWins | DeletePolicy::Hold).then_some(position)
@@ -135,8 +145,51 @@ impl View<'_> {
         })
     }
 
+    /// Whether the app's deletion says nothing any more, for the entity was made anew.
+    ///
+    /// Only of what is known of the rows, whether or not they are heard. Words of the row that went are not heard any more:
+    /// where the deletion does not win over edits they would still hold in a row that is restored, so there it is left to
+    /// the policy.
+    pub fn is_answered(&self, gone: &Speaker<'_>) -> bool {
+        let Presence::Deleted { position, .. } = gone.lane.presence else {
+            return false;
+        };
+        self.came_back(gone.source, position)
+            || (self.entity.delete_policy(voice::app(gone.source)) == DeletePolicy::DeleteWins
+                && !self.has_another(gone)
+                && self.is_of_what_went(gone))
+    }
+
+    /// Whether an app whose row we had deleted made one anew of which whoever deleted this one did not know. Of one record
+    /// only: what users knew of one says nothing of another that was merged with it.
+    fn is_of_what_went(&self, gone: &Speaker<'_>) -> bool {
+        self.speakers
+            .iter()
+            .filter(|speaker| speaker.lane.presence == Presence::Here && !speaker.lane.ours)
+            .filter(|speaker| voice::origin(speaker.source) == voice::origin(gone.source))
+            .any(|speaker| {
+                let mut lanes = self.state.lanes[speaker.source].values();
+                let made = speaker.lane.made;
+                lanes.any(|lane| lane.removal.as_ref().is_some_and(|removal| removal.position < made))
+                    && !knows_row(gone.lane, speaker.source, made)
+            })
+    }
+
+    /// Whether a word is that of a row which the app made itself after it had had one that went, by anybody's doing. Nobody
+    /// edits by what is there at first; this somebody did.
+    pub fn is_made_anew(&self, said: &Said<'_>) -> bool {
+        let Some(lanes) = self.state.lanes.get(said.source).filter(|_| said.word.initial) else {
+            return false;
+        };
+        let Some(lane) = lanes.get(said.row) else { return false };
+        // We may have restored it since; then the words are older than the row.
+        let with_the_row = said.word.position == lane.made || lane.undone.is_some();
+        let went = |lane: &Lane| lane.presence != Presence::Here && lane.at < said.word.position;
+        with_the_row && (lane.again || lanes.values().any(|lane| !lane.is_new() && went(lane)))
+    }
+
     /// Whether an app made a row anew after it had received this deletion.
-    pub fn came_back(&self, source: &str, position: Position) -> bool {
+    fn came_back(&self, source: &str, position: Position) -> bool {
         self.speakers
             .iter()
             .filter(|speaker| speaker.lane.presence == Presence::Here && !speaker.lane.ours)
@@ -205,21 +258,35 @@ impl View<'_> {
             expires_us: None,
         }
     }
+
+    /// The edits left standing that a deletion had not seen, on fields that the deleted row had. Of a row made anew all
+    /// that it said, also where somebody else's word seems, by its value, to have seen it.
+    fn unseen_by<'d>(&self, speaker: &Speaker<'_>, decided: &'d Decisions<'d>) -> Vec<(&'d str, Said<'d>)> {
+        let lane = speaker.lane;
+        let unseen = |unit: &Unit<'_>, said: &Said<'_>, stands: bool| {
+            let edit = || {
+                stands
+                    && !said.word.initial
+                    && !unit.knows(lane, said.source, said.word.position)
+                    && unit.held_by(lane).as_ref() != Some(&said.word.value)
+            };
+            let anew = || self.is_made_anew(said) && !knows_row(lane, said.source, said.word.position);
+            said.source != speaker.source && unit.is_held_by(lane) && (edit() || anew())
+        };
+        let mut found = Vec::new();
+        for (unit, one) in decided {
+            for (index, said) in one.words.iter().enumerate() {
+                if unseen(unit, said, one.sight.standing().contains(&index)) {
+                    found.push((unit.name, *said));
+                }
+            }
+        }
+        found
+    }
 }
 
-/// The edits left standing that a deletion had not seen, on fields that the deleted row had.
-fn unseen_by<'a>(speaker: &Speaker<'_>, decided: &'a Decisions<'a>) -> Vec<(&'a str, Said<'a>)> {
-    let unseen = |unit: &Unit<'_>, said: &Said<'_>| {
-        said.source != speaker.source
-            && !said.word.initial
-            && unit.is_held_by(speaker.lane)
-            && !unit.knows(speaker.lane, said.source, said.word.position)
-            && unit.held_by(speaker.lane).as_ref() != Some(&said.word.value)
-    };
-    decided
-        .iter()
-        .flat_map(|(unit, one)| one.sight.standing().iter().map(move |&index| (*unit, one.words[index])))
-        .filter(|(unit, said)| unseen(unit, said))
-        .map(|(unit, said)| (unit.name, said))
-        .collect()
+/// Whether the users of a row had seen any of what `source` said at `position`, where it made a row: then they knew of it.
+fn knows_row(lane: &Lane, source: &str, position: Position) -> bool {
+    let mut fields = lane.fields.values();
+    fields.any(|field| field.knowledge.covers(source, position))
 }
