@@ -20,6 +20,7 @@ pub struct Change {
     ahead: bool,
     old_key: Option<Row>,
     moves_away: bool,
+    new_key: Option<Row>,
     mark: Option<Mark>,
 }
 
@@ -49,16 +50,18 @@ impl Change {
         let mark = record
             .header(mark::HEADER)
             .and_then(|text| Mark::from_text(std::str::from_utf8(text).ok()?).ok());
-        let old_key = match record.header(OLD_KEY_HEADER).zip(record.key.as_deref()) {
-            Some((json, key)) => schemas.read(key, |schema, _| Ok(envelope::header_key(schema, json)))?,
-            None => Ok(None),
+        let mut other_key = |header| match record.header(header).zip(record.key.as_deref()) {
+            Some((json, key)) => schemas.read(key, |schema, _| Ok(envelope::header_key(schema, json))),
+            None => Ok(Ok(None)),
         };
+        let (old_key, new_key) = (other_key(OLD_KEY_HEADER)?, other_key(NEW_KEY_HEADER)?);
         let commit_us = clamped(&event, record.timestamp_ms, pipeline.max_clock_skew_ms);
         Ok(Ok(Some(Self {
             commit_us,
             ahead: commit_us < event.source.ts_us,
             old_key: old_key.ok().flatten(),
             moves_away: record.header(NEW_KEY_HEADER).is_some(),
+            new_key: new_key.ok().flatten(),
             mark: mark.filter(|mark| mark.pipeline == pipeline.name),
             event,
             key,
@@ -76,6 +79,7 @@ impl Change {
             ahead: self.ahead,
             old_key: self.old_key.as_ref(),
             moves_away: self.moves_away,
+            new_key: self.new_key.as_ref(),
             mark: self.mark.as_ref().filter(|mark| is_of(mark, link)),
         }
     }

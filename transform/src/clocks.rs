@@ -93,6 +93,7 @@ mod tests {
                 ahead,
                 old_key: None,
                 moves_away: false,
+                new_key: None,
                 mark: None,
             };
             clocks.fault(&record, &input, 5)

@@ -8,7 +8,7 @@ use syncline_bus::consumer::TopicPartition;
 use syncline_bus::{InRecord, admin};
 use syncline_runtime::Outcome;
 use syncline_schemas::codec::{Crosswalk, State, Wire};
-use syncline_schemas::mapped::{MappedRecord, sighted_row};
+use syncline_schemas::mapped::{Mapped, MappedRecord, sighted_row};
 use syncline_schemas::mark::Mark;
 use syncline_schemas::pause::Pauses;
 use syncline_schemas::pipeline::{Entity, Link, Pipeline};
@@ -358,7 +358,7 @@ impl Mapper {
             Ok(Err(nothing)) => return Ok(Ok((Mapping::Nothing(nothing), false))),
             Err(refusal) => return Ok(Err(refusal)),
         };
-        let known = match self.known(route, &address, partition, work)? {
+        let known = match self.known(route, &address, input, partition, work)? {
             Ok(known) => known,
             Err(reason) => return Ok(Err(Refusal(reason))),
         };
@@ -368,39 +368,50 @@ impl Mapper {
         Ok(mapping.map(|mapping| (mapping, was_known)))
     }
 
-    /// What the crosswalk has. The old key of a row that moved may lie in another partition than its change.
+    /// What the crosswalk has, as far as it is ours. The old key of a row that moved may lie in another partition than its
+    /// change, and so may be what that change had to say of the old key.
     fn known(
         &mut self,
         route: &Route,
         address: &Address,
+        input: &Input<'_>,
         partition: i32,
         work: &Work,
     ) -> Outcome<Result<Known, String>> {
-        let row = match self.entry(
-            &route.shard(partition),
-            &mapping::crosswalk_key(&route.link, &address.row),
-            work,
-        )? {
-            Ok(row) => row,
+        let key = mapping::crosswalk_key(&route.link, &address.row);
+        let own = match self.entry(&route.shard(partition), &key, work)? {
+            Ok(own) => own,
             Err(reason) => return Ok(Err(reason)),
         };
-        let mut was = None;
-        if let Some(key) = address.was.as_ref().map(|was| mapping::crosswalk_key(&route.link, was)) {
-            for shard in self
-                .shards
-                .iter()
-                .filter(|shard| *shard.topic == *route.crosswalk)
-                .cloned()
-                .collect::<Vec<_>>()
-            {
-                match self.entry(&shard, &key, work)? {
-                    Ok(Some(entry)) => was = Some(entry),
-                    Ok(None) => {}
-                    Err(reason) => return Ok(Err(reason)),
-                }
+        let elsewhere = match own {
+            Some(_) => Vec::new(),
+            None => match self.entries(route, &key, work)? {
+                Ok(entries) => entries,
+                Err(reason) => return Ok(Err(reason)),
+            },
+        };
+        let old = match &address.was {
+            None => Vec::new(),
+            Some(was) => match self.entries(route, &mapping::crosswalk_key(&route.link, was), work)? {
+                Ok(entries) => entries,
+                Err(reason) => return Ok(Err(reason)),
+            },
+        };
+        Ok(Ok(Known::found(own, elsewhere, old, input)))
+    }
+
+    /// What all shards of ours have under the key.
+    fn entries(&mut self, route: &Route, key: &str, work: &Work) -> Outcome<Result<Vec<Crosswalk>, String>> {
+        let ours = |shard: &&Shard| *shard.topic == *route.crosswalk;
+        let shards: Vec<Shard> = self.shards.iter().filter(ours).cloned().collect();
+        let mut entries = Vec::new();
+        for shard in shards {
+            match self.entry(&shard, key, work)? {
+                Ok(entry) => entries.extend(entry),
+                Err(reason) => return Ok(Err(reason)),
             }
         }
-        Ok(Ok(Known { row, was }))
+        Ok(Ok(entries))
     }
 
     fn entry(&mut self, shard: &Shard, key: &str, work: &Work) -> Outcome<Result<Option<Crosswalk>, String>> {
@@ -426,9 +437,11 @@ impl Mapper {
                 skipped(why);
                 return Ok(());
             }
-            Mapping::Left { key, entry } => {
-                let partition = self.shard_of(route, &key, cause.partition, work)?;
-                route.put_crosswalk(key, &entry, partition, work);
+            Mapping::Left { key, entry, said } => {
+                route.put_crosswalk(key, &entry, cause.partition, work);
+                if let Some(said) = said {
+                    route.say(*said, cause, work);
+                }
                 return Ok(());
             }
             Mapping::Said {
@@ -444,13 +457,10 @@ impl Mapper {
             };
             route.put_crosswalk(key, &entry, partition, work);
         }
-        let cid = mapped.cid.clone();
         if let Some(sighting) = sighting {
             route.sight(*sighting, cause, work);
         }
-        let value = MappedRecord::Said(*mapped).encode(route.mapped_id);
-        work.outputs
-            .push(Outgoing::keyed(&route.mapped, &cid, value).caused_by(cause));
+        route.say(*mapped, cause, work);
         Ok(())
     }
 
@@ -579,6 +589,13 @@ impl Route {
     pub fn loaded_key(&self) -> String {
         let said = if self.sightings.is_some() { "sighted" } else { "loaded" };
         format!("~{said}/{}", self.link.name())
+    }
+
+    fn say(&self, said: Mapped, cause: &InRecord, work: &mut Work) {
+        let cid = said.cid.clone();
+        let value = MappedRecord::Said(said).encode(self.mapped_id);
+        work.outputs
+            .push(Outgoing::keyed(&self.mapped, &cid, value).caused_by(cause));
     }
 
     /// A row got its record; if it was found by what the row says, the record waits until the row has been compared.

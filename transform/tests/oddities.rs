@@ -243,6 +243,7 @@ impl Hub {
             ahead: false,
             old_key: was,
             moves_away,
+            new_key: None,
             mark: None,
         };
         if let Err(refusal) = self.map(link, &input) {
@@ -258,6 +259,7 @@ impl Hub {
         let known = Known {
             row: find(&address.row),
             was: address.was.as_ref().and_then(find),
+            ..Known::default()
         };
         let entity = self.pipeline.entity(&link.entity).unwrap();
         match mapping::apply(link, entity, input, address, &known)? {
@@ -266,7 +268,7 @@ impl Hub {
                 let state = self.entities.entry(mapped.cid.clone()).or_default();
                 state.join(&mapped, entity);
             }
-            Mapping::Left { key, entry } => _ = self.crosswalk.insert(key, entry),
+            Mapping::Left { key, entry, .. } => _ = self.crosswalk.insert(key, entry),
             Mapping::Nothing(_) => {}
         }
         Ok(())

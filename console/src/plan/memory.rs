@@ -176,11 +176,13 @@ impl Memory {
                 left_at: None,
                 since: entry.since,
             };
-            self.told.get(&key).cloned().or_else(|| self.live.get(&key).map(live))
+            let known = self.live.get(&key).filter(|entry| !entry.cid.is_empty());
+            self.told.get(&key).cloned().or_else(|| known.map(live))
         };
         Known {
             row: entry(&address.row),
             was: address.was.as_ref().and_then(entry),
+            ..Known::default()
         }
     }
 
@@ -190,7 +192,12 @@ impl Memory {
                 self.told.extend(crosswalk);
                 self.said(&link.entity, &mapped);
             }
-            Mapping::Left { key, entry } => _ = self.told.insert(key, entry),
+            Mapping::Left { key, entry, said } => {
+                self.told.insert(key, entry);
+                if let Some(said) = said {
+                    self.said(&link.entity, &said);
+                }
+            }
             Mapping::Nothing(_) => {}
         }
     }

@@ -345,7 +345,7 @@ fn follow(seen: &Seen<'_>, store: &DiskStore, schemas: &mut Schemas, work: &Work
 /// By how many the table's rows in the partition are more after this change.
 fn more_rows(seen: &Seen<'_>) -> i64 {
     match seen.mapping {
-        Mapping::Left { .. } => -1,
+        Mapping::Left { .. } => -i64::from(seen.was_known),
         Mapping::Nothing(_) => 0,
         Mapping::Said { mapped, crosswalk, .. } => match mapped.op {
             RowOp::Deleted => -1,

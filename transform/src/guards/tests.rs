@@ -112,13 +112,14 @@ impl Shop {
             ahead: false,
             old_key: None,
             moves_away: false,
+            new_key: None,
             mark,
         };
         let link = &self.route.link;
         let address = mapping::address(link, &input).unwrap().unwrap();
         let known = Known {
             row: self.crosswalk.get(&mapping::crosswalk_key(link, &address.row)).cloned(),
-            was: None,
+            ..Known::default()
         };
         let was_known = known.row.is_some();
         let mapping = mapping::apply(link, &self.route.entity, &input, address, &known).unwrap();

@@ -10,6 +10,11 @@
 //! the partition of that key, before whatever the key is used for next; so the one who takes the key is never taken for the
 //! one who left it. The beginning under the new key asks who left the old one *there*: if that is not known any more,
 //! because others have had the key since, the row's own values decide.
+//!
+//! Where the beginning is read before anything of the old key, it cannot know who had that. Its entity is then what the old
+//! key's would be at first sight, so that whoever reads the old key, maybe another process with another part of the
+//! crosswalk, comes to the same; and the end under the old key tells merge, after all that was said under it, that the
+//! row's words go on under the new one.
 
 use std::fmt;
 
@@ -40,6 +45,8 @@ pub struct Input<'a> {
     pub old_key: Option<&'a Row>,
     /// Whether this is the end of a row that goes on under another key.
     pub moves_away: bool,
+    /// That other key, if it can be read.
+    pub new_key: Option<&'a Row>,
     /// The sink's mark, if this pipeline wrote the row.
     pub mark: Option<&'a Mark>,
 }
@@ -60,8 +67,10 @@ pub enum Mapping {
     Left {
         /// The old key in the crosswalk.
         key: String,
-        /// Its entry from now on.
+        /// Its entry from now on, in the partition of that key.
         entry: Crosswalk,
+        /// That its words go on under the new key; merge may have heard of that before it heard all of them.
+        said: Option<Box<Mapped>>,
     },
     /// The change says nothing of an entity.
     Nothing(Nothing),
@@ -97,9 +106,29 @@ pub struct Known {
     pub row: Option<Crosswalk>,
     /// Under its old key.
     pub was: Option<Crosswalk>,
+    /// Whether the row's own partition has nothing: its key is known as left by the beginning of a move, in that one's.
+    pub elsewhere: bool,
 }
 
 impl Known {
+    /// From what parts of the crosswalk have: under the row's key `own`, that of its partition, and those `elsewhere`, and all
+    /// under its `old` key. A key is left elsewhere where the beginning of the move was read before anything of the key;
+    /// what its own partition has is as good or better. Positions that are offsets are not compared.
+    pub fn found(own: Option<Crosswalk>, elsewhere: Vec<Crosswalk>, old: Vec<Crosswalk>, input: &Input<'_>) -> Self {
+        let left = |entry: &Crosswalk| entry.left_at.is_some() && is_of_log(input);
+        let elsewhere = match own {
+            Some(_) => None,
+            None => elsewhere.into_iter().filter(left).max_by_key(|entry| entry.left_at),
+        };
+        Self {
+            elsewhere: elsewhere.is_some(),
+            row: own.or(elsewhere),
+            was: old
+                .into_iter()
+                .max_by_key(|entry| (entry.since.max(entry.left_at), !entry.cid.is_empty())),
+        }
+    }
+
     /// The entity of the row, unless the row that had this key went on under another.
     fn cid(&self) -> Option<&str> {
         self.row
@@ -175,8 +204,13 @@ pub fn apply(
     known: &Known,
 ) -> Result<Mapping, Refusal> {
     match &input.event.after {
-        _ if known.is_past(input.position) => Ok(Mapping::Nothing(Nothing("repeated after its row has moved"))),
-        _ if input.moves_away => Ok(left(link, &address.row, known, input.position)),
+        // What another partition has of the key is no sign that this was read: it is to be in its own.
+        _ if input.moves_away && known.elsewhere => Ok(left(link, &address.row, known, input)),
+        // Whom we made a row for is said by its mark alone, which no beginning of a move has.
+        _ if known.is_past(input.position) && !(known.elsewhere && made_for(input).is_some()) => {
+            Ok(Mapping::Nothing(Nothing("repeated after its row has moved")))
+        }
+        _ if input.moves_away => Ok(left(link, &address.row, known, input)),
         Some(after) if input.event.op != Op::Delete => present(link, entity, input, after, address, known),
         _ => Ok(deleted(link, input, address, known)),
     }
@@ -218,10 +252,13 @@ fn present(
     let fields = lens::get(link, after).map_err(|error| Refusal(error.to_string()))?;
     // A row that moves onto a key has nothing to do with the one that had it before.
     let sticky = known.cid().filter(|_| !takes_key(&address, known, input.position));
-    let inserted = input.mark.filter(|mark| mark.act.makes()).map(|mark| mark.cid.as_str());
+    let inserted = made_for(input);
     // A row that moves onto a key takes its entity along, whoever had the key before; but not that of a row which has taken
     // the old key since.
-    let moved = known.was.as_ref().filter(|was| !is_taken(was, input));
+    let moved = known
+        .was
+        .as_ref()
+        .filter(|was| !was.cid.is_empty() && !is_taken(was, input));
     let moving = moved.filter(|entry| {
         entry
             .left_at
@@ -232,7 +269,10 @@ fn present(
     let first = known_as.is_none();
     let cid = match known_as {
         Some(cid) => cid.to_owned(),
-        None => identity::cid(entity, link, &address.row, known.left_at(), &fields),
+        None => match address.was.as_ref().filter(|_| is_of_unread(known, input)) {
+            Some(was) => identity::cid(entity, link, was, None, &fields),
+            None => identity::cid(entity, link, &address.row, known.left_at(), &fields),
+        },
     };
     let got_it_here = known.cid() != Some(&*cid) || takes_key(&address, known, input.position);
     let sighting = got_it_here.then(|| {
@@ -271,6 +311,11 @@ fn present(
     })
 }
 
+/// The entity that we made the row for, if this is where we made it.
+fn made_for<'a>(input: &Input<'a>) -> Option<&'a str> {
+    input.mark.filter(|mark| mark.act.makes()).map(|mark| mark.cid.as_str())
+}
+
 fn deleted(link: &Link, input: &Input<'_>, address: Address, known: &Known) -> Mapping {
     let marked = || input.mark.map(|mark| mark.cid.as_str());
     let Some(cid) = known.cid().or_else(marked) else {
@@ -292,18 +337,48 @@ fn deleted(link: &Link, input: &Input<'_>, address: Address, known: &Known) -> M
     }
 }
 
-/// The row goes on under another key. What is known of this one already is of that moment, or later.
-fn left(link: &Link, row: &RowKey, known: &Known, position: Position) -> Mapping {
-    match known.row.as_ref().filter(|entry| entry.left_at.is_none()) {
-        Some(entry) => Mapping::Left {
-            key: crosswalk_key(link, row),
-            entry: Crosswalk {
-                left_at: Some(position),
-                ..entry.clone()
-            },
-        },
-        None => Mapping::Nothing(Nothing("moved")),
+/// The row goes on under another key. What is known of this one already is of that moment, or later. Where nothing is known of
+/// it the key is left by nobody: so who takes it next is not taken for the one who went on from it, whose entity is that of
+/// the key at first sight ([`is_of_unread`]).
+fn left(link: &Link, row: &RowKey, known: &Known, input: &Input<'_>) -> Mapping {
+    let position = input.position;
+    let entry = |entry: Option<&Crosswalk>| Crosswalk {
+        cid: entry.map(|entry| entry.cid.clone()).unwrap_or_default(),
+        left_at: entry.and_then(|entry| entry.left_at).max(Some(position)),
+        since: entry.and_then(|entry| entry.since),
+    };
+    let (entry, said) = match &known.row {
+        Some(here) if here.left_at.is_none() => (entry(Some(here)), goes_on(link, row, &here.cid, input)),
+        Some(other) if known.elsewhere && other.left_at >= Some(position) => (entry(Some(other)), None),
+        Some(_) if !known.elsewhere => return Mapping::Nothing(Nothing("moved")),
+        _ if is_of_log(input) => (entry(None), None),
+        _ => return Mapping::Nothing(Nothing("moved")),
+    };
+    Mapping::Left {
+        key: crosswalk_key(link, row),
+        entry,
+        said: said.map(Box::new),
     }
+}
+
+/// For merge: what was said under this key is said under the new one from now on. Older versions read it as a mark's record
+/// without a mark. Where positions are offsets, each of its partition, merge could not compare them.
+fn goes_on(link: &Link, row: &RowKey, cid: &str, input: &Input<'_>) -> Option<Mapped> {
+    let to = input.new_key.and_then(|key| row_key(link, key).ok())?;
+    let (cid, none) = (cid.to_owned(), Fields::new);
+    (to != *row && is_of_log(input)).then(|| Mapped {
+        was: Some(row.clone()),
+        mark: None,
+        ..said(link, input, cid, to, RowOp::Seen, none(), none())
+    })
+}
+
+/// Whether nothing was read of the key that the row moves from. Most likely it was made under it just before, and has then
+/// the entity of that key at first sight, whoever reads it there.
+fn is_of_unread(known: &Known, input: &Input<'_>) -> bool {
+    let left_at = Some(end_of_old_key(input.position));
+    let by_nobody = |was: &Crosswalk| was.cid.is_empty() && was.left_at == left_at;
+    is_of_log(input) && known.was.as_ref().is_none_or(by_nobody)
 }
 
 /// Whether the row comes from another key and is seen under this one for the first time.

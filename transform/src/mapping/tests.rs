@@ -11,6 +11,8 @@ use syncline_schemas::value::Value;
 
 use super::*;
 
+mod moves;
+
 const PIPELINE: &str = r#"
 pipeline: acme
 defaults: { kafka: "k:9092", registry: "http://r" }
@@ -72,6 +74,7 @@ struct Change {
     after: Option<Row>,
     old_key: Option<Row>,
     moves_away: bool,
+    new_key: Option<Row>,
     mark: Option<Mark>,
 }
 
@@ -83,6 +86,7 @@ fn change(op: Op, lsn: u64, after: Option<Row>) -> Change {
         after,
         old_key: None,
         moves_away: false,
+        new_key: None,
         mark: None,
     }
 }
@@ -115,6 +119,7 @@ impl Mapper {
             ahead: false,
             old_key: change.old_key.as_ref(),
             moves_away: change.moves_away,
+            new_key: change.new_key.as_ref(),
             mark: change.mark.as_ref(),
         };
         let address = match address(&link, &input)? {
@@ -125,13 +130,14 @@ impl Mapper {
         let known = Known {
             row: find(&address.row),
             was: address.was.as_ref().and_then(find),
+            ..Known::default()
         };
         match apply(&link, &entity, &input, address, &known)? {
             Mapping::Said { mapped, crosswalk, .. } => {
                 self.crosswalk.extend(crosswalk);
                 Ok(Ok(*mapped))
             }
-            Mapping::Left { key, entry } => {
+            Mapping::Left { key, entry, .. } => {
                 self.crosswalk.insert(key, entry);
                 Ok(Err("left"))
             }

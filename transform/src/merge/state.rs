@@ -54,6 +54,10 @@ pub struct EntityState {
     /// What of it is compared with others, or was.
     #[serde(default, skip_serializing_if = "Compared::is_empty")]
     pub(super) compared: Compared,
+    /// By source and key: up to where the rows that had the key have gone on under others. What was said under it before
+    /// that and is read later is of a row that has spoken since.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) left: BTreeMap<String, BTreeMap<RowKey, Position>>,
 }
 
 /// One row of one app.
@@ -96,7 +100,7 @@ pub(super) enum Presence {
     Removed,
 }
 
-packed!(EntityState { 0 lanes, 1 answers, 2 decisions, 3 time_us, 4 taken, 5 moved, 6 parts, 7 compared });
+packed!(EntityState { 0 lanes, 1 answers, 2 decisions, 3 time_us, 4 taken, 5 moved, 6 parts, 7 compared, 8 left });
 packed!(Lane { 0 at, 1 made, 2 ours, 3 said, 4 presence, 5 undone, 6 removal, 7 fields, 8 beside, 9 again });
 
 impl Packed for Presence {
@@ -149,12 +153,25 @@ impl EntityState {
     pub fn join(&mut self, said: &Mapped, entity: &Entity) {
         let mark = said.mark.as_ref().filter(|mark| mark.cid == said.cid);
         let lanes = self.lanes.entry(said.source.clone()).or_default();
+        let ends = said.op == RowOp::Seen && said.mark.is_none();
+        // Offsets of two partitions are not compared: a position without an epoch may be one, unless it is that of an end.
+        if let Some(was) = said.was.as_ref().filter(|_| ends || said.position.epoch > 0) {
+            let left = self.left.entry(said.source.clone()).or_default();
+            let left_at = left.entry(was.clone()).or_default();
+            *left_at = said.position.max(*left_at);
+        }
+        let left_at = self.left.get(&said.source).and_then(|left| left.get(&said.row));
+        let has_left = left_at.is_some_and(|left_at| said.position <= *left_at) && !breaks("who-left-is-silent");
         let moved = said
             .was
             .as_ref()
             .filter(|was| lanes.get(was).is_some_and(|lane| lane.at < said.position));
-        if let Some(moved) = moved.and_then(|was| lanes.remove(was)) {
+        // A row that has gone on once more has a lane under its next key, which began there.
+        if let Some(moved) = moved.and_then(|was| lanes.remove(was)).filter(|_| !has_left) {
             lanes.entry(said.row.clone()).or_default().take_place_of(moved);
+        }
+        if ends || (has_left && said.op != RowOp::Seen) {
+            return;
         }
         let lane = lanes.entry(said.row.clone()).or_default();
         let counters = Counters::of(entity, lane);

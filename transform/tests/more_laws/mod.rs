@@ -2,4 +2,5 @@
 
 mod deletes;
 mod keys;
+mod moves;
 mod queue;
