@@ -368,8 +368,8 @@ impl Mapper {
         Ok(mapping.map(|mapping| (mapping, was_known)))
     }
 
-    /// What the crosswalk has, as far as it is ours. The old key of a row that moved may lie in another partition than its
-    /// change, and so may be what that change had to say of the old key.
+    /// What the crosswalk has, as far as it is ours. The old key of a row that moved may lie in another partition
+    /// than its change, and so may be what that change had to say of the old key.
     fn known(
         &mut self,
         route: &Route,

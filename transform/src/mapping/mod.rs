@@ -11,10 +11,10 @@
 //! one who left it. The beginning under the new key asks who left the old one *there*: if that is not known any more,
 //! because others have had the key since, the row's own values decide.
 //!
-//! Where the beginning is read before anything of the old key, it cannot know who had that. Its entity is then what the old
-//! key's would be at first sight, so that whoever reads the old key, maybe another process with another part of the
-//! crosswalk, comes to the same; and the end under the old key tells merge, after all that was said under it, that the
-//! row's words go on under the new one.
+//! Where the beginning is read before anything of the old key, it cannot know who had that. Its entity is then what
+//! the old key's would be at first sight, so that whoever reads the old key, maybe another process with another part
+//! of the crosswalk, comes to the same; and the end under the old key tells merge, after all that was said under it,
+//! that the row's words go on under the new one.
 
 use std::fmt;
 
@@ -111,9 +111,10 @@ pub struct Known {
 }
 
 impl Known {
-    /// From what parts of the crosswalk have: under the row's key `own`, that of its partition, and those `elsewhere`, and all
-    /// under its `old` key. A key is left elsewhere where the beginning of the move was read before anything of the key;
-    /// what its own partition has is as good or better. Positions that are offsets are not compared.
+    /// From what parts of the crosswalk have: under the row's key `own`, that of its partition, and those
+    /// `elsewhere`, and all under its `old` key. A key is left elsewhere where the beginning of the move was read
+    /// before anything of the key; what its own partition has is as good or better. Positions that are offsets are
+    /// not compared.
     pub fn found(own: Option<Crosswalk>, elsewhere: Vec<Crosswalk>, old: Vec<Crosswalk>, input: &Input<'_>) -> Self {
         let left = |entry: &Crosswalk| entry.left_at.is_some() && is_of_log(input);
         let elsewhere = match own {
@@ -337,9 +338,9 @@ fn deleted(link: &Link, input: &Input<'_>, address: Address, known: &Known) -> M
     }
 }
 
-/// The row goes on under another key. What is known of this one already is of that moment, or later. Where nothing is known of
-/// it the key is left by nobody: so who takes it next is not taken for the one who went on from it, whose entity is that of
-/// the key at first sight ([`is_of_unread`]).
+/// The row goes on under another key. What is known of this one already is of that moment, or later. Where nothing is
+/// known of it the key is left by nobody: so who takes it next is not taken for the one who went on from it, whose
+/// entity is that of the key at first sight ([`is_of_unread`]).
 fn left(link: &Link, row: &RowKey, known: &Known, input: &Input<'_>) -> Mapping {
     let position = input.position;
     let entry = |entry: Option<&Crosswalk>| Crosswalk {
@@ -361,8 +362,8 @@ fn left(link: &Link, row: &RowKey, known: &Known, input: &Input<'_>) -> Mapping 
     }
 }
 
-/// For merge: what was said under this key is said under the new one from now on. Older versions read it as a mark's record
-/// without a mark. Where positions are offsets, each of its partition, merge could not compare them.
+/// For merge: what was said under this key is said under the new one from now on. Older versions read it as a mark's
+/// record without a mark. Where positions are offsets, each of its partition, merge could not compare them.
 fn goes_on(link: &Link, row: &RowKey, cid: &str, input: &Input<'_>) -> Option<Mapped> {
     let to = input.new_key.and_then(|key| row_key(link, key).ok())?;
     let (cid, none) = (cid.to_owned(), Fields::new);
@@ -373,8 +374,8 @@ fn goes_on(link: &Link, row: &RowKey, cid: &str, input: &Input<'_>) -> Option<Ma
     })
 }
 
-/// Whether nothing was read of the key that the row moves from. Most likely it was made under it just before, and has then
-/// the entity of that key at first sight, whoever reads it there.
+/// Whether nothing was read of the key that the row moves from. Most likely it was made under it just before, and has
+/// then the entity of that key at first sight, whoever reads it there.
 fn is_of_unread(known: &Known, input: &Input<'_>) -> bool {
     let left_at = Some(end_of_old_key(input.position));
     let by_nobody = |was: &Crosswalk| was.cid.is_empty() && was.left_at == left_at;

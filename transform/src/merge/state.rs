@@ -54,8 +54,8 @@ pub struct EntityState {
     /// What of it is compared with others, or was.
     #[serde(default, skip_serializing_if = "Compared::is_empty")]
     pub(super) compared: Compared,
-    /// By source and key: up to where the rows that had the key have gone on under others. What was said under it before
-    /// that and is read later is of a row that has spoken since.
+    /// By source and key: up to where the rows that had the key have gone on under others. What was said under it
+    /// before that and is read later is of a row that has spoken since.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) left: BTreeMap<String, BTreeMap<RowKey, Position>>,
 }
@@ -154,7 +154,8 @@ impl EntityState {
         let mark = said.mark.as_ref().filter(|mark| mark.cid == said.cid);
         let lanes = self.lanes.entry(said.source.clone()).or_default();
         let ends = said.op == RowOp::Seen && said.mark.is_none();
-        // Offsets of two partitions are not compared: a position without an epoch may be one, unless it is that of an end.
+        // Offsets of two partitions are not compared: a position without an epoch may be one, unless it is that of an
+        // end.
         if let Some(was) = said.was.as_ref().filter(|_| ends || said.position.epoch > 0) {
             let left = self.left.entry(said.source.clone()).or_default();
             let left_at = left.entry(was.clone()).or_default();

@@ -9,8 +9,8 @@ use syncline_transform::merge::{EntityState, resolve};
 use crate::model::{CID, Dice, entity};
 use crate::scaled;
 
-/// One row's life: edits, and changes of its key. Each key's records stand in the partition of that key, and are read in
-/// order there; partitions in any order, and again from where a process that was killed had begun.
+/// One row's life: edits, and changes of its key. Each key's records stand in the partition of that key, and are read
+/// in order there; partitions in any order, and again from where a process that was killed had begun.
 #[test]
 fn a_row_that_moves_speaks_through_its_last_key_alone() {
     let entity = entity(&[("name", Strategy::Latest)], DeletePolicy::UpdateWins);

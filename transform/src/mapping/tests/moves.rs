@@ -1,5 +1,5 @@
-//! A row whose key changes before anything of its old key was read: map and merge together, with a part of the crosswalk
-//! for each partition, read in every order by one process or by several that do not see each other's parts.
+//! A row whose key changes before anything of its old key was read: map and merge together, with a part of the
+//! crosswalk for each partition, read in every order by one process or by several that do not see each other's parts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
