@@ -75,7 +75,8 @@ pub(super) struct Lane {
     pub presence: Presence,
     /// The first of the app's own deletions that did not stand, since the row was made by anybody but us restoring it.
     pub undone: Option<Position>,
-    /// Whether the app itself made the row, and had had one with this key that went: an edit, where a first load is none.
+    /// Whether the app itself made the row, and had had one with this key that went: an edit, where a first load is
+    /// none.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub again: bool,
     /// Our last deletion of the row: from there on its app knows that the entity was deleted.

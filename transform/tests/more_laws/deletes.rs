@@ -141,8 +141,8 @@ fn assert_kept(world: &World, inserted: &Row, seed: u64) {
     }
 }
 
-/// Two apps delete the same, each by itself. A third, whose row was removed for the one, makes it anew and cannot know of
-/// the other.
+/// Two apps delete the same, each by itself. A third, whose row was removed for the one, makes it anew and cannot
+/// know of the other.
 #[test]
 fn a_row_made_anew_outlives_a_second_deletion_of_what_went() {
     let (shop, crm, billing) = (0, 1, 2);

@@ -3,10 +3,10 @@
 //! A deletion is weighed against the edits that it had not seen, by the policy of the app that deleted. A row that somebody
 //! made anew knowing of the deletion answers it whatever the policy says.
 //!
-//! Two apps may delete the same. Whoever then makes it anew knows of one deletion, the one for which his row was removed,
-//! and means both: the other one's author saw what had gone already and not what was made since. Where deletions win,
-//! such a one would end the new row, which nobody has asked for; so it is answered too, and a conflict tells of it. Where
-//! they do not win over edits, making a row anew is an edit like any other.
+//! Two apps may delete the same. Whoever then makes it anew knows of one deletion, the one for which his row was
+//! removed, and means both: the other one's author saw what had gone already and not what was made since. Where
+//! deletions win, such a one would end the new row, which nobody has asked for; so it is answered too, and a conflict
+//! tells of it. Where they do not win over edits, making a row anew is an edit like any other.
 
 use syncline_schemas::conflict::{Conflict, Status, WHOLE};
 use syncline_schemas::pipeline::DeletePolicy;
@@ -147,9 +147,9 @@ impl View<'_> {
 
     /// Whether the app's deletion says nothing any more, for the entity was made anew.
     ///
-    /// Only of what is known of the rows, whether or not they are heard. Words of the row that went are not heard any more:
-    /// where the deletion does not win over edits they would still hold in a row that is restored, so there it is left to
-    /// the policy.
+    /// Only of what is known of the rows, whether or not they are heard. Words of the row that went are not heard any
+    /// more: where the deletion does not win over edits they would still hold in a row that is restored, so there it
+    /// is left to the policy.
     pub fn is_answered(&self, gone: &Speaker<'_>) -> bool {
         let Presence::Deleted { position, .. } = gone.lane.presence else {
             return false;
@@ -160,8 +160,8 @@ impl View<'_> {
                 && self.is_of_what_went(gone))
     }
 
-    /// Whether an app whose row we had deleted made one anew of which whoever deleted this one did not know. Of one record
-    /// only: what users knew of one says nothing of another that was merged with it.
+    /// Whether an app whose row we had deleted made one anew of which whoever deleted this one did not know. Of one
+    /// record only: what users knew of one says nothing of another that was merged with it.
     fn is_of_what_went(&self, gone: &Speaker<'_>) -> bool {
         self.speakers
             .iter()
@@ -175,8 +175,8 @@ impl View<'_> {
             })
     }
 
-    /// Whether a word is that of a row which the app made itself after it had had one that went, by anybody's doing. Nobody
-    /// edits by what is there at first; this somebody did.
+    /// Whether a word is that of a row which the app made itself after it had had one that went, by anybody's doing.
+    /// Nobody edits by what is there at first; this somebody did.
     pub fn is_made_anew(&self, said: &Said<'_>) -> bool {
         let Some(lanes) = self.state.lanes.get(said.source).filter(|_| said.word.initial) else {
             return false;
@@ -285,7 +285,8 @@ impl View<'_> {
     }
 }
 
-/// Whether the users of a row had seen any of what `source` said at `position`, where it made a row: then they knew of it.
+/// Whether the users of a row had seen any of what `source` said at `position`, where it made a row: then they knew
+/// of it.
 fn knows_row(lane: &Lane, source: &str, position: Position) -> bool {
     let mut fields = lane.fields.values();
     fields.any(|field| field.knowledge.covers(source, position))
