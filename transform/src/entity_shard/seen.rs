@@ -88,7 +88,7 @@ impl<S: EntityStore> Stored<'_, S> {
         self.shard.log(key, to_json(value), self.work);
     }
 
-    fn to_do(&mut self, id: &str) {
+    fn set_to_do(&mut self, id: &str) {
         self.shard.log(&format!("{TODO}{id}"), String::new(), self.work);
     }
 
@@ -147,11 +147,11 @@ impl<S: EntityStore> Stored<'_, S> {
         }
         self.put(&format!("{ROW}{id}"), &known);
         if seen.first {
-            self.to_do(&id);
+            self.set_to_do(&id);
         }
         // Who named this row before it was seen looks again.
         let named: BTreeSet<String> = self.json(&format!("{NAMED}{own_key}"))?;
-        named.iter().for_each(|other| self.to_do(other));
+        named.iter().for_each(|other| self.set_to_do(other));
         Ok(())
     }
 

@@ -68,7 +68,7 @@ fn decide(world: &mut Several, dice: &mut Dice, record: usize) {
 
 /// Every row of a record, and of those that are merged into it, holds what is agreed.
 fn assert_agreed(world: &Several, seed: u64) {
-    let mut owners = vec![None; RECORDS];
+    let mut owners = [None; RECORDS];
     for record in 0..RECORDS {
         let agreed = world.agreed(record).unwrap();
         let cids: Vec<String> = agreed.joined().map(str::to_owned).collect();

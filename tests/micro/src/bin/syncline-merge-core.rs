@@ -8,6 +8,8 @@
 //!
 //! Prints one line of JSON; what it is doing goes to stderr.
 
+#![allow(clippy::print_stderr, reason = "a measurement says on stderr what it is doing")]
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
