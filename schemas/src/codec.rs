@@ -29,6 +29,9 @@ mod records;
 /// A row that capture could not write.
 mod dead_letter;
 
+/// A change that waits.
+mod waiting;
+
 /// The agreed record, typed by the entity's own schema.
 mod canonical;
 

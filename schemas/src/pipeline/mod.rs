@@ -13,6 +13,7 @@ mod meaning;
 mod model;
 mod problem;
 mod read;
+mod reference;
 mod rule;
 mod secret;
 mod setting;
@@ -25,6 +26,7 @@ pub use model::{
     Pipeline, Replica, System,
 };
 pub use problem::{Excerpt, Problem};
+pub use reference::{Parent, Reference, WAIT_DEFAULT_MS};
 pub use rule::{Beyond, Bounds, Check, Expires, Group, RuleRef, Strategy, Terms, Uncertain};
 pub use secret::Secret;
 pub use setting::Setting;
@@ -107,6 +109,7 @@ fn build(check: &mut read::Check<'_>, tree: &yaml::Node, files: read::entities::
     read::settings::systems(check, &root, &mut pipeline);
     let named = read::entities::read(check, &root, files, &mut pipeline);
     read::links::read(check, &root, &mut pipeline);
+    read::references::check(check, &root, &pipeline);
     read::settings::replicas(check, &root, &mut pipeline);
     meaning::check(check, &root, &pipeline, &named);
     pipeline

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::care::Care;
+use super::reference::Reference;
 use super::rule::{Check, Group, RuleRef, Strategy, Terms};
 use super::secret::Secret;
 use super::setting::Setting;
@@ -116,6 +117,8 @@ pub struct Entity {
     /// What rows are matched by at first sight: of these lists the first that a row has all of. A part is a field, or an
     /// expression over fields ([`crate::lens::key()`]).
     pub match_on: Vec<Vec<Expr>>,
+    /// Fields that refer to another entity, in the order of the file.
+    pub references: Vec<Reference>,
     /// What a delete in a system means, where the file says it for that system.
     pub on_delete: BTreeMap<String, DeletePolicy>,
     /// What a delete means in every other system.

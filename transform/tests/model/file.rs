@@ -13,6 +13,7 @@ pub fn entity(fields: &[(&str, Strategy)], on_delete: DeletePolicy) -> Entity {
         groups: Vec::new(),
         checks: Vec::new(),
         match_on: Vec::new(),
+        references: Vec::new(),
         on_delete: BTreeMap::new(),
         default_delete: on_delete,
         rules: "0".repeat(16),

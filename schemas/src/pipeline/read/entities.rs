@@ -11,6 +11,7 @@ use super::expressions;
 use super::fingerprint::fingerprint;
 use super::groups::{self, Head};
 use super::matching;
+use super::references;
 use super::rules::{Kinds, Rule, Scope, kinds, strategy};
 use super::{Check, Keys, Map, suggestion};
 use crate::lens::Gives;
@@ -24,9 +25,10 @@ const ENTITY: Keys = Keys {
         "on_conflict",
         "kinds",
         "match",
+        "references",
         "on_delete",
     ],
-    later: &["subject", "references", "initial", "migrate"],
+    later: &["subject", "initial", "migrate"],
 };
 
 const POLICIES: [(&str, DeletePolicy); 4] = [
@@ -139,6 +141,10 @@ impl EntityReader<'_, '_, '_> {
             match_on: map
                 .get("match")
                 .map(|node| matching::read(self.check, node, self.name, &fields))
+                .unwrap_or_default(),
+            references: map
+                .get("references")
+                .map(|node| references::read(self.check, node, self.name, &fields, &groups))
                 .unwrap_or_default(),
             fields,
             groups,

@@ -26,7 +26,6 @@ pub(super) fn of(key: &str) -> (&'static str, &'static str) {
         "mysql" => ("an app on MySQL", "capture it with Debezium: `capture: debezium`"),
         "maintenance" => ("a maintenance window", "remove it; a target that is down is waited for"),
         "mode" => ("writing in batches", "remove it; every link is live"),
-        "references" => ("references between entities", REMOVE),
         "same_as" | "score" | "link" | "review" => ("matching by similarity", "use `match: [{ same: [FIELD] }]`"),
         "expires" | "then" => ("a deadline of its own for a group", "give it to the kind of its fields"),
         "approvers" => (
