@@ -12,7 +12,7 @@
 //! The end of a partition is a question of position and not of records: the last offsets may be markers of
 //! transactions or records of an aborted one, which no reader ever sees. See `reached`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -283,6 +283,12 @@ impl GroupConsumer {
         let place = self.partitions.get_mut(&at).ok_or_else(|| not_ours(&at))?;
         (place.position, place.at_end) = (offset, false);
         seek(&self.consumer, &at, offset)
+    }
+
+    /// Gives no records of these partitions until they are held no more; they wait where they are, and the others flow. A
+    /// new assignment holds none.
+    pub fn hold(&mut self, held: BTreeSet<TopicPartition>) {
+        self.queues.hold(held);
     }
 
     /// The next offset to be read; `None` if the partition is not ours. Behind the last record this is past the

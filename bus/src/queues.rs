@@ -3,6 +3,7 @@
 //! librdkafka would gladly put everything into one queue. But rdkafka's news of the end of a partition or of a lost
 //! offset does not say which topic it is about; the queue it arrives in does.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -53,6 +54,8 @@ pub(crate) struct Queues<C: ConsumerContext + 'static> {
     consumer: Arc<BaseConsumer<C>>,
     bell: Arc<Bell>,
     queues: Vec<((String, i32), PartitionQueue<C>)>,
+    /// Those that are left alone. librdkafka stops fetching what nobody takes.
+    held: BTreeSet<(String, i32)>,
     turn: usize,
     given: u32,
 }
@@ -63,6 +66,7 @@ impl<C: ConsumerContext + 'static> Queues<C> {
             consumer,
             bell,
             queues: Vec::new(),
+            held: BTreeSet::new(),
             turn: 0,
             given: 0,
         }
@@ -84,8 +88,16 @@ impl<C: ConsumerContext + 'static> Queues<C> {
         Ok(())
     }
 
+    /// Leaves these partitions alone from now on, and no others.
+    pub(crate) fn hold(&mut self, held: BTreeSet<(String, i32)>) {
+        self.held = held;
+        // What came meanwhile has rung before.
+        self.bell.ring();
+    }
+
     pub(crate) fn close(&mut self) {
         self.queues.clear();
+        self.held.clear();
         (self.turn, self.given) = (0, 0);
     }
 
@@ -96,6 +108,10 @@ impl<C: ConsumerContext + 'static> Queues<C> {
                 self.pass_on();
             }
             let (partition, queue) = self.queues.get(self.turn)?;
+            if self.held.contains(partition) {
+                self.pass_on();
+                continue;
+            }
             if let Some(fetched) = queue.poll(Duration::ZERO).map(sort) {
                 self.given += 1;
                 return Some((partition.clone(), fetched));

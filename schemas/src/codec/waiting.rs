@@ -28,10 +28,6 @@ impl Wire for Waiting {
     fn decode(writer: &ParsedSchema, datum: &[u8]) -> Result<Self, CodecError> {
         let node = writer.read(datum)?;
         let waiting = Fields::of(&node)?;
-        let header = |node| {
-            let header = Fields::of(node)?;
-            Ok((header.text("name")?.to_owned(), bytes(&header, "value")?))
-        };
         Ok(Self {
             topic: waiting.text("topic")?.to_owned(),
             partition: waiting.int("partition")?,
@@ -39,9 +35,14 @@ impl Wire for Waiting {
             timestamp_ms: waiting.long("timestamp_ms")?,
             key: optional_bytes(&waiting, "key")?,
             value: bytes(&waiting, "value")?,
-            headers: waiting.list("headers", header)?,
+            headers: waiting.list("headers", read_header)?,
         })
     }
+}
+
+fn read_header(node: &Node<'_>) -> Result<(String, Vec<u8>), CodecError> {
+    let header = Fields::of(node)?;
+    Ok((header.text("name")?.to_owned(), bytes(&header, "value")?))
 }
 
 fn bytes(fields: &Fields<'_>, name: &str) -> Result<Vec<u8>, CodecError> {
