@@ -23,6 +23,11 @@ use syncline_schemas::position::Position;
 
 use crate::identity;
 
+/// Which entities a row refers to.
+pub mod parents;
+
+use parents::References;
+
 /// One change of a row, as read.
 pub struct Input<'a> {
     /// What happened.
@@ -94,6 +99,8 @@ pub struct Known {
     pub row: Option<Crosswalk>,
     /// Under its old key.
     pub was: Option<Crosswalk>,
+    /// The entities that the row refers to.
+    pub references: References,
 }
 
 impl Known {
@@ -211,7 +218,9 @@ fn present(
     address: Address,
     known: &Known,
 ) -> Result<Mapping, Refusal> {
-    let fields = lens::get(link, after).map_err(|error| Refusal(error.to_string()))?;
+    let mut fields = lens::get(link, after).map_err(|error| Refusal(error.to_string()))?;
+    known.references.after(&mut fields);
+    parents::refuse_null(entity, &fields)?;
     // A row that moves onto a key has nothing to do with the one that had it before.
     let sticky = known.cid().filter(|_| !takes_key(&address, known, input.position));
     let inserted = input.mark.filter(|mark| mark.act.makes()).map(|mark| mark.cid.as_str());
@@ -231,9 +240,10 @@ fn present(
     let crosswalk = crosswalk_changes(link, input, &address, &cid, known);
     let before = input.event.before.as_ref().filter(|_| input.event.op == Op::Update);
     // A before-image that cannot be mapped is no more than an unknown one: it explains the change, it does not make it.
-    let before = before
+    let mut before = before
         .and_then(|before| lens::get(link, before).ok())
         .unwrap_or_default();
+    known.references.before(&mut before);
     let was = address.was.clone();
     let mapped = Mapped {
         was,
@@ -313,9 +323,15 @@ fn crosswalk_changes(
     cid: &str,
     known: &Known,
 ) -> Vec<(String, Crosswalk)> {
-    let entry = |row, left_at, since| {
+    let entry = |row, left_at, since, known_ms| {
         let cid = cid.to_owned();
-        (crosswalk_key(link, row), Crosswalk { cid, left_at, since })
+        let entry = Crosswalk {
+            cid,
+            left_at,
+            since,
+            known_ms,
+        };
+        (crosswalk_key(link, row), entry)
     };
     let (position, was) = (input.position, known.was.as_ref());
     // The end under the old key says it too, where that is read.
@@ -324,13 +340,16 @@ fn crosswalk_changes(
         .was
         .as_ref()
         .filter(|_| is_of_log(input) && was.is_none_or(unsaid));
-    let left = left.map(|key| entry(key, Some(end_of_old_key(position)), was.and_then(|was| was.since)));
+    let left = left.map(|key| {
+        let (since, known_ms) = was.map_or((None, None), |was| (was.since, was.known_ms));
+        entry(key, Some(end_of_old_key(position)), since, known_ms)
+    });
     let takes_key = takes_key(address, known, position);
     let since = match takes_key || known.left_at().is_some() {
         true => Some(position),
         false => known.row.as_ref().and_then(|entry| entry.since),
     };
-    let new = (known.cid() != Some(cid) || takes_key).then(|| entry(&address.row, None, since));
+    let new = (known.cid() != Some(cid) || takes_key).then(|| entry(&address.row, None, since, None));
     left.into_iter().chain(new).collect()
 }
 
