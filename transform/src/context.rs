@@ -151,6 +151,9 @@ impl Context {
             let inputs = links.filter_map(|link| captured.get(&self.capture_topic(link)).copied());
             let widest = inputs.max().unwrap_or(0).max(pipeline.partitions);
             specs.push(TopicSpec::new(topic::crosswalk(&pipeline.name, &entity.name), widest).compacted());
+            if !entity.references.is_empty() {
+                specs.push(TopicSpec::new(topic::waiting(&pipeline.name, &entity.name), widest).compacted());
+            }
         }
         admin::ensure(&self.bus, &specs)?;
         self.ensured.store(true, Ordering::Release);

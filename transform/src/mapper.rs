@@ -8,21 +8,35 @@ use syncline_bus::consumer::TopicPartition;
 use syncline_bus::{InRecord, admin};
 use syncline_runtime::Outcome;
 use syncline_schemas::codec::{Crosswalk, Wire};
+use syncline_schemas::envelope::Op;
+use syncline_schemas::lens::Expr;
 use syncline_schemas::mapped::MappedRecord;
 use syncline_schemas::mark::Mark;
-use syncline_schemas::pipeline::{Entity, Link, Pipeline};
+use syncline_schemas::pipeline::{Entity, Link, Parent, Pipeline};
 use syncline_schemas::progress::MarkRecord;
 use syncline_schemas::topic;
+use syncline_schemas::waiting::Waiting;
 
 use crate::change::{Change, is_of};
 use crate::changelog;
 use crate::context::Context;
+use crate::followed::Followed;
+use crate::mapping::parents::References;
 use crate::mapping::{self, Address, Input, Known, Mapping, Nothing, Refusal};
 use crate::metrics;
 use crate::outgoing::{Outgoing, dead_letter};
 use crate::overlay::Overlay;
 use crate::schemas::Schemas;
 use crate::store::{DiskStore, EntityStore, Shard};
+use crate::waiting::WaitingRoom;
+
+/// Rows that refer to others.
+mod children;
+
+/// When children have waited long enough.
+mod deadlines;
+
+pub use deadlines::Deadlines;
 
 const STAGE: &str = "map";
 
@@ -35,6 +49,12 @@ struct Route {
     mapped_partitions: i32,
     crosswalk: Arc<str>,
     crosswalk_id: u32,
+    /// Where changes wait for the rows that they refer to, and the schema there; none if they refer to none.
+    waiting: Option<(Arc<str>, u32)>,
+    /// Whether others refer to the entity.
+    is_referred_to: bool,
+    /// Whether rows get their entity before the rows are known that they refer to: those may refer back.
+    is_circular: bool,
 }
 
 /// What a batch comes to.
@@ -44,6 +64,8 @@ pub struct Work {
     pub outputs: Vec<Outgoing>,
     /// To be stored after the commit.
     pub overlay: Overlay,
+    /// What the crosswalk has of entities that others refer to since.
+    came: BTreeSet<String>,
 }
 
 /// Maps records.
@@ -60,6 +82,8 @@ pub struct Mapper {
     shards: BTreeSet<Shard>,
     /// Changes in the store that were not read from the changelog.
     unread: usize,
+    followed: Followed,
+    room: WaitingRoom,
 }
 
 impl Mapper {
@@ -83,6 +107,8 @@ impl Mapper {
             store: DiskStore::open(&context.state_dir.join(STAGE))?,
             shards: BTreeSet::new(),
             unread: 0,
+            followed: Followed::new(&context.pipeline),
+            room: WaitingRoom::default(),
         })
     }
 
@@ -100,19 +126,24 @@ impl Mapper {
     pub fn assign(&mut self, partitions: &[TopicPartition], context: &Context) -> Outcome<()> {
         self.shards.clear();
         for (topic, partition) in partitions {
-            let shards: Vec<Shard> = self
-                .routes_of(topic)
-                .iter()
-                .map(|route| route.shard(*partition))
-                .collect();
+            let routes = self.routes_of(topic);
+            let shards = routes.iter().flat_map(|route| route.shards(*partition));
             self.shards.extend(shards);
         }
-        self.restore(context)
+        self.restore(context)?;
+        self.room = WaitingRoom::default();
+        if self.has_children(partitions) {
+            self.followed.catch_up(context, &mut self.store)?;
+            self.take_up(partitions)?;
+        }
+        Ok(())
     }
 
     /// Gives all partitions up.
     pub fn revoke(&mut self) {
         self.shards.clear();
+        self.followed.stop();
+        self.room = WaitingRoom::default();
     }
 
     fn restore(&mut self, context: &Context) -> Outcome<()> {
@@ -121,6 +152,19 @@ impl Mapper {
         }
         self.unread = 0;
         Ok(())
+    }
+
+    /// Takes in what others know of parents.
+    pub fn follow(&mut self) -> Outcome<()> {
+        for key in self.followed.follow(&mut self.store)? {
+            self.room.came(&key);
+        }
+        Ok(())
+    }
+
+    /// What waits.
+    pub fn room(&self) -> &WaitingRoom {
+        &self.room
     }
 
     /// In a pause, reads back what it has written, if that is worth it.
@@ -168,18 +212,22 @@ impl Mapper {
             None => self.map_change(record, value, work)?,
         };
         if let Err(Refusal(reason)) = mapped {
-            tracing::warn!(
-                topic = record.topic,
-                partition = record.partition,
-                offset = record.offset,
-                reason,
-                "dead letter"
-            );
-            metrics::DEAD_LETTERS.with_label_values(&[STAGE]).inc();
-            work.outputs
-                .push(dead_letter(&self.dead_letters, STAGE, &reason, record));
+            self.refuse(record, &reason, work);
         }
         Ok(())
+    }
+
+    /// The record cannot be worked on.
+    fn refuse(&self, record: &InRecord, reason: &str, work: &mut Work) {
+        tracing::warn!(
+            topic = record.topic,
+            partition = record.partition,
+            offset = record.offset,
+            reason,
+            "dead letter"
+        );
+        metrics::DEAD_LETTERS.with_label_values(&[STAGE]).inc();
+        work.outputs.push(dead_letter(&self.dead_letters, STAGE, reason, record));
     }
 
     fn map_mark(
@@ -219,31 +267,53 @@ impl Mapper {
         };
         let mut refused = Ok(());
         for route in self.routes_of(&record.topic) {
-            match self.map_row(&route, &change.input(&route.link), record.partition, work)? {
-                Ok(mapping) => self.put(&route, mapping, record, work)?,
-                Err(refusal) => refused = Err(refusal),
+            let mapped = match &route.waiting {
+                None => self.map_known(&route, &change.input(&route.link), References::default(), record, work)?,
+                Some(_) => self.map_child(&route, &change, record, work)?,
+            };
+            if let Err(refusal) = mapped {
+                refused = Err(refusal);
             }
         }
         Ok(refused)
+    }
+
+    /// Maps a change whose references are known.
+    fn map_known(
+        &mut self,
+        route: &Route,
+        input: &Input<'_>,
+        references: References,
+        cause: &InRecord,
+        work: &mut Work,
+    ) -> Outcome<Result<(), Refusal>> {
+        match self.map_row(route, input, references, cause, work)? {
+            Ok(mapping) => self.put(route, mapping, cause, work).map(Ok),
+            Err(refusal) => Ok(Err(refusal)),
+        }
     }
 
     fn map_row(
         &mut self,
         route: &Route,
         input: &Input<'_>,
-        partition: i32,
-        work: &mut Work,
+        references: References,
+        cause: &InRecord,
+        work: &Work,
     ) -> Outcome<Result<Mapping, Refusal>> {
         let address = match mapping::address(&route.link, input) {
             Ok(Ok(address)) => address,
             Ok(Err(nothing)) => return Ok(Ok(Mapping::Nothing(nothing))),
             Err(refusal) => return Ok(Err(refusal)),
         };
-        let known = match self.known(route, &address, partition, work)? {
-            Ok(known) => known,
+        let known = match self.known(route, &address, cause.partition, work)? {
+            Ok(known) => Known { references, ..known },
             Err(reason) => return Ok(Err(Refusal(reason))),
         };
-        Ok(mapping::apply(&route.link, &route.entity, input, address, &known))
+        let mapped = mapping::apply(&route.link, &route.entity, input, address, &known);
+        // What was there when the table was first read was known from the start, whenever that was.
+        let known_ms = (input.event.op != Op::Read).then_some(cause.timestamp_ms);
+        Ok(mapped.map(|mapping| mapping.known_at(known_ms.filter(|_| route.is_referred_to))))
     }
 
     /// What the crosswalk has. The old key of a row that moved may lie in another partition than its change.
@@ -278,7 +348,11 @@ impl Mapper {
                 }
             }
         }
-        Ok(Ok(Known { row, was }))
+        Ok(Ok(Known {
+            row,
+            was,
+            ..Known::default()
+        }))
     }
 
     fn entry(&mut self, shard: &Shard, key: &str, work: &Work) -> Outcome<Result<Option<Crosswalk>, String>> {
@@ -311,17 +385,28 @@ impl Mapper {
             }
             Mapping::Said { mapped, crosswalk } => (mapped, crosswalk),
         };
-        for (key, entry) in crosswalk {
+        self.put_entries(route, crosswalk, cause, work)?;
+        let cid = mapped.cid.clone();
+        let value = MappedRecord::Said(*mapped).encode(route.mapped_id);
+        work.outputs
+            .push(Outgoing::keyed(&route.mapped, &cid, value).caused_by(cause));
+        Ok(())
+    }
+
+    fn put_entries(
+        &self,
+        route: &Route,
+        entries: Vec<(String, Crosswalk)>,
+        cause: &InRecord,
+        work: &mut Work,
+    ) -> Outcome<()> {
+        for (key, entry) in entries {
             let partition = match entry.left_at {
                 Some(_) => self.shard_of(route, &key, cause.partition, work)?,
                 None => cause.partition,
             };
             route.put_crosswalk(key, &entry, partition, work);
         }
-        let cid = mapped.cid.clone();
-        let value = MappedRecord::Said(*mapped).encode(route.mapped_id);
-        work.outputs
-            .push(Outgoing::keyed(&route.mapped, &cid, value).caused_by(cause));
         Ok(())
     }
 
@@ -341,12 +426,7 @@ impl Mapper {
                 let record = Outgoing::keyed(&route.mapped, &key, value.clone());
                 work.outputs.push(record.in_partition(mapped_partition));
             }
-            let said = Crosswalk {
-                cid: String::new(),
-                left_at: None,
-                since: None,
-            };
-            route.put_crosswalk(route.loaded_key(), &said, partition, work);
+            route.put_crosswalk(route.loaded_key(), &nobody(), partition, work);
         }
         Ok(())
     }
@@ -360,7 +440,23 @@ impl Route {
         };
         let mapped = topic::mapped(&pipeline.name, &link.entity);
         let crosswalk = topic::crosswalk(&pipeline.name, &link.entity);
+        let is_read = |parent: &Parent<'_>| link.field(&parent.reference.field).is_some_and(|field| field.reads);
+        let waiting = topic::waiting(&pipeline.name, &link.entity);
+        let waiting = pipeline
+            .parents(link)
+            .iter()
+            .any(is_read)
+            .then(|| -> Outcome<(Arc<str>, u32)> {
+                let id = schemas.register(&waiting, Waiting::schema_json())?;
+                Ok((waiting.as_str().into(), id))
+            })
+            .transpose()?;
+        let named: BTreeSet<&str> = entity.match_on.iter().flatten().flat_map(Expr::names).collect();
+        let is_matched = entity.references.iter().any(|reference| named.contains(&*reference.field));
         Ok(Some(Self {
+            waiting,
+            is_referred_to: pipeline.is_referred_to(&entity.name),
+            is_circular: !is_matched && pipeline.leads_to(&entity.name, &entity.name, |_| true),
             link: link.clone(),
             entity: entity.clone(),
             mapped_id: schemas.register(&mapped, MappedRecord::schema_json())?,
@@ -378,16 +474,47 @@ impl Route {
         }
     }
 
+    /// Everything that is kept of a partition of its topic.
+    fn shards(&self, partition: i32) -> impl Iterator<Item = Shard> + use<> {
+        let waiting = self.waiting.as_ref().map(|(topic, _)| Shard {
+            topic: topic.to_string(),
+            partition,
+        });
+        std::iter::once(self.shard(partition)).chain(waiting)
+    }
+
     /// Rows' keys begin with the name of a system, which has no tilde.
     fn loaded_key(&self) -> String {
         format!("~loaded/{}", self.link.name())
+    }
+
+    /// Every row that the table held at the start has been read, though some may wait for what they refer to.
+    fn read_key(&self) -> String {
+        read_key(&self.link.name())
     }
 
     fn put_crosswalk(&self, key: String, entry: &Crosswalk, partition: i32, work: &mut Work) {
         let value = entry.encode(self.crosswalk_id);
         work.outputs
             .push(Outgoing::keyed(&self.crosswalk, &key, value.clone()).in_partition(partition));
+        if self.is_referred_to {
+            work.came.insert(key.clone());
+        }
         work.overlay.put(&self.shard(partition), key, value);
+    }
+}
+
+fn read_key(link: &str) -> String {
+    format!("~read/{link}")
+}
+
+/// An entry that says nothing of a row.
+fn nobody() -> Crosswalk {
+    Crosswalk {
+        cid: String::new(),
+        left_at: None,
+        since: None,
+        known_ms: None,
     }
 }
 

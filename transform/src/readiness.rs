@@ -173,9 +173,11 @@ impl Readiness {
         });
     }
 
-    /// Whether a snapshot is known to be in Kafka that has not been passed yet.
-    pub fn nearly(&self) -> bool {
-        self.waiting.values().any(|awaits| matches!(awaits, Awaits::End(_)))
+    /// Whether a snapshot is known to be in Kafka that has not been passed yet, those aside that `is_held` up.
+    pub fn nearly(&self, is_held: impl Fn(&str, i32) -> bool) -> bool {
+        let awaited = self.waiting.iter();
+        let mut awaited = awaited.filter(|((topic, partition), _)| !is_held(topic, *partition));
+        awaited.any(|(_, awaits)| matches!(awaits, Awaits::End(_)))
     }
 }
 
