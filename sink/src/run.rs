@@ -9,7 +9,7 @@ use syncline_runtime::{Failure, Outcome, Process};
 use syncline_schemas::pipeline::{self, Link, Pipeline, Replica, Secret};
 
 use crate::feed::CanonicalFeed;
-use crate::postgres::{PostgresTarget, Settings};
+use crate::postgres::{PostgresTarget, Settings, references};
 use crate::replay;
 use crate::replica::ReplicaTarget;
 use crate::replica::feed::ReplicaFeed;
@@ -130,7 +130,7 @@ fn connect(pipeline: &Pipeline, target: &str) -> Outcome<PostgresTarget> {
         dsn: dsn(pipeline, target)?,
         links: links(pipeline, target),
     };
-    let mut target = PostgresTarget::new(settings)?;
+    let mut target = PostgresTarget::new(settings)?.referring(pipeline);
     target.check()?;
     Ok(target)
 }
@@ -146,7 +146,7 @@ fn links(pipeline: &Pipeline, target: &str) -> Vec<Link> {
         .links
         .iter()
         .filter(|link| link.system == target && link.writes())
-        .cloned()
+        .map(|link| references::seen_by_sink(pipeline, link))
         .collect()
 }
 

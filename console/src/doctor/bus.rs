@@ -79,6 +79,10 @@ fn agreed(pipeline: &Pipeline) -> Vec<WantedTopic> {
                 .compacted()
                 .of_any_width(),
         ]);
+        if !entity.references.is_empty() {
+            let waiting = wanted(topic::waiting(name, entity_name), partitions);
+            topics.push(waiting.compacted().of_any_width());
+        }
     }
     let foreign = pipeline
         .systems

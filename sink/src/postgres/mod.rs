@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use syncline_runtime::Outcome;
 use syncline_schemas::canonical::Canonical;
-use syncline_schemas::pipeline::{Link, Secret};
+use syncline_schemas::pipeline::{Link, Pipeline, Secret};
 
-use crate::target::{DeadLetter, Delivery, Partition, Report, Target};
+use crate::target::{DeadLetter, Delivery, Partition, Report, Target, Tended};
 
 /// One batch, one transaction.
 mod apply;
@@ -38,6 +38,12 @@ pub(crate) mod offsets;
 /// A target as an operator sees it.
 mod look;
 
+/// Fields that refer to rows of another entity.
+pub mod references;
+
+/// Records that wait for another row.
+pub(crate) mod waiting;
+
 /// One session, with everything pinned.
 pub(crate) mod session;
 
@@ -57,6 +63,7 @@ use apply::{Open, Turn};
 use books::Owner;
 use connection::Connection;
 use link_table::LinkTable;
+use references::Referring;
 use session::Session;
 
 /// What a target has to know.
@@ -74,6 +81,7 @@ pub struct Settings {
 /// A PostgreSQL database that agreed records are written into.
 pub struct PostgresTarget {
     links: Vec<Link>,
+    referring: Referring,
     owner: Owner,
     connection: Connection<Vec<LinkTable>>,
     claims: BTreeMap<Partition, Offset>,
@@ -88,11 +96,19 @@ impl PostgresTarget {
             target: settings.target,
         };
         Ok(Self {
+            referring: Vec::new(),
             links: settings.links,
             owner,
             connection,
             claims: BTreeMap::new(),
         })
+    }
+
+    /// The same, its links referring to each other as the pipeline file says.
+    #[must_use]
+    pub fn referring(mut self, pipeline: &Pipeline) -> Self {
+        self.referring = references::referring(pipeline, &self.links);
+        self
     }
 
     /// Connects and looks whether everything is there that is needed.
@@ -116,12 +132,14 @@ impl PostgresTarget {
     }
 
     fn with<T>(&mut self, work: impl AsyncFnOnce(&Session, &[LinkTable], &Owner) -> Outcome<T>) -> Outcome<T> {
-        let (links, owner) = (&self.links, &self.owner);
+        let (links, referring, owner) = (&self.links, &self.referring, &self.owner);
         self.connection.with(
             async |session| {
                 let mut tables = Vec::with_capacity(links.len());
-                for link in links {
-                    tables.push(LinkTable::open(session, link).await?);
+                for (at, link) in links.iter().enumerate() {
+                    let mut table = LinkTable::open(session, link).await?;
+                    table.refers = referring.get(at).cloned().unwrap_or_default();
+                    tables.push(table);
                 }
                 Ok(tables)
             },
@@ -163,6 +181,22 @@ impl Target for PostgresTarget {
             offsets::note(&mut self.claims, batch);
         }
         applied
+    }
+
+    fn tend(&mut self, at_once: bool) -> Outcome<Tended> {
+        if self.referring.iter().all(|refers| refers.fields.is_empty() && refers.children.is_empty()) {
+            return Ok(Tended::default());
+        }
+        let looked_at =
+            self.transact(async |session, owner| owner.to_look_at(session, at_once).await)?;
+        let report = match looked_at.is_empty() {
+            true => Report::default(),
+            false => self.with(async |session, links, owner| {
+                apply::apply(Open { session, links }, owner, Turn::Waiting, &looked_at).await
+            })?,
+        };
+        let waiting = self.transact(async |session, owner| owner.waiting_counts(session).await)?;
+        Ok(Tended { report, waiting })
     }
 
     fn dead_letters(&mut self, send: &mut dyn FnMut(&[DeadLetter]) -> Outcome<()>) -> Outcome<()> {

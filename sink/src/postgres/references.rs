@@ -1,0 +1,297 @@
+//! Fields that refer to rows of another entity in the same target: agreed is the parent's entity id, the target's column
+//! holds the key of the parent's row *there*.
+//!
+//! The whole record is brought into the target's terms before it is planned, its own app's words with it, so that planning
+//! compares keys with keys and knows nothing of references; only the mark says again what was agreed. Which row is the
+//! parent's is known of what this transaction has written, else of the books, and the table is asked whether it is there.
+//!
+//! A record whose parent is not there waits, in the target's books, and holds up nobody: the parent may come behind it in the
+//! same partition, or by another instance. Within a batch parents are written before their children, and deleted after them;
+//! a parent that children in the target refer to is not deleted there.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use syncline_runtime::Outcome;
+use syncline_schemas::canonical::Canonical;
+use syncline_schemas::lens;
+use syncline_schemas::mapped::RowKey;
+use syncline_schemas::pipeline::{FieldKind, Link, Parent, Pipeline};
+use syncline_schemas::value::Value;
+
+use super::books::Owner;
+use super::link_table::LinkTable;
+use super::session::Session;
+use super::statement;
+use super::waiting::Wait;
+use crate::plan::{Applied, Plan, Write};
+
+/// How the links of a target refer to each other, by the place of the link.
+pub type Referring = Vec<Refers>;
+
+/// How one link refers to others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Refers {
+    /// Its fields that refer.
+    pub fields: Vec<Field>,
+    /// How many parents may have to be written before one of its rows.
+    pub depth: usize,
+    /// The links that refer to it, and the column in which.
+    pub children: Vec<(usize, String)>,
+}
+
+/// A field that refers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// Its name.
+    pub name: String,
+    /// The parent's link.
+    pub parent: usize,
+    /// The key column of the parent's table.
+    pub key: String,
+    /// Whether the row is written without it as long as the parent is not there.
+    pub deferred: bool,
+    /// How long to wait for the parent, milliseconds.
+    pub wait_ms: i64,
+}
+
+/// A record in the target's terms.
+pub struct Translated {
+    /// The record.
+    pub record: Canonical,
+    /// What a deferred field of it waits for.
+    pub waits: Option<Wait>,
+}
+
+/// The link as the sink sees it: a reference that it does not write it does not look at either, because nobody knows the
+/// rows that are meant.
+pub fn seen_by_sink(pipeline: &Pipeline, link: &Link) -> Link {
+    let entity = pipeline.entity(&link.entity);
+    let refers = |field: &str| entity.is_some_and(|entity| entity.reference(field).is_some());
+    let mut seen = link.clone();
+    seen.fields.retain(|field| field.writes() || !refers(&field.field));
+    seen
+}
+
+/// How these links, all of one target, refer to each other.
+pub fn referring(pipeline: &Pipeline, links: &[Link]) -> Referring {
+    let place = |entity: &str| links.iter().position(|link| link.entity == entity);
+    let mut all: Referring = links
+        .iter()
+        .map(|link| Refers {
+            depth: pipeline.depth(&link.entity),
+            ..Refers::default()
+        })
+        .collect();
+    for (child, link) in links.iter().enumerate() {
+        for parent in pipeline.parents(link) {
+            let Some(at) = place(&parent.link.entity) else { continue };
+            all[child].fields.push(Field::of(&parent, at));
+            all[at].children.push((child, parent.column.to_owned()));
+        }
+    }
+    all
+}
+
+impl Field {
+    fn of(parent: &Parent<'_>, place: usize) -> Self {
+        Self {
+            name: parent.reference.field.clone(),
+            parent: place,
+            key: parent.link.key.first().cloned().unwrap_or_default(),
+            deferred: parent.reference.deferred,
+            wait_ms: parent.reference.wait_ms,
+        }
+    }
+}
+
+/// A parent: its link and its entity id.
+pub type ParentAt = (usize, String);
+
+/// Where the rows of parents are.
+#[derive(Debug, Default)]
+pub struct Rows {
+    /// The row of each parent that is known.
+    known: BTreeMap<ParentAt, RowKey>,
+    /// Those that are in their tables.
+    there: BTreeSet<ParentAt>,
+}
+
+impl Rows {
+    /// Looks parents up; `written` are those of this transaction, with their rows if they have any.
+    pub async fn find(
+        session: &Session,
+        owner: &Owner,
+        links: &[LinkTable],
+        wanted: &BTreeSet<ParentAt>,
+        written: &BTreeMap<ParentAt, Option<Applied>>,
+    ) -> Outcome<Self> {
+        let asked: Vec<&ParentAt> = wanted.iter().filter(|parent| !written.contains_key(*parent)).collect();
+        let keys = asked.iter().map(|(link, cid)| (links[*link].link.entity.clone(), cid.clone()));
+        let keys: Vec<(String, String)> = keys.collect();
+        let mut books = match keys.is_empty() {
+            true => BTreeMap::new(),
+            false => owner.applied(session, &keys).await?,
+        };
+        let mut rows = Self::default();
+        for parent in wanted {
+            let applied = match written.get(parent) {
+                Some(applied) => applied.clone(),
+                None => books.remove(&(links[parent.0].link.entity.clone(), parent.1.clone())),
+            };
+            let row = applied.filter(|applied| !applied.removed).and_then(|applied| applied.row);
+            rows.known.extend(row.map(|row| (parent.clone(), row)));
+        }
+        rows.look(session, links).await?;
+        Ok(rows)
+    }
+
+    /// Asks the tables which of them are there.
+    async fn look(&mut self, session: &Session, links: &[LinkTable]) -> Outcome<()> {
+        let mut by_link: BTreeMap<usize, Vec<(&ParentAt, &RowKey)>> = BTreeMap::new();
+        for (parent, row) in &self.known {
+            by_link.entry(parent.0).or_default().push((parent, row));
+        }
+        let mut there = BTreeSet::new();
+        for (link, parents) in by_link {
+            let cells = parents.iter().map(|(_, row)| links[link].key_cells(row)?.pop()?);
+            let Some(column) = links[link].key().first().copied() else { continue };
+            let statement = statement::present(&links[link].table.name, column, cells.collect());
+            let found = places(session.rows(&statement).await?);
+            there.extend(found.into_iter().filter_map(|at| parents.get(at)).map(|(parent, _)| (*parent).clone()));
+        }
+        self.there = there;
+        Ok(())
+    }
+
+    /// What the column holds that refers to the parent, in the words of a text field.
+    fn value(&self, field: &Field, cid: &str) -> Option<Value> {
+        let row = self.known.get(&(field.parent, cid.to_owned()))?;
+        let value = row.columns()?.remove(&field.key)?;
+        lens::shaped(value, FieldKind::Text).ok()
+    }
+
+    fn is_there(&self, field: &Field, cid: &str) -> bool {
+        self.there.contains(&(field.parent, cid.to_owned()))
+    }
+}
+
+/// The parents that a record names, in what was agreed or in its own app's words.
+pub fn named(refers: &Refers, record: &Canonical, app: &str) -> BTreeSet<ParentAt> {
+    let mut named = BTreeSet::new();
+    for field in &refers.fields {
+        let said = record.app(app).and_then(|words| words.word(&field.name));
+        let values = said.map(|word| &word.value).into_iter().chain(record.fields.get(&field.name));
+        named.extend(values.filter_map(text).map(|cid| (field.parent, cid)));
+    }
+    named
+}
+
+/// The record in the target's terms, or what it waits for.
+pub fn translate(refers: &Refers, record: &Canonical, app: &str, links: &[LinkTable], rows: &Rows) -> Result<Translated, Wait> {
+    let mut translated = Translated {
+        record: record.clone(),
+        waits: None,
+    };
+    for field in &refers.fields {
+        let entity = &links[field.parent].link.entity;
+        let held = record.held.contains(&field.name);
+        if let Some(cid) = record.fields.get(&field.name).and_then(text) {
+            let value = rows.value(field, &cid).filter(|_| held || rows.is_there(field, &cid));
+            match value {
+                Some(value) => _ = translated.record.fields.insert(field.name.clone(), value),
+                None if held => _ = translated.record.fields.remove(&field.name),
+                None if field.deferred => {
+                    translated.record.fields.remove(&field.name);
+                    translated.waits = Some(field.wait(entity, &cid, app));
+                }
+                None => return Err(field.wait(entity, &cid, app)),
+            }
+        }
+        let words = translated.record.apps.iter_mut().filter(|words| words.app == app);
+        for word in words.flat_map(|words| &mut words.words).filter(|word| word.field == field.name) {
+            let Some(cid) = text(&word.value) else { continue };
+            match rows.value(field, &cid) {
+                Some(value) => word.value = value,
+                // What the app holds there cannot be compared; it is left alone until it can.
+                None => return Err(field.wait(entity, &cid, app)),
+            }
+        }
+    }
+    Ok(translated)
+}
+
+impl Field {
+    fn wait(&self, entity: &str, cid: &str, app: &str) -> Wait {
+        Wait {
+            parent: Some((entity.to_owned(), cid.to_owned())),
+            wait_ms: (!self.deferred).then_some(self.wait_ms),
+            reason: format!("{}: {entity} {cid} has no row in {app}", self.name),
+        }
+    }
+}
+
+/// The mark says what was agreed.
+pub fn restore_mark(refers: &Refers, record: &Canonical, plan: &mut Plan) {
+    let marked = plan.mark.iter_mut().flat_map(|mark| &mut mark.fields);
+    for marked in marked.filter(|marked| refers.fields.iter().any(|field| field.name == marked.name)) {
+        marked.value = record.fields.get(&marked.name).cloned();
+    }
+}
+
+/// Of rows that are to be deleted, those that rows of the target refer to, with the reason.
+pub async fn referred_to(
+    session: &Session,
+    links: &[LinkTable],
+    deletions: &BTreeMap<usize, Vec<(usize, &RowKey)>>,
+) -> Outcome<BTreeMap<usize, Wait>> {
+    let mut standing = BTreeMap::new();
+    for (link, rows) in deletions {
+        for (child, column) in &links[*link].refers.children {
+            let child = &links[*child];
+            let Some(column) = child.table.column(column) else { continue };
+            let cells = rows.iter().map(|(_, row)| links[*link].key_cells(row)?.pop()?);
+            let statement = statement::present(&child.table.name, column, cells.collect());
+            for at in places(session.rows(&statement).await?) {
+                let Some((work, _)) = rows.get(at) else { continue };
+                let wait = Wait {
+                    parent: None,
+                    wait_ms: None,
+                    reason: format!("rows of {} refer to it, and stay", child.link.name()),
+                };
+                standing.insert(*work, wait);
+            }
+        }
+    }
+    Ok(standing)
+}
+
+/// The row that a plan deletes.
+pub fn deleted(plan: &Plan) -> Option<&RowKey> {
+    match &plan.write {
+        Write::Delete { row } => Some(row),
+        _ => None,
+    }
+}
+
+/// In which order the records of a batch are written: what refers to nothing and is referred to by nothing first, then
+/// parents before children, then the deletions, children before parents.
+pub fn turn(refers: &Refers, is_deleted: bool) -> (u8, usize) {
+    match (refers.fields.is_empty() && refers.children.is_empty(), is_deleted) {
+        (true, _) => (0, 0),
+        (false, false) => (1, refers.depth),
+        (false, true) => (2, usize::MAX - refers.depth),
+    }
+}
+
+fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::Text(text) => Some(text.clone()),
+        _ => None,
+    }
+}
+
+/// Places from 1, as the statement gives them.
+fn places(rows: Vec<Vec<Option<String>>>) -> Vec<usize> {
+    let place = |row: Vec<Option<String>>| row.into_iter().next()??.parse::<usize>().ok()?.checked_sub(1);
+    rows.into_iter().filter_map(place).collect()
+}
