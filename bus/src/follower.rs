@@ -29,9 +29,9 @@ impl Follower {
             .create_with_context(Said::default())
             .map_err(|error| failure("create a reader", error))?;
         let mut list = TopicPartitionList::new();
-        let named = from.iter().try_for_each(|(partition, offset)| {
-            list.add_partition_offset(topic, *partition, Offset::Offset(*offset))
-        });
+        let named = from
+            .iter()
+            .try_for_each(|(partition, offset)| list.add_partition_offset(topic, *partition, Offset::Offset(*offset)));
         named
             .and_then(|()| consumer.assign(&list))
             .map_err(|error| failure(&format!("follow {topic}"), error))?;

@@ -18,7 +18,7 @@ use tracing::Span;
 
 use crate::dead_letter::DeadLetters;
 use crate::feed::Feed;
-use crate::hand::{Hand, Hands, Settled};
+use crate::hand::{Hand, Hands, Settled, WaitsShown};
 use crate::metrics;
 use crate::target::{Delivery, Partition, Target};
 
@@ -108,6 +108,7 @@ where
         target,
         letters,
         rows_max: T::BATCH_ROWS_MAX,
+        waiting: WaitsShown::default(),
     };
     thread::scope(|scope| {
         let mut stage = Stage {
@@ -233,7 +234,9 @@ where
                     if !self.apply()? || !self.settle()? {
                         break;
                     }
-                    if self.parts.until_current && self.consumer.caught_up(ends)? {
+                    let is_current = self.parts.until_current && self.consumer.caught_up(ends)?;
+                    // What was released may have been waited for itself.
+                    if !self.hands.tend(is_current)? && is_current {
                         return Ok(());
                     }
                     self.take_new_topics()?;

@@ -72,7 +72,9 @@ impl Followed {
             let Some(follower) = &crosswalk.follower else { continue };
             let mut came: BTreeMap<i32, (Vec<Change>, i64)> = BTreeMap::new();
             for _ in 0..FOLLOW_ROWS_MAX {
-                let Some(record) = follower.next(Duration::ZERO)? else { break };
+                let Some(record) = follower.next(Duration::ZERO)? else {
+                    break;
+                };
                 let (changes, next) = came.entry(record.partition).or_default();
                 *next = record.offset + 1;
                 let key = record.key.and_then(|key| String::from_utf8(key).ok());
@@ -88,9 +90,7 @@ impl Followed {
 
     /// Follows no more: nothing is ours.
     pub fn stop(&mut self) {
-        self.topics
-            .values_mut()
-            .for_each(|crosswalk| crosswalk.follower = None);
+        self.topics.values_mut().for_each(|crosswalk| crosswalk.follower = None);
     }
 
     /// The shards that may have a key of this crosswalk.

@@ -196,12 +196,7 @@ impl<'a> MapStage<'a> {
         Ok(())
     }
 
-    fn commit(
-        &mut self,
-        producer: &mut Producer,
-        records: &[InRecord],
-        passed: &[TopicPartition],
-    ) -> Outcome<()> {
+    fn commit(&mut self, producer: &mut Producer, records: &[InRecord], passed: &[TopicPartition]) -> Outcome<()> {
         failpoint::hit("map.after_poll");
         let started = Instant::now();
         let mut work = Work::default();

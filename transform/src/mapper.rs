@@ -227,7 +227,8 @@ impl Mapper {
             "dead letter"
         );
         metrics::DEAD_LETTERS.with_label_values(&[STAGE]).inc();
-        work.outputs.push(dead_letter(&self.dead_letters, STAGE, reason, record));
+        work.outputs
+            .push(dead_letter(&self.dead_letters, STAGE, reason, record));
     }
 
     fn map_mark(
@@ -452,7 +453,10 @@ impl Route {
             })
             .transpose()?;
         let named: BTreeSet<&str> = entity.match_on.iter().flatten().flat_map(Expr::names).collect();
-        let is_matched = entity.references.iter().any(|reference| named.contains(&*reference.field));
+        let is_matched = entity
+            .references
+            .iter()
+            .any(|reference| named.contains(&*reference.field));
         Ok(Some(Self {
             waiting,
             is_referred_to: pipeline.is_referred_to(&entity.name),

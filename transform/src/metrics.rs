@@ -53,7 +53,8 @@ static WAITING: LazyLock<GaugeVec> = LazyLock::new(|| {
 pub fn waiting(before: &BTreeMap<(String, String), usize>, now: &BTreeMap<(String, String), usize>) {
     let count = |link: &str, parent: &str, count: usize| WAITING.with_label_values(&[link, parent]).set(whole(count));
     before.keys().for_each(|(link, parent)| count(link, parent, 0));
-    now.iter().for_each(|((link, parent), waiting)| count(link, parent, *waiting));
+    now.iter()
+        .for_each(|((link, parent), waiting)| count(link, parent, *waiting));
 }
 
 /// From the first record of a batch until its transaction has been committed, by stage.

@@ -101,8 +101,12 @@ impl WaitingRoom {
     fn forget(&mut self, at: &LaneAt, offset: i64) -> Vec<String> {
         let place = (at.clone(), offset);
         self.ready.remove(&place);
-        let Some(lane) = self.lanes.get_mut(at) else { return Vec::new() };
-        let Some(waiter) = lane.waiters.remove(&offset) else { return Vec::new() };
+        let Some(lane) = self.lanes.get_mut(at) else {
+            return Vec::new();
+        };
+        let Some(waiter) = lane.waiters.remove(&offset) else {
+            return Vec::new();
+        };
         for row in &waiter.rows {
             if let Some(offsets) = lane.rows.get_mut(row) {
                 offsets.remove(&offset);
@@ -237,7 +241,9 @@ mod tests {
     }
 
     fn ready(room: &mut WaitingRoom) -> Vec<i64> {
-        std::iter::from_fn(|| room.next_ready()).map(|(_, offset)| offset).collect()
+        std::iter::from_fn(|| room.next_ready())
+            .map(|(_, offset)| offset)
+            .collect()
     }
 
     #[test]
@@ -246,10 +252,20 @@ mod tests {
         room.put(&lane(), 5, waiter("a", &["c|1"], 0));
         let rows = |rows: &[&str]| rows.iter().map(|row| (*row).to_owned()).collect::<Vec<_>>();
         assert!(room.is_blocked(&lane(), 6, &rows(&["a"])));
-        assert!(room.is_blocked(&lane(), 6, &rows(&["b", "a"])), "it comes from that row");
+        assert!(
+            room.is_blocked(&lane(), 6, &rows(&["b", "a"])),
+            "it comes from that row"
+        );
         assert!(!room.is_blocked(&lane(), 6, &rows(&["b"])));
         assert!(!room.is_blocked(&lane(), 5, &rows(&["a"])), "not behind itself");
-        room.put(&lane(), 6, Waiter { rows: rows(&["a"]), ..Waiter::default() });
+        room.put(
+            &lane(),
+            6,
+            Waiter {
+                rows: rows(&["a"]),
+                ..Waiter::default()
+            },
+        );
         room.came("c|2");
         assert!(ready(&mut room).is_empty());
         room.came("c|1");

@@ -59,7 +59,10 @@ impl Entity {
 impl Pipeline {
     /// The references among the fields of `link`, in the order of the file.
     pub fn parents<'p>(&'p self, link: &'p Link) -> Vec<Parent<'p>> {
-        let references = self.entity(&link.entity).into_iter().flat_map(|entity| &entity.references);
+        let references = self
+            .entity(&link.entity)
+            .into_iter()
+            .flat_map(|entity| &entity.references);
         references
             .filter_map(|reference| self.parent(link, reference))
             .collect()

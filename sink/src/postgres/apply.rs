@@ -215,12 +215,13 @@ impl Work<'_> {
 
     fn plan(&self, open: Open<'_>, pipeline: &str, found: &Found, rows: &Rows) -> Fate {
         let link = &open.links[self.link];
-        let app = &link.link.system;
-        let translated = match link.refers.fields.is_empty() {
+        let translated = match link.refers.fields.is_empty() || self.is_moot(open, found) {
             true => None,
-            false => Some(
-                references::translate(&link.refers, self.record, app, open.links, rows).map_err(Undone::Waits)?,
-            ),
+            false => {
+                let there = matches!(found, Found::Row(..));
+                let translated = references::translate(link, self.record, open.links, rows, there);
+                Some(translated.map_err(Undone::Waits)?)
+            }
         };
         let given = Given {
             pipeline,
@@ -236,6 +237,12 @@ impl Work<'_> {
             plan,
             waits: translated.and_then(|translated| translated.waits),
         })
+    }
+
+    /// Whether there is nothing to write, whatever the record says.
+    fn is_moot(&self, open: Open<'_>, found: &Found) -> bool {
+        let words = self.record.app(&open.links[self.link].link.system);
+        words.is_some_and(|words| words.gone) || (self.record.deleted && !matches!(found, Found::Row(..)))
     }
 
     /// The parents that it names.

@@ -184,11 +184,14 @@ impl Target for PostgresTarget {
     }
 
     fn tend(&mut self, at_once: bool) -> Outcome<Tended> {
-        if self.referring.iter().all(|refers| refers.fields.is_empty() && refers.children.is_empty()) {
+        if self
+            .referring
+            .iter()
+            .all(|refers| refers.fields.is_empty() && refers.children.is_empty())
+        {
             return Ok(Tended::default());
         }
-        let looked_at =
-            self.transact(async |session, owner| owner.to_look_at(session, at_once).await)?;
+        let looked_at = self.transact(async |session, owner| owner.to_look_at(session, at_once).await)?;
         let report = match looked_at.is_empty() {
             true => Report::default(),
             false => self.with(async |session, links, owner| {

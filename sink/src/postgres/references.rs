@@ -126,7 +126,9 @@ impl Rows {
         written: &BTreeMap<ParentAt, Option<Applied>>,
     ) -> Outcome<Self> {
         let asked: Vec<&ParentAt> = wanted.iter().filter(|parent| !written.contains_key(*parent)).collect();
-        let keys = asked.iter().map(|(link, cid)| (links[*link].link.entity.clone(), cid.clone()));
+        let keys = asked
+            .iter()
+            .map(|(link, cid)| (links[*link].link.entity.clone(), cid.clone()));
         let keys: Vec<(String, String)> = keys.collect();
         let mut books = match keys.is_empty() {
             true => BTreeMap::new(),
@@ -138,7 +140,9 @@ impl Rows {
                 Some(applied) => applied.clone(),
                 None => books.remove(&(links[parent.0].link.entity.clone(), parent.1.clone())),
             };
-            let row = applied.filter(|applied| !applied.removed).and_then(|applied| applied.row);
+            let row = applied
+                .filter(|applied| !applied.removed)
+                .and_then(|applied| applied.row);
             rows.known.extend(row.map(|row| (parent.clone(), row)));
         }
         rows.look(session, links).await?;
@@ -154,10 +158,17 @@ impl Rows {
         let mut there = BTreeSet::new();
         for (link, parents) in by_link {
             let cells = parents.iter().map(|(_, row)| links[link].key_cells(row)?.pop()?);
-            let Some(column) = links[link].key().first().copied() else { continue };
+            let Some(column) = links[link].key().first().copied() else {
+                continue;
+            };
             let statement = statement::present(&links[link].table.name, column, cells.collect());
             let found = places(session.rows(&statement).await?);
-            there.extend(found.into_iter().filter_map(|at| parents.get(at)).map(|(parent, _)| (*parent).clone()));
+            there.extend(
+                found
+                    .into_iter()
+                    .filter_map(|at| parents.get(at))
+                    .map(|(parent, _)| (*parent).clone()),
+            );
         }
         self.there = there;
         Ok(())
@@ -180,44 +191,78 @@ pub fn named(refers: &Refers, record: &Canonical, app: &str) -> BTreeSet<ParentA
     let mut named = BTreeSet::new();
     for field in &refers.fields {
         let said = record.app(app).and_then(|words| words.word(&field.name));
-        let values = said.map(|word| &word.value).into_iter().chain(record.fields.get(&field.name));
+        let values = said
+            .map(|word| &word.value)
+            .into_iter()
+            .chain(record.fields.get(&field.name));
         named.extend(values.filter_map(text).map(|cid| (field.parent, cid)));
     }
     named
 }
 
-/// The record in the target's terms, or what it waits for.
-pub fn translate(refers: &Refers, record: &Canonical, app: &str, links: &[LinkTable], rows: &Rows) -> Result<Translated, Wait> {
+/// The record in the terms of the link's target, or what it waits for. `there` says whether its row is.
+pub fn translate(
+    link: &LinkTable,
+    record: &Canonical,
+    links: &[LinkTable],
+    rows: &Rows,
+    there: bool,
+) -> Result<Translated, Wait> {
+    let app = &link.link.system;
     let mut translated = Translated {
         record: record.clone(),
         waits: None,
     };
-    for field in &refers.fields {
+    for field in &link.refers.fields {
         let entity = &links[field.parent].link.entity;
+        let agreed = record.fields.get(&field.name).and_then(text);
+        let said = record.app(app).and_then(|words| words.word(&field.name));
+        let said = said.and_then(|word| text(&word.value));
         let held = record.held.contains(&field.name);
-        if let Some(cid) = record.fields.get(&field.name).and_then(text) {
-            let value = rows.value(field, &cid).filter(|_| held || rows.is_there(field, &cid));
-            match value {
-                Some(value) => _ = translated.record.fields.insert(field.name.clone(), value),
-                None if held => _ = translated.record.fields.remove(&field.name),
-                None if field.deferred => {
-                    translated.record.fields.remove(&field.name);
-                    translated.waits = Some(field.wait(entity, &cid, app));
-                }
-                None => return Err(field.wait(entity, &cid, app)),
-            }
+        let of = |cid: &String| rows.value(field, cid);
+        let known = said.as_ref().and_then(of);
+        if there && said.is_some() && known.is_none() && said == agreed {
+            // The app says what was agreed in its own words, and those need no translation.
+            translated.forget(&field.name, app);
+            continue;
         }
-        let words = translated.record.apps.iter_mut().filter(|words| words.app == app);
-        for word in words.flat_map(|words| &mut words.words).filter(|word| word.field == field.name) {
-            let Some(cid) = text(&word.value) else { continue };
-            match rows.value(field, &cid) {
-                Some(value) => word.value = value,
-                // What the app holds there cannot be compared; it is left alone until it can.
-                None => return Err(field.wait(entity, &cid, app)),
+        // What the app holds could not be compared; it is left alone until it can.
+        if let (Some(cid), None) = (&said, &known) {
+            return Err(field.wait(entity, cid, app));
+        }
+        translated.reword(&field.name, app, known);
+        let Some(cid) = agreed else { continue };
+        let is_said = there && said.as_ref() == Some(&cid);
+        match of(&cid).filter(|_| held || is_said || rows.is_there(field, &cid)) {
+            Some(value) => _ = translated.record.fields.insert(field.name.clone(), value),
+            None if held || field.deferred => {
+                translated.record.fields.remove(&field.name);
+                translated.waits = (!held).then(|| field.wait(entity, &cid, app)).or(translated.waits);
             }
+            None => return Err(field.wait(entity, &cid, app)),
         }
     }
     Ok(translated)
+}
+
+impl Translated {
+    /// The app's own word on a field in its own terms; a word that is null stays.
+    fn reword(&mut self, field: &str, app: &str, value: Option<Value>) {
+        let words = self.record.apps.iter_mut().filter(|words| words.app == app);
+        let word = words
+            .flat_map(|words| &mut words.words)
+            .find(|word| word.field == field);
+        if let (Some(word), Some(value)) = (word, value) {
+            word.value = value;
+        }
+    }
+
+    /// As if nobody had spoken of the field.
+    fn forget(&mut self, field: &str, app: &str) {
+        self.record.fields.remove(field);
+        let words = self.record.apps.iter_mut().filter(|words| words.app == app);
+        words.for_each(|words| words.words.retain(|word| word.field != field));
+    }
 }
 
 impl Field {
@@ -248,7 +293,9 @@ pub async fn referred_to(
     for (link, rows) in deletions {
         for (child, column) in &links[*link].refers.children {
             let child = &links[*child];
-            let Some(column) = child.table.column(column) else { continue };
+            let Some(column) = child.table.column(column) else {
+                continue;
+            };
             let cells = rows.iter().map(|(_, row)| links[*link].key_cells(row)?.pop()?);
             let statement = statement::present(&child.table.name, column, cells.collect());
             for at in places(session.rows(&statement).await?) {

@@ -48,7 +48,9 @@ impl Owner {
             FROM syncline.waiting AS w \
             JOIN unnest($3::text[], $4::text[]) AS k(entity, cid) ON w.entity = k.entity AND w.cid = k.cid \
             WHERE w.pipeline = ($1::text[])[1] AND w.target = ($2::text[])[1]";
-        let rows = session.rows(&self.statement(sql, super::books::key_arrays(keys))).await?;
+        let rows = session
+            .rows(&self.statement(sql, super::books::key_arrays(keys)))
+            .await?;
         let waiting = rows.into_iter().filter_map(|row| {
             let [entity, cid, offset, over] = <[_; 4]>::try_from(row).ok()?;
             let waiting = Waiting {

@@ -21,15 +21,13 @@ use syncline_schemas::waiting::{self, Waiting};
 
 use super::{Mapper, Route, STAGE, Work, skipped};
 use crate::change::Change;
-use crate::mapping::parents::{self, Found, Image, References};
+use crate::mapping::parents::{self, Found, Image, References, SENT_AGAIN};
 use crate::mapping::{self, Address, Input, Mapping, Refusal};
 use crate::metrics;
 use crate::outgoing::{Outgoing, dead_letter};
 use crate::store::{EntityStore, Shard};
 use crate::waiting::{LaneAt, Waiter, WaiterAt, link_of};
 
-/// Header of a record that somebody sends again: when, milliseconds since 1970. It waits from then on.
-const SENT_AGAIN: &str = "syncline.sent_again_ms";
 /// Header of a dead letter: the row that nobody knows, as the crosswalk would name it.
 const PARENT: &str = "syncline.parent";
 /// How many waiting changes are read from the store at once.
@@ -334,9 +332,13 @@ impl Mapper {
 
     /// The record as it came; none if it waits no more.
     fn waiting(&mut self, route: &Route, at: &LaneAt, offset: i64, work: &Work) -> Outcome<Option<InRecord>> {
-        let Some((topic, _)) = &route.waiting else { return Ok(None) };
+        let Some((topic, _)) = &route.waiting else {
+            return Ok(None);
+        };
         let key = waiting::key(&at.topic, at.partition, offset);
-        let stored = work.overlay.get(&self.store, &waiting_shard(topic, at.partition), &key)?;
+        let stored = work
+            .overlay
+            .get(&self.store, &waiting_shard(topic, at.partition), &key)?;
         match stored {
             Some(bytes) => Ok(self.schemas.read(&bytes, Waiting::decode)?.ok().map(record)),
             None => Ok(None),
@@ -353,7 +355,9 @@ impl Mapper {
     pub(super) fn take_up(&mut self, partitions: &[TopicPartition]) -> Outcome<()> {
         for (topic, partition) in partitions {
             for route in self.routes_of(topic) {
-                let Some((waiting_topic, _)) = &route.waiting else { continue };
+                let Some((waiting_topic, _)) = &route.waiting else {
+                    continue;
+                };
                 let at = LaneAt::of(&route, topic, *partition);
                 let shard = waiting_shard(waiting_topic, *partition);
                 let prefix = waiting::prefix(topic, *partition);
@@ -409,7 +413,9 @@ fn rows(address: &Address) -> Vec<String> {
 
 /// From when on a change waits: when Kafka had it, or somebody sent it again.
 fn waits_from(record: &InRecord) -> i64 {
-    let again = record.header(SENT_AGAIN).and_then(|text| std::str::from_utf8(text).ok());
+    let again = record
+        .header(SENT_AGAIN)
+        .and_then(|text| std::str::from_utf8(text).ok());
     let again = again.and_then(|text| text.parse().ok());
     again.unwrap_or(record.timestamp_ms).max(0)
 }

@@ -20,6 +20,9 @@ use syncline_schemas::value::Value;
 
 use super::{Input, Mapping, Refusal, crosswalk_key, is_of_log};
 
+/// Header of a record that somebody sends again: when, milliseconds since 1970. It waits from then on.
+pub const SENT_AGAIN: &str = "syncline.sent_again_ms";
+
 /// The row after a change, or before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Image {
@@ -186,8 +189,14 @@ mod tests {
         assert!(of(&entry(None, None), 1, 0));
         let left = entry(Some(at(5, 1)), None);
         assert!(of(&left, 4, 0) && of(&left, 5, 1), "as long as the row had it");
-        assert!(!of(&left, 5, 2) && !of(&left, 9, 0), "whoever has it now is not known yet");
-        assert!(is_meant(&left, Image::Before, at(9, 0)), "what was replaced may be the row that left");
+        assert!(
+            !of(&left, 5, 2) && !of(&left, 9, 0),
+            "whoever has it now is not known yet"
+        );
+        assert!(
+            is_meant(&left, Image::Before, at(9, 0)),
+            "what was replaced may be the row that left"
+        );
         let taken = entry(None, Some(at(7, 3)));
         assert!(of(&taken, 7, 3) && of(&taken, 8, 0));
         assert!(of(&taken, 7, 0), "a constraint that is deferred");

@@ -24,7 +24,13 @@ const YES_NO: [(&str, bool); 2] = [("true", true), ("false", false)];
 const DELETES_LATER: [&str; 2] = ["cascade", "null"];
 
 /// Reads `references` of the entity `name`.
-pub(super) fn read(check: &mut Check<'_>, node: &Node, name: &str, fields: &[Field], groups: &[Group]) -> Vec<Reference> {
+pub(super) fn read(
+    check: &mut Check<'_>,
+    node: &Node,
+    name: &str,
+    fields: &[Field],
+    groups: &[Group],
+) -> Vec<Reference> {
     let context = format!("entities.{name}.references");
     let mut references = Vec::new();
     for (key, node) in check.entries(node, &context).unwrap_or_default() {
@@ -46,7 +52,10 @@ pub(super) fn read(check: &mut Check<'_>, node: &Node, name: &str, fields: &[Fie
 
 fn reference(check: &mut Check<'_>, key: &Key, node: &Node, context: &str) -> Option<Reference> {
     if key.name.contains('.') {
-        let title = format!("`{}`: references from inside a list are known, but not supported yet", key.name);
+        let title = format!(
+            "`{}`: references from inside a list are known, but not supported yet",
+            key.name
+        );
         check
             .report("H190", key.span, context, title)
             .help("make the list's rows an entity of their own, which refers to both");
@@ -97,7 +106,12 @@ fn on_delete(check: &mut Check<'_>, node: &Node, context: &str) {
 fn fits(check: &mut Check<'_>, reference: &Reference, field: &Field, span: Span, groups: &[Group], context: &str) {
     if field.kind != FieldKind::Text {
         check
-            .report("H340", span, context, format!("`{}` cannot hold a reference", field.name))
+            .report(
+                "H340",
+                span,
+                context,
+                format!("`{}` cannot hold a reference", field.name),
+            )
             .found(format!("the schema says {}", field.kind))
             .why("on topics a reference is the parent's entity id, whatever the apps' keys are")
             .help("make it a string in the schema");
@@ -114,7 +128,12 @@ fn fits(check: &mut Check<'_>, reference: &Reference, field: &Field, span: Span,
     }
     if reference.may_be_null() && !field.nullable {
         check
-            .report("H340", span, context, format!("`{}` may be null and its type may not", field.name))
+            .report(
+                "H340",
+                span,
+                context,
+                format!("`{}` may be null and its type may not", field.name),
+            )
             .help("make it a union with null in the schema, or the reference `required`");
     }
     let group = groups.iter().find(|group| group.fields.contains(&field.name));
@@ -149,7 +168,11 @@ pub(in super::super) fn check(check: &mut Check<'_>, root: &Map<'_>, pipeline: &
                 circle(check, reference, &entity.name, key.span, &context);
                 circular.extend([entity.name.as_str(), reference.entity.as_str()]);
             }
-            let matched = entity.match_on.iter().flatten().any(|part| part.names().contains(&*reference.field));
+            let matched = entity
+                .match_on
+                .iter()
+                .flatten()
+                .any(|part| part.names().contains(&*reference.field));
             if reference.deferred && matched {
                 let title = format!("`{}` is deferred and rows are matched by it", reference.field);
                 check
@@ -204,15 +227,22 @@ impl Linked<'_, '_, '_> {
             let title = format!("the reference `{}` is no plain column", mapped.field);
             self.report("H344", title)
                 .why("it holds the key of a row as the app has it, and that has to be found again")
-                .help(format!("write `{}: COLUMN`, with or without an arrow before it", mapped.field));
+                .help(format!(
+                    "write `{}: COLUMN`, with or without an arrow before it",
+                    mapped.field
+                ));
             return;
         }
         let parents = self.pipeline.links_of(&self.reference.entity);
         let Some(parent) = parents.into_iter().find(|parent| parent.system == self.link.system) else {
             let (system, entity) = (self.link.system.clone(), self.reference.entity.clone());
             self.report("H342", format!("`{system}` is not linked to {entity}"))
-                .found(format!("the column holds a key of a row of {system} that no link reads"))
-                .help(format!("add a link `{system}.TABLE <-> {entity}`, or leave the field out of this one"));
+                .found(format!(
+                    "the column holds a key of a row of {system} that no link reads"
+                ))
+                .help(format!(
+                    "add a link `{system}.TABLE <-> {entity}`, or leave the field out of this one"
+                ));
             return;
         };
         if parent.key.len() != 1 {
@@ -223,9 +253,12 @@ impl Linked<'_, '_, '_> {
         }
         self.ways(mapped, parent);
         if mapped.writes() && mapped.put.iter().any(|(column, _)| self.link.key.contains(column)) {
-            self.report("H347", format!("the reference `{}` is a part of the table's key", mapped.field))
-                .why("a row could not be found before its parent is")
-                .help(format!("read it only: `{}: -> COLUMN`", mapped.field));
+            self.report(
+                "H347",
+                format!("the reference `{}` is a part of the table's key", mapped.field),
+            )
+            .why("a row could not be found before its parent is")
+            .help(format!("read it only: `{}: -> COLUMN`", mapped.field));
         }
     }
 
@@ -235,12 +268,16 @@ impl Linked<'_, '_, '_> {
         if mapped.reads && self.link.reads() && !parent.reads() {
             self.report("H345", format!("`{field}` is read, and {name} is not"))
                 .why("which entity the row is that it refers to would never be known")
-                .help(format!("make the link of {name} `<->`, or write the field only: `{field}: <- COLUMN`"));
+                .help(format!(
+                    "make the link of {name} `<->`, or write the field only: `{field}: <- COLUMN`"
+                ));
         }
         if mapped.writes() && !parent.writes() {
             self.report("H345", format!("`{field}` is written, and {name} is not"))
                 .why("which row to refer to is known of rows that are written")
-                .help(format!("make the link of {name} `<->`, or read the field only: `{field}: -> COLUMN`"));
+                .help(format!(
+                    "make the link of {name} `<->`, or read the field only: `{field}: -> COLUMN`"
+                ));
         }
     }
 
@@ -252,7 +289,9 @@ impl Linked<'_, '_, '_> {
 
 /// Whether the field is one column, as it is.
 fn is_column(mapped: &LinkField) -> bool {
-    let Some(Expr::Name(column)) = &mapped.get else { return false };
+    let Some(Expr::Name(column)) = &mapped.get else {
+        return false;
+    };
     match mapped.put.as_slice() {
         [] => true,
         [(to, Expr::Name(_))] => to == column,
@@ -287,5 +326,8 @@ fn of<'n>(node: &'n Node, name: &str) -> Option<(&'n Key, &'n Node)> {
     let Content::Map(entries) = &node.content else {
         return None;
     };
-    entries.iter().find(|(key, _)| key.name == name).map(|(key, node)| (key, node))
+    entries
+        .iter()
+        .find(|(key, _)| key.name == name)
+        .map(|(key, node)| (key, node))
 }
