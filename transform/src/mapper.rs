@@ -92,7 +92,7 @@ impl Mapper {
         let schemas = Schemas::new(&context.pipeline.registry);
         let mut routes: HashMap<String, Vec<Arc<Route>>> = HashMap::new();
         for link in context.reading_links() {
-            let route = Route::new(&context.pipeline, &schemas, link)?;
+            let route = Route::new(&context.pipeline, link, |topic, json| schemas.register(topic, json))?;
             routes
                 .entry(context.capture_topic(link))
                 .or_default()
@@ -435,7 +435,7 @@ impl Mapper {
 
 impl Route {
     /// None if the link's entity does not exist, which a checked pipeline does not have.
-    fn new(pipeline: &Pipeline, schemas: &Schemas, link: &Link) -> Outcome<Option<Self>> {
+    fn new(pipeline: &Pipeline, link: &Link, register: impl Fn(&str, &str) -> Outcome<u32>) -> Outcome<Option<Self>> {
         let Some(entity) = pipeline.entity(&link.entity) else {
             return Ok(None);
         };
@@ -448,7 +448,7 @@ impl Route {
             .iter()
             .any(is_read)
             .then(|| -> Outcome<(Arc<str>, u32)> {
-                let id = schemas.register(&waiting, Waiting::schema_json())?;
+                let id = register(&waiting, Waiting::schema_json())?;
                 Ok((waiting.as_str().into(), id))
             })
             .transpose()?;
@@ -463,10 +463,10 @@ impl Route {
             is_circular: !is_matched && pipeline.leads_to(&entity.name, &entity.name, |_| true),
             link: link.clone(),
             entity: entity.clone(),
-            mapped_id: schemas.register(&mapped, MappedRecord::schema_json())?,
+            mapped_id: register(&mapped, MappedRecord::schema_json())?,
             mapped_partitions: pipeline.partitions,
             mapped: mapped.into(),
-            crosswalk_id: schemas.register(&crosswalk, Crosswalk::schema_json())?,
+            crosswalk_id: register(&crosswalk, Crosswalk::schema_json())?,
             crosswalk: crosswalk.into(),
         }))
     }
@@ -525,3 +525,6 @@ fn nobody() -> Crosswalk {
 fn skipped(why: &'static str) {
     metrics::RECORDS_SKIPPED.with_label_values(&[STAGE, why]).inc();
 }
+
+#[cfg(test)]
+mod tests;
