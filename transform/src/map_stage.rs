@@ -220,7 +220,10 @@ impl<'a> MapStage<'a> {
         if offsets.is_empty() {
             offsets.extend(self.standing());
         }
-        transact(producer, &self.consumer, &work.outputs, &offsets, &FAILPOINTS)?;
+        // Who was looked at and waits on leaves nothing to be said.
+        if !records.is_empty() || !work.outputs.is_empty() {
+            transact(producer, &self.consumer, &work.outputs, &offsets, &FAILPOINTS)?;
+        }
         self.mapper.settle(&mut work)?;
         self.readiness.settle(&loaded);
         metrics::RECORDS_IN

@@ -56,7 +56,7 @@ impl Mapper {
             Some(proof) => proof,
             None => match self.begin(context)? {
                 Some(proof) => proof,
-                None => return Ok(false),
+                None => return Ok(self.room.has_ready()),
             },
         };
         if is_mapped(context, &proof)? && self.is_known(context, &proof)? {
