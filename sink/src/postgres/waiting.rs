@@ -113,7 +113,7 @@ impl Owner {
                 AND (($3::text[])[1]::boolean OR a.row_key IS DISTINCT FROM w.parent_row OR w.until <= clock_timestamp() \
                     OR w.tried < clock_timestamp() - CASE WHEN w.parent_cid IS NULL THEN interval '2 seconds' \
                         ELSE interval '10 seconds' END) \
-            ORDER BY a.row_key IS DISTINCT FROM w.parent_row DESC, w.tried LIMIT {LOOKED_AT_ROWS_MAX}"
+            ORDER BY (a.row_key IS DISTINCT FROM w.parent_row) DESC, w.tried LIMIT {LOOKED_AT_ROWS_MAX}"
         );
         let at_once = vec![vec![Some(at_once.to_string())]];
         let rows = session.rows(&self.statement(&sql, at_once)).await?;
