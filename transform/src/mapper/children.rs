@@ -164,13 +164,12 @@ impl Mapper {
                 Found::Nobody | Found::TooLate if wanted.image == Image::Before => references.note(&wanted, None),
                 Found::Nobody | Found::TooLate => {
                     let reference = wanted.parent.reference;
-                    let reason = format!(
-                        "{}: no {} with the key {} was known {} after this change",
-                        reference.field,
-                        reference.entity,
-                        wanted.key,
-                        shown(reference.wait_ms)
-                    );
+                    let when = match gives_up {
+                        true => "is known, and too many changes wait".to_owned(),
+                        false => format!("was known {} after this change", shown(reference.wait_ms)),
+                    };
+                    let (field, entity, key) = (&reference.field, &reference.entity, &wanted.key);
+                    let reason = format!("{field}: no {entity} with the key {key} {when}");
                     let key = wanted.key;
                     return Ok(Ok(Judged::Orphan { key, reason }));
                 }
