@@ -11,7 +11,7 @@ use syncline_schemas::schedule::{Timestamp, Window};
 
 use crate::feed::CanonicalFeed;
 use crate::lane::{main_schedule, rest_schedule};
-use crate::postgres::{PostgresTarget, Settings};
+use crate::postgres::{PostgresTarget, Settings, references};
 use crate::replica::ReplicaTarget;
 use crate::replica::feed::ReplicaFeed;
 use crate::stage::{self, Parts};
@@ -116,12 +116,8 @@ fn lanes(pipeline: &Pipeline, target: &str) -> Outcome<Vec<PostgresTarget>> {
     let links = links(pipeline, target);
     let mut lanes = vec![connect(pipeline, target, links.clone())?];
     for link in &links {
-        lanes.extend(PostgresTarget::rest(
-            &pipeline.name,
-            target,
-            &dsn(pipeline, target)?,
-            link,
-        )?);
+        let rest = PostgresTarget::rest(&pipeline.name, target, &dsn(pipeline, target)?, link)?;
+        lanes.extend(rest.map(|rest| rest.referring(pipeline)));
     }
     Ok(lanes)
 }
@@ -188,7 +184,10 @@ fn timed_part(
 fn connect_timed(pipeline: &Pipeline, link: &Link) -> Outcome<PostgresTarget> {
     let dsn = dsn(pipeline, &link.system)?;
     match PostgresTarget::rest(&pipeline.name, &link.system, &dsn, link)? {
-        Some(mut rest) => rest.check().map(|()| rest),
+        Some(rest) => {
+            let mut rest = rest.referring(pipeline);
+            rest.check().map(|()| rest)
+        }
         None => connect(pipeline, &link.system, vec![link.clone()]),
     }
 }
@@ -247,7 +246,7 @@ fn connect(pipeline: &Pipeline, target: &str, links: Vec<Link>) -> Outcome<Postg
         dsn: dsn(pipeline, target)?,
         links,
     };
-    let mut target = PostgresTarget::new(settings)?;
+    let mut target = PostgresTarget::new(settings)?.referring(pipeline);
     target.check()?;
     Ok(target)
 }
@@ -263,7 +262,7 @@ fn links(pipeline: &Pipeline, target: &str) -> Vec<Link> {
         .links
         .iter()
         .filter(|link| link.system == target && link.writes())
-        .cloned()
+        .map(|link| references::seen_by_sink(pipeline, link))
         .collect()
 }
 

@@ -9,7 +9,7 @@ use serde::Serialize;
 use syncline_schemas::canonical::Canonical;
 use syncline_schemas::lens::{self, Row};
 use syncline_schemas::mapped::RowKey;
-use syncline_schemas::pipeline::{Link, LinkField};
+use syncline_schemas::pipeline::{Link, LinkField, Parent};
 use syncline_schemas::value::Value;
 use syncline_sink::plan::Limits;
 
@@ -53,6 +53,37 @@ pub struct Comparison<'a> {
     by_row: BTreeMap<&'a RowKey, &'a Canonical>,
     agreed: &'a Agreed,
     rows: BTreeMap<RowKey, Row>,
+    references: Vec<Referred<'a>>,
+}
+
+/// A field that refers to another entity, and whose row of this app is whose.
+pub struct Referred<'a> {
+    /// How the link refers.
+    pub parent: Parent<'a>,
+    /// The entity id of each of the parent's rows.
+    pub ids: BTreeMap<RowKey, String>,
+}
+
+impl<'a> Referred<'a> {
+    /// By the agreed records of the parent.
+    pub fn new(parent: Parent<'a>, agreed: &Agreed) -> Self {
+        let row = |record: &Canonical| {
+            let app = record.app(&parent.link.system).filter(|app| !app.gone)?;
+            Some((app.row.clone(), record.cid.clone()))
+        };
+        Self {
+            ids: agreed.values().filter_map(row).collect(),
+            parent,
+        }
+    }
+
+    /// The entity id that the row refers to; the outer none if that cannot be told.
+    fn id(&self, row: &Row) -> Option<Value> {
+        match self.parent.row(row)? {
+            None => Some(Value::Null),
+            Some(key) => self.ids.get(&key).map(|cid| Value::text(cid)),
+        }
+    }
 }
 
 /// What it came to.
@@ -82,7 +113,15 @@ impl<'a> Comparison<'a> {
             by_row,
             agreed,
             rows: BTreeMap::new(),
+            references: Vec::new(),
         }
+    }
+
+    /// The same, where the link refers to others.
+    #[must_use]
+    pub fn referring(mut self, references: Vec<Referred<'a>>) -> Self {
+        self.references = references;
+        self
     }
 
     /// Takes in a row of the table.
@@ -161,8 +200,15 @@ impl<'a> Comparison<'a> {
                 .fields
                 .get(&field.field)
                 .filter(|_| !record.held.contains(&field.field));
-            let holds = current.get(&field.field).and_then(Option::as_ref);
-            match (agreed, holds) {
+            let refers = self
+                .references
+                .iter()
+                .find(|refers| refers.parent.reference.field == field.field);
+            let holds = match refers {
+                Some(refers) => refers.id(row),
+                None => current.get(&field.field).cloned().flatten(),
+            };
+            match (agreed, holds.as_ref()) {
                 (Some(Value::Null), _) if cannot_be_null(field, limits) => false,
                 (Some(agreed), Some(holds)) => agreed != holds,
                 _ => false,

@@ -16,6 +16,7 @@ mod mode;
 mod model;
 mod problem;
 mod read;
+mod reference;
 mod rule;
 mod secret;
 mod setting;
@@ -29,6 +30,7 @@ pub use model::{
     Pipeline, Replica, Score, System,
 };
 pub use problem::{Excerpt, Problem};
+pub use reference::{Parent, Reference, WAIT_DEFAULT_MS};
 pub use rule::{Beyond, Bounds, Check, Expires, Group, RuleRef, Strategy, Terms, Uncertain};
 pub use secret::Secret;
 pub use setting::Setting;
@@ -111,6 +113,7 @@ fn build(check: &mut read::Check<'_>, tree: &yaml::Node, files: read::entities::
     read::settings::systems(check, &root, &mut pipeline);
     let named = read::entities::read(check, &root, files, &mut pipeline);
     read::links::read(check, &root, &mut pipeline);
+    read::references::check(check, &root, &pipeline);
     read::settings::replicas(check, &root, &mut pipeline);
     pipeline.guards = read::guards::read(check, &root);
     meaning::check(check, &root, &pipeline, &named);

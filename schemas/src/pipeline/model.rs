@@ -9,6 +9,7 @@ use std::fmt;
 use super::care::Care;
 use super::guards::Guards;
 use super::mode::Mode;
+use super::reference::Reference;
 use super::rule::{Check, Group, RuleRef, Strategy, Terms};
 use super::secret::Secret;
 use super::setting::Setting;
@@ -126,6 +127,8 @@ pub struct Entity {
     pub match_on: Vec<Vec<Expr>>,
     /// How rows that got different records at first sight are found to be one all the same.
     pub score: Option<Score>,
+    /// Fields that refer to another entity, in the order of the file.
+    pub references: Vec<Reference>,
     /// What a delete in a system means, where the file says it for that system.
     pub on_delete: BTreeMap<String, DeletePolicy>,
     /// What a delete means in every other system.

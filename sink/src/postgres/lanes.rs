@@ -5,7 +5,8 @@
 //! offset rows of other lanes than the file has, which whoever comes first sees, under their locks: then every lane begins
 //! where the last of those before it stood, and each claim on them ends. Nothing is left out, for no field was further; and
 //! what comes a second time is recognised by the books of its entity, as in any replay. Keys that a lane had parked which is
-//! there no more go to the main lane.
+//! there no more go to the main lane. Keys that wait for another row wait in all lanes then, for each may have fields to write
+//! that another had before it; whoever has nothing to do for them finds that out when it looks at them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -92,7 +93,26 @@ impl Owner {
         );
         self.make(session, &missing).await?;
         self.put_back(session, &kept).await?;
+        self.spread(session, &[kept, missing].concat()).await?;
         self.end(session, &gone).await
+    }
+
+    /// What waits in any lane of these partitions waits in all of these lanes: the last record of each key. A lane that has one
+    /// keeps it, since what is later than that comes to it again.
+    async fn spread(&self, session: &Session, lanes: &[Place]) -> Outcome<()> {
+        let sql = "INSERT INTO syncline.waiting (pipeline, target, entity, cid, topic, partition, \"offset\", \
+                parent_entity, parent_cid, parent_row, since, tried, until, reason, record, letter_key, letter_value) \
+            SELECT DISTINCT ON (w.entity, w.cid, v.target) w.pipeline, v.target, w.entity, w.cid, w.topic, w.partition, \
+                w.\"offset\", w.parent_entity, w.parent_cid, w.parent_row, w.since, w.tried, w.until, w.reason, w.record, \
+                w.letter_key, w.letter_value \
+            FROM syncline.waiting AS w JOIN unnest($3::text[], $4::text[], $5::text[]) AS v(topic, partition, target) \
+                ON w.topic = v.topic AND w.partition = v.partition::int \
+            WHERE w.pipeline = ($1::text[])[1] AND split_part(w.target, '/', 1) = ($2::text[])[1] \
+            ORDER BY w.entity, w.cid, v.target, w.\"offset\" DESC \
+            ON CONFLICT (pipeline, target, entity, cid) DO NOTHING";
+        let mut arrays = arrays_of(lanes);
+        arrays.truncate(3);
+        session.execute(&self.statement(sql, arrays)).await.map(drop)
     }
 
     fn place_of(&self, lane: &str) -> String {
@@ -165,7 +185,7 @@ impl Owner {
             of_gone("parked")
         );
         session.execute(&self.statement(&handed, arrays())).await?;
-        for table in ["runs", "offsets"] {
+        for table in ["waiting", "runs", "offsets"] {
             let sql = format!("DELETE FROM {}", of_gone(table));
             session.execute(&self.statement(&sql, arrays())).await?;
         }

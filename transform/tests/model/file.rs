@@ -14,6 +14,7 @@ pub fn entity(fields: &[(&str, Strategy)], on_delete: DeletePolicy) -> Entity {
         checks: Vec::new(),
         match_on: Vec::new(),
         score: None,
+        references: Vec::new(),
         on_delete: BTreeMap::new(),
         default_delete: on_delete,
         rules: "0".repeat(16),

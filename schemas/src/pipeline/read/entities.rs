@@ -11,6 +11,7 @@ use super::expressions;
 use super::fingerprint::fingerprint;
 use super::groups::{self, Head};
 use super::matching;
+use super::references;
 use super::rules::{Kinds, Rule, Scope, kinds, strategy};
 use super::{Check, Keys, Map, suggestion};
 use crate::lens::Gives;
@@ -24,9 +25,10 @@ const ENTITY: Keys = Keys {
         "on_conflict",
         "kinds",
         "match",
+        "references",
         "on_delete",
     ],
-    later: &["subject", "references", "initial", "migrate"],
+    later: &["subject", "initial", "migrate"],
 };
 
 const POLICIES: [(&str, DeletePolicy); 4] = [
@@ -136,12 +138,17 @@ impl EntityReader<'_, '_, '_> {
             .get("match")
             .map(|node| matching::read(self.check, node, self.name, &fields))
             .unwrap_or_default();
+        let references = map
+            .get("references")
+            .map(|node| references::read(self.check, node, self.name, &fields, &groups))
+            .unwrap_or_default();
         let mut entity = Entity {
             name: self.name.to_owned(),
             version,
             schema_json,
             match_on,
             score,
+            references,
             fields,
             groups,
             checks,

@@ -29,6 +29,9 @@ mod fingerprint;
 /// Which rows are one entity.
 mod matching;
 
+/// Fields that refer to another entity.
+pub(super) mod references;
+
 /// Which columns are which field.
 pub(super) mod links;
 
