@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use common::db::World;
 use common::record;
-use syncline_schemas::canonical::Canonical;
+use syncline_schemas::canonical::{Canonical, Member};
 use syncline_schemas::pipeline::{self, Pipeline, Secret};
 use syncline_schemas::value::Value;
 use syncline_sink::plan::Verdict;
@@ -185,6 +185,25 @@ fn a_parent_that_the_app_deleted_is_not_there() {
     crm.deliver(&[customer("c1")]);
     crm.world.db.exec("DELETE FROM contacts");
     assert_eq!(crm.deliver(&[order("o1", "c1", "too late")]).waiting, 1);
+}
+
+#[test]
+fn who_refers_to_a_record_refers_to_all_that_are_merged_with_it() {
+    let mut crm = Crm::new(TABLES, "10m");
+    let with_member = |joined: bool, at: i64| {
+        let (entity, mut whole) = customer("c1");
+        let cid = "c2".to_owned();
+        whole.identity.members = vec![Member { cid, at, joined }];
+        (entity, whole)
+    };
+    // In one batch, and by the books.
+    crm.deliver(&[order("o1", "c2", "one"), with_member(true, 5)]);
+    crm.deliver(&[order("o2", "c2", "two")]);
+    assert_eq!(crm.orders(), ["71|one|-", "71|two|-"]);
+    // What is split again has no row, whatever comes a second time.
+    crm.deliver(&[with_member(false, 6)]);
+    crm.deliver(&[with_member(true, 5)]);
+    assert_eq!(crm.deliver(&[order("o3", "c2", "three")]).waiting, 1);
 }
 
 #[test]

@@ -715,11 +715,6 @@ impl Route {
         read_key(&self.link.name())
     }
 
-    /// Every row that the table held at the start has been read, though some may wait for what they refer to.
-    fn read_key(&self) -> String {
-        read_key(&self.link.name())
-    }
-
     fn put_crosswalk(&self, key: String, entry: &Crosswalk, partition: i32, work: &mut Work) {
         let value = entry.encode(self.crosswalk_id);
         work.outputs

@@ -60,24 +60,35 @@ pub struct Comparison<'a> {
 pub struct Referred<'a> {
     /// How the link refers.
     pub parent: Parent<'a>,
-    /// The entity id of each of the parent's rows.
-    pub ids: BTreeMap<RowKey, String>,
+    /// The record that each of the parent's rows belongs to.
+    ids: BTreeMap<RowKey, String>,
+    /// Of records that were merged into another, that one.
+    within: BTreeMap<String, String>,
 }
 
 impl<'a> Referred<'a> {
     /// By the agreed records of the parent.
     pub fn new(parent: Parent<'a>, agreed: &Agreed) -> Self {
-        let row = |record: &Canonical| {
-            let app = record.app(&parent.link.system).filter(|app| !app.gone)?;
-            Some((app.row.clone(), record.cid.clone()))
-        };
-        Self {
-            ids: agreed.values().filter_map(row).collect(),
-            parent,
+        let (mut ids, mut within) = (BTreeMap::new(), BTreeMap::new());
+        for record in agreed.values() {
+            let system = &parent.link.system;
+            let rows = record.apps.iter().filter(|app| app.app == *system && !app.gone);
+            ids.extend(rows.map(|app| (app.row.clone(), record.cid.clone())));
+            within.extend(record.joined().map(|cid| (cid.to_owned(), record.cid.clone())));
         }
+        Self { parent, ids, within }
     }
 
-    /// The entity id that the row refers to; the outer none if that cannot be told.
+    /// The record that a reference means, if that was merged into another.
+    fn meant(&self, agreed: &Value) -> Value {
+        let within = match agreed {
+            Value::Text(cid) => self.within.get(cid),
+            _ => None,
+        };
+        within.map_or_else(|| agreed.clone(), |cid| Value::text(cid))
+    }
+
+    /// The record that the row refers to; none if that cannot be told.
     fn id(&self, row: &Row) -> Option<Value> {
         match self.parent.row(row)? {
             None => Some(Value::Null),
@@ -204,11 +215,11 @@ impl<'a> Comparison<'a> {
                 .references
                 .iter()
                 .find(|refers| refers.parent.reference.field == field.field);
-            let holds = match refers {
-                Some(refers) => refers.id(row),
-                None => current.get(&field.field).cloned().flatten(),
+            let (agreed, holds) = match refers {
+                Some(refers) => (agreed.map(|agreed| refers.meant(agreed)), refers.id(row)),
+                None => (agreed.cloned(), current.get(&field.field).cloned().flatten()),
             };
-            match (agreed, holds.as_ref()) {
+            match (agreed, holds) {
                 (Some(Value::Null), _) if cannot_be_null(field, limits) => false,
                 (Some(agreed), Some(holds)) => agreed != holds,
                 _ => false,

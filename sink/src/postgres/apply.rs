@@ -18,6 +18,7 @@ use syncline_schemas::mapped::RowKey;
 
 use super::books::{Offset, Owner, Parked};
 use super::link_table::LinkTable;
+use super::merged::MemberOf;
 use super::offsets;
 use super::references::{self, ParentAt, Rows};
 use super::session::Session;
@@ -100,6 +101,7 @@ pub async fn apply(open: Open<'_>, owner: &Owner, turn: Turn<'_>, batch: &[Deliv
         skipped: (batch.len() - latest.len()) as u64,
         ..Report::default()
     };
+    owner.note_members(session, &members(open, &latest)).await?;
     let books = Books::load(open, owner, &latest).await?;
     let (works, behind) = books.sort(open, latest, turn);
     let fates = settle(open, owner, &works).await?;
@@ -128,6 +130,26 @@ fn latest(due: Vec<&Delivery>) -> Vec<&Delivery> {
         .filter(|(at, _)| keep.contains(at))
         .map(|(_, delivery)| delivery)
         .collect()
+}
+
+/// Who came into the records of a batch and went from them, where others refer to those.
+fn members<'a>(open: Open<'_>, latest: &[&'a Delivery]) -> Vec<MemberOf<'a>> {
+    let is_referred_to = |entity: &str| {
+        let mut links = open.links.iter();
+        links.any(|link| link.link.entity == entity && !link.refers.children.is_empty())
+    };
+    let mut members: Vec<MemberOf<'a>> = Vec::new();
+    for delivery in latest.iter().copied() {
+        let entity: &'a str = &delivery.entity;
+        if let Ok(Some(record)) = &delivery.content
+            && !record.identity.members.is_empty()
+            && is_referred_to(entity)
+        {
+            let (whole, of_record) = (record.cid.as_str(), record.identity.members.iter());
+            members.extend(of_record.map(|member| (entity, whole, member)));
+        }
+    }
+    members
 }
 
 /// What the books say of the keys of a batch.
@@ -469,12 +491,11 @@ async fn parents(
     }
     let mut written = BTreeMap::new();
     for (work, fate) in works.iter().zip(settled) {
-        let parent = (work.link, work.record.cid.clone());
         if let Some(Ok(done)) = fate
             && done.plan.applied.is_some()
-            && wanted.contains(&parent)
+            && !open.links[work.link].refers.children.is_empty()
         {
-            written.insert(parent, done.plan.applied.clone());
+            written.insert((work.link, work.record.cid.clone()), done.plan.applied.clone());
         }
     }
     Rows::find(open.session, owner, open.links, &wanted, &written).await

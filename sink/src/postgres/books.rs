@@ -3,8 +3,9 @@
 //! `offsets`: how far each topic has been applied, and by which claim; the group offsets in Kafka are for display only.
 //! `applied`: what was written last for each entity. `parked`: records that the app refused; a key that is here keeps
 //! its later records here too, so that none overtakes another. `waiting`: keys whose record waits for another row, with that
-//! record ([`super::waiting`]). `runs`: the last run of each lane that is written at set times ([`super::lanes`]).
-//! `replica_rows`: where rows of copies ended that are there no longer.
+//! record ([`super::waiting`]). `merged`: which records are one, of entities that others refer to ([`super::merged`]).
+//! `runs`: the last run of each lane that is written at set times ([`super::lanes`]). `replica_rows`: where rows of copies
+//! ended that are there no longer.
 //!
 //! Several targets may live in one database, so every row names its pipeline and its target. A lane beside the main one
 //! ([`crate::lane`]) has offsets, parked and waiting keys and runs of its own, under `target/lane`; `applied` is one for all.
@@ -45,6 +46,11 @@ CREATE TABLE IF NOT EXISTS syncline.waiting (
     since timestamptz NOT NULL DEFAULT clock_timestamp(), tried timestamptz NOT NULL DEFAULT clock_timestamp(),
     until timestamptz, reason text NOT NULL, record text NOT NULL, letter_key bytea NOT NULL, letter_value bytea NOT NULL,
     PRIMARY KEY (pipeline, target, entity, cid));
+CREATE TABLE IF NOT EXISTS syncline.merged (
+    pipeline text NOT NULL, target text NOT NULL, entity text NOT NULL, cid text NOT NULL,
+    into_cid text NOT NULL, at bigint NOT NULL, joined boolean NOT NULL,
+    PRIMARY KEY (pipeline, target, entity, cid));
+CREATE INDEX IF NOT EXISTS merged_into ON syncline.merged (pipeline, target, entity, into_cid);
 CREATE TABLE IF NOT EXISTS syncline.runs (
     pipeline text NOT NULL, target text NOT NULL, topic text NOT NULL, partition integer NOT NULL,
     schedule text NOT NULL, opened timestamptz NOT NULL, until_offset bigint NOT NULL, done boolean NOT NULL,
@@ -57,7 +63,7 @@ CREATE TABLE IF NOT EXISTS syncline.replica_rows (
 
 const TABLES: &str = "SELECT count(*)::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
     WHERE n.nspname = 'syncline' \
-        AND c.relname IN ('offsets', 'applied', 'parked', 'waiting', 'runs', 'replica_rows')";
+        AND c.relname IN ('offsets', 'applied', 'parked', 'waiting', 'merged', 'runs', 'replica_rows')";
 
 /// Whose books.
 #[derive(Clone, Debug)]
@@ -112,7 +118,7 @@ pub async fn exist(session: &Session) -> Outcome<bool> {
         arrays: Vec::new(),
     };
     let rows = session.rows(&statement).await?;
-    Ok(rows.first().and_then(|row| row[0].as_deref()) == Some("6"))
+    Ok(rows.first().and_then(|row| row[0].as_deref()) == Some("7"))
 }
 
 /// Makes the tables if they are missing and the role may; says what to run if it may not.

@@ -46,6 +46,9 @@ mod look;
 /// Fields that refer to rows of another entity.
 pub mod references;
 
+/// Records that were merged, as far as others refer to them.
+mod merged;
+
 /// Records that wait for another row.
 pub(crate) mod waiting;
 

@@ -3,7 +3,8 @@
 //!
 //! The whole record is brought into the target's terms before it is planned, its own app's words with it, so that planning
 //! compares keys with keys and knows nothing of references; only the mark says again what was agreed. Which row is the
-//! parent's is known of what this transaction has written, else of the books, and the table is asked whether it is there.
+//! parent's is known of what this transaction has written, else of the books, and the table is asked whether it is there. A
+//! parent that was merged with others may have no row of its own, and has theirs ([`super::merged`]).
 //!
 //! A record whose parent is not there waits, in the target's books, and holds up nobody: the parent may come behind it in the
 //! same partition, or by another instance. Within a batch parents are written before their children, and deleted after them;
@@ -157,13 +158,52 @@ impl Rows {
                 Some(applied) => applied.clone(),
                 None => books.remove(&(links[parent.0].link.entity.clone(), parent.1.clone())),
             };
-            let row = applied
-                .filter(|applied| !applied.removed)
-                .and_then(|applied| applied.row);
-            rows.known.extend(row.map(|row| (parent.clone(), row)));
+            rows.known.extend(row(applied).map(|row| (parent.clone(), row)));
         }
+        rows.find_merged(session, owner, links, wanted, written).await?;
         rows.look(session, links).await?;
         Ok(rows)
+    }
+
+    /// A parent that has no row of its own here has that of one that was merged with it.
+    async fn find_merged(
+        &mut self,
+        session: &Session,
+        owner: &Owner,
+        links: &[LinkTable],
+        wanted: &BTreeSet<ParentAt>,
+        written: &BTreeMap<ParentAt, Option<Applied>>,
+    ) -> Outcome<()> {
+        let lacking: Vec<&ParentAt> = wanted
+            .iter()
+            .filter(|parent| !self.known.contains_key(*parent))
+            .collect();
+        if lacking.is_empty() {
+            return Ok(());
+        }
+        let key = |link: usize, cid: &str| (links[link].link.entity.clone(), cid.to_owned());
+        let keys: Vec<(String, String)> = lacking.iter().map(|(link, cid)| key(*link, cid)).collect();
+        let merged = owner.merged_with(session, &keys).await?;
+        let mut others: BTreeSet<(String, String)> = BTreeSet::new();
+        for ((entity, _), cids) in &merged {
+            others.extend(cids.iter().map(|cid| (entity.clone(), cid.clone())));
+        }
+        if others.is_empty() {
+            return Ok(());
+        }
+        let others: Vec<(String, String)> = others.into_iter().collect();
+        let books = owner.applied(session, &others).await?;
+        for (link, cid) in lacking {
+            let cids = merged.get(&key(*link, cid)).map(Vec::as_slice).unwrap_or_default();
+            let applied = |other: &String| match written.get(&(*link, other.clone())) {
+                Some(applied) => applied.clone(),
+                None => books.get(&key(*link, other)).cloned(),
+            };
+            if let Some(row) = cids.iter().find_map(|other| row(applied(other))) {
+                self.known.insert((*link, cid.clone()), row);
+            }
+        }
+        Ok(())
     }
 
     /// Asks the tables which of them are there.
@@ -351,6 +391,13 @@ pub fn turn(refers: &Refers, is_deleted: bool) -> (u8, usize) {
         (false, false) => (1, refers.depth),
         (false, true) => (2, usize::MAX - refers.depth),
     }
+}
+
+/// The row by what the books say of it, if we have not removed it.
+fn row(applied: Option<Applied>) -> Option<RowKey> {
+    applied
+        .filter(|applied| !applied.removed)
+        .and_then(|applied| applied.row)
 }
 
 fn text(value: &Value) -> Option<String> {
