@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use syncline_runtime::Outcome;
-use syncline_schemas::canonical::Canonical;
+use syncline_schemas::canonical::{AppWords, Canonical};
 use syncline_schemas::lens;
 use syncline_schemas::mapped::RowKey;
 use syncline_schemas::pipeline::{FieldKind, Link, Parent, Pipeline};
@@ -311,10 +311,8 @@ pub fn translate(
 impl Translated {
     /// The app's own word on a field in its own terms; a word that is null stays.
     fn reword(&mut self, field: &str, app: &str, value: Option<Value>) {
-        let words = self.record.apps.iter_mut().filter(|words| words.app == app);
-        let word = words
-            .flat_map(|words| &mut words.words)
-            .find(|word| word.field == field);
+        let mut words = self.own_words(app).flat_map(|words| &mut words.words);
+        let word = words.find(|word| word.field == field);
         if let (Some(word), Some(value)) = (word, value) {
             word.value = value;
         }
@@ -323,8 +321,14 @@ impl Translated {
     /// As if nobody had spoken of the field.
     fn forget(&mut self, field: &str, app: &str) {
         self.record.fields.remove(field);
-        let words = self.record.apps.iter_mut().filter(|words| words.app == app);
-        words.for_each(|words| words.words.retain(|word| word.field != field));
+        self.own_words(app)
+            .for_each(|words| words.words.retain(|word| word.field != field));
+    }
+
+    /// What the app said through a row of the record's own, not of those that were merged into it.
+    fn own_words(&mut self, app: &str) -> impl Iterator<Item = &mut AppWords> {
+        let words = self.record.apps.iter_mut();
+        words.filter(move |words| words.app == app && words.via.is_none())
     }
 }
 
