@@ -318,6 +318,8 @@ where
         if self.parts.until_current && self.consumer.caught_up(ends)? {
             return Ok(Idle::Done);
         }
+        // Nobody stays connected through a window.
+        maintenance::refuse(&self.parts.target, self.parts.maintenance.as_ref())?;
         self.take_new_topics()?;
         Ok(Idle::GoOn)
     }
@@ -398,6 +400,7 @@ where
                 number,
             })
             .collect();
+        maintenance::refuse(&self.parts.target, self.parts.maintenance.as_ref())?;
         let starts = self.hands.target()?.claim(&claimed)?;
         self.held = claimed.iter().cloned().collect();
         let shown = self.consumer.committed()?;

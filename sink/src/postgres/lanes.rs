@@ -4,8 +4,8 @@
 //! becomes live. One lane of all fields stays one lane, whenever it is written, so nothing happens. Else the partition has
 //! offset rows of other lanes than the file has, which whoever comes first sees, under their locks: then every lane begins
 //! where the last of those before it stood, and each claim on them ends. Nothing is left out, for no field was further; and
-//! what comes a second time is recognised by the books of its entity, as in any replay. Keys that a lane had parked which is
-//! there no more go to the main lane.
+//! what comes a second time is recognised by the books of its entity, as in any replay. A key that is parked stands before
+//! all of that: whichever lane parked it, from then on every lane has it, since any of them may have its fields now.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -71,6 +71,7 @@ impl Owner {
         let read = format!("SELECT o.target, o.topic, o.partition::text, o.next_offset::text {OF_TARGET}");
         let found = self.rows_of(session.rows(&self.statement(&read, arrays())).await?)?;
         let (mut kept, mut gone, mut missing) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut main, mut beside) = (Vec::new(), Vec::new());
         for (partition, wanted) in wanted {
             let none = BTreeMap::new();
             let there = found.get(partition).unwrap_or(&none);
@@ -82,6 +83,8 @@ impl Owner {
             kept.extend(there.keys().filter(|lane| wanted.contains(*lane)).map(place));
             gone.extend(there.keys().filter(|lane| !wanted.contains(*lane)).map(place));
             missing.extend(wanted.iter().filter(|lane| !there.contains_key(*lane)).map(place));
+            main.extend(wanted.iter().filter(|lane| lane.is_empty()).map(place));
+            beside.extend(wanted.iter().filter(|lane| !lane.is_empty()).map(place));
         }
         if kept.is_empty() && gone.is_empty() && missing.is_empty() {
             return Ok(());
@@ -92,7 +95,28 @@ impl Owner {
         );
         self.make(session, &missing).await?;
         self.put_back(session, &kept).await?;
-        self.end(session, &gone).await
+        self.share_parked(session, &beside).await?;
+        self.end(session, &gone).await?;
+        self.share_parked(session, &main).await
+    }
+
+    /// These lanes have all keys that are parked in their partitions. The dead letters stay with who refused them.
+    async fn share_parked(&self, session: &Session, lanes: &[Place]) -> Outcome<()> {
+        if lanes.is_empty() {
+            return Ok(());
+        }
+        let sql = "INSERT INTO syncline.parked (pipeline, target, entity, cid, topic, partition, \"offset\", refused_offset, \
+                row_known, reason, at) \
+            SELECT DISTINCT ON (v.target, p.entity, p.cid) p.pipeline, v.target, p.entity, p.cid, p.topic, p.partition, \
+                p.\"offset\", p.refused_offset, p.row_known, p.reason, p.at \
+            FROM syncline.parked AS p JOIN unnest($3::text[], $4::text[], $5::text[]) AS v(topic, partition, target) \
+                ON p.topic = v.topic AND p.partition = v.partition::int \
+            WHERE p.pipeline = ($1::text[])[1] AND split_part(p.target, '/', 1) = ($2::text[])[1] \
+            ORDER BY v.target, p.entity, p.cid, p.\"offset\" DESC \
+            ON CONFLICT (pipeline, target, entity, cid) DO NOTHING";
+        let mut arrays = arrays_of(lanes);
+        arrays.truncate(3);
+        session.execute(&self.statement(sql, arrays)).await.map(drop)
     }
 
     fn place_of(&self, lane: &str) -> String {
