@@ -321,6 +321,8 @@ where
         if !self.hands.tend(is_current)? && is_current {
             return Ok(Idle::Done);
         }
+        // Nobody stays connected through a window.
+        maintenance::refuse(&self.parts.target, self.parts.maintenance.as_ref())?;
         self.take_new_topics()?;
         Ok(Idle::GoOn)
     }
@@ -402,6 +404,7 @@ where
                 number,
             })
             .collect();
+        maintenance::refuse(&self.parts.target, self.parts.maintenance.as_ref())?;
         let starts = self.hands.target()?.claim(&claimed)?;
         self.held = claimed.iter().cloned().collect();
         let shown = self.consumer.committed()?;

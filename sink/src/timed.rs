@@ -149,6 +149,7 @@ where
         let Some(done) = stage::work_off(&run_parts, (self.connect)()?, feed, &ends.collect())? else {
             return Ok(false);
         };
+        maintenance::refuse(&self.parts.target, self.parts.maintenance.as_ref())?;
         (self.connect)()?.finish(run, &done)?;
         tracing::info!(part = self.parts.name, partitions = done.len(), "a run is done");
         let shared = run.ends.keys().any(|partition| !done.contains(partition));

@@ -181,6 +181,29 @@ fn what_one_lane_parks_is_not_parked_for_the_other_and_goes_to_the_main_lane_whe
 }
 
 #[test]
+fn what_is_parked_is_parked_for_every_lane_once_the_fields_are_divided_otherwise() {
+    let world = World::contacts();
+    world
+        .db
+        .exec("ALTER TABLE contacts ADD CONSTRAINT no CHECK (email <> 'refused')");
+    let mut whole = main_lane(&world, &link());
+    assert_eq!(claim(&mut whole), 0);
+    whole.apply(&[delivery(0, &customer("a", 1))]).unwrap();
+    let second = with(with(customer("a", 2), "email", "refused"), "name", "Ada");
+    assert_eq!(whole.apply(&[delivery(1, &second)]).unwrap().parked, 1);
+    let names = hybrid("name");
+    let (mut live, mut rest) = (main_lane(&world, &names), rest_lane(&world, &names));
+    assert_eq!((claim(&mut live), claim(&mut rest)), (2, 2));
+    world.db.exec("ALTER TABLE contacts DROP CONSTRAINT no");
+    let given_back = [delivery(1, &second)];
+    assert_eq!(live.replay(&given_back).unwrap().healed, 1);
+    assert_eq!(world.db.query("SELECT name, email FROM contacts"), ["Ada|a@x"]);
+    assert_eq!(rest.replay(&given_back).unwrap().healed, 1);
+    assert_eq!(world.db.query("SELECT name, email FROM contacts"), ["Ada|refused"]);
+    assert_eq!(world.db.query("SELECT count(*) FROM syncline.parked"), ["0"]);
+}
+
+#[test]
 fn two_lanes_never_work_on_one_partition_at_once() {
     let world = World::contacts();
     let names = hybrid("name");

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use syncline_runtime::Outcome;
-use syncline_schemas::identity::{IdentityAct, IdentityWord};
+use syncline_schemas::identity::{IdentityAct, IdentityWord, MATCH};
 
 /// Records that can be one. Their states have to fit one record of Kafka.
 pub const FAMILY_MAX: usize = 64;
@@ -37,6 +37,8 @@ pub trait Register {
     fn keep(&mut self, cid: &str, kin: &Kin);
     /// Keeps that two records are not one, whatever is found.
     fn never(&mut self, one: &str, other: &str);
+    /// Whether somebody said so.
+    fn is_never(&mut self, one: &str, other: &str) -> Outcome<bool>;
 }
 
 /// A record goes elsewhere.
@@ -56,6 +58,10 @@ pub type Heard = Result<Vec<Move>, String>;
 /// Takes in the next word, which stands at this offset.
 pub fn hear(register: &mut impl Register, word: &IdentityWord, at: i64) -> Outcome<Heard> {
     let heard = match (word.act, &word.winner) {
+        // The match had not heard of it when it said so.
+        (IdentityAct::Merge, Some(winner)) if word.by == MATCH && register.is_never(&word.loser, winner)? => {
+            Ok(Err("somebody has said that they are not one".to_owned()))
+        }
         (IdentityAct::Merge, Some(winner)) => merge(register, &word.loser, winner),
         (IdentityAct::Split, _) => split(register, &word.loser),
         (IdentityAct::Reject, Some(other)) => {
@@ -166,6 +172,11 @@ impl Register for Remembered {
         self.never
             .insert((one.min(other).to_owned(), one.max(other).to_owned()));
     }
+
+    fn is_never(&mut self, one: &str, other: &str) -> Outcome<bool> {
+        let pair = (one.min(other).to_owned(), one.max(other).to_owned());
+        Ok(self.never.contains(&pair))
+    }
 }
 
 #[cfg(test)]
@@ -249,5 +260,11 @@ mod tests {
             [pair("a", "b"), pair("a", "c")].into(),
             "what was split is not found again"
         );
+        let late = IdentityWord {
+            by: MATCH.to_owned(),
+            ..word(IdentityAct::Merge, "a", Some("b"))
+        };
+        assert!(said(all, &late).is_err(), "the match had not heard of it");
+        assert!(merged(all, "a", "b").is_ok(), "a person may think better of it");
     }
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use syncline_bus::{OutRecord, Producer, admin};
 use syncline_runtime::{Failure, Outcome};
 use syncline_schemas::codec::Wire;
-use syncline_schemas::pause::{End, PauseRecord, Resumed};
+use syncline_schemas::pause::{End, PauseRecord, Paused, Resumed};
 use syncline_schemas::topic;
 use syncline_transform::decide::now_us;
 
@@ -50,7 +50,10 @@ pub fn run(args: &Args) -> Outcome<ExitCode> {
         return Err(Failure::definite("NOT_PAUSED", format!("{} is not paused", args.source)).hint("syncline guards"));
     }
     if !args.actor.dry_run {
-        let up_to = ends(&desk, &args.source)?;
+        let mut up_to = ends(&desk, &args.source)?;
+        told.pauses
+            .of(&args.source)
+            .for_each(|paused| go_past(&mut up_to, paused));
         write(&desk, args, up_to)?;
     }
     let answer = Answer {
@@ -87,6 +90,20 @@ fn ends(desk: &Desk, source: &str) -> Outcome<Vec<End>> {
         }));
     }
     Ok(ends)
+}
+
+/// Where it was paused may be in a topic that the file does not name any more, or that was made anew and ends earlier.
+fn go_past(up_to: &mut Vec<End>, paused: &Paused) {
+    let past = paused.offset.saturating_add(1);
+    let is_there = |end: &&mut End| end.topic == paused.topic && end.partition == paused.partition;
+    match up_to.iter_mut().find(is_there) {
+        Some(end) => end.offset = end.offset.max(past),
+        None => up_to.push(End {
+            topic: paused.topic.clone(),
+            partition: paused.partition,
+            offset: past,
+        }),
+    }
 }
 
 fn write(desk: &Desk, args: &Args, up_to: Vec<End>) -> Outcome<()> {

@@ -4,9 +4,9 @@
 //! becomes live. One lane of all fields stays one lane, whenever it is written, so nothing happens. Else the partition has
 //! offset rows of other lanes than the file has, which whoever comes first sees, under their locks: then every lane begins
 //! where the last of those before it stood, and each claim on them ends. Nothing is left out, for no field was further; and
-//! what comes a second time is recognised by the books of its entity, as in any replay. Keys that a lane had parked which is
-//! there no more go to the main lane. Keys that wait for another row wait in all lanes then, for each may have fields to write
-//! that another had before it; whoever has nothing to do for them finds that out when it looks at them.
+//! what comes a second time is recognised by the books of its entity, as in any replay. A key that is parked stands before
+//! all of that: whichever lane parked it, from then on every lane has it, since any of them may have its fields now.
+//! So it is with keys that wait for another row; whichever lane has nothing to do for them finds that out when it looks at them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -72,6 +72,7 @@ impl Owner {
         let read = format!("SELECT o.target, o.topic, o.partition::text, o.next_offset::text {OF_TARGET}");
         let found = self.rows_of(session.rows(&self.statement(&read, arrays())).await?)?;
         let (mut kept, mut gone, mut missing) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut main, mut beside) = (Vec::new(), Vec::new());
         for (partition, wanted) in wanted {
             let none = BTreeMap::new();
             let there = found.get(partition).unwrap_or(&none);
@@ -83,6 +84,8 @@ impl Owner {
             kept.extend(there.keys().filter(|lane| wanted.contains(*lane)).map(place));
             gone.extend(there.keys().filter(|lane| !wanted.contains(*lane)).map(place));
             missing.extend(wanted.iter().filter(|lane| !there.contains_key(*lane)).map(place));
+            main.extend(wanted.iter().filter(|lane| lane.is_empty()).map(place));
+            beside.extend(wanted.iter().filter(|lane| !lane.is_empty()).map(place));
         }
         if kept.is_empty() && gone.is_empty() && missing.is_empty() {
             return Ok(());
@@ -93,13 +96,34 @@ impl Owner {
         );
         self.make(session, &missing).await?;
         self.put_back(session, &kept).await?;
-        self.spread(session, &[kept, missing].concat()).await?;
-        self.end(session, &gone).await
+        self.share_parked(session, &beside).await?;
+        self.share_waiting(session, &[kept, missing].concat()).await?;
+        self.end(session, &gone).await?;
+        self.share_parked(session, &main).await
+    }
+
+    /// These lanes have all keys that are parked in their partitions. The dead letters stay with who refused them.
+    async fn share_parked(&self, session: &Session, lanes: &[Place]) -> Outcome<()> {
+        if lanes.is_empty() {
+            return Ok(());
+        }
+        let sql = "INSERT INTO syncline.parked (pipeline, target, entity, cid, topic, partition, \"offset\", refused_offset, \
+                row_known, reason, at) \
+            SELECT DISTINCT ON (v.target, p.entity, p.cid) p.pipeline, v.target, p.entity, p.cid, p.topic, p.partition, \
+                p.\"offset\", p.refused_offset, p.row_known, p.reason, p.at \
+            FROM syncline.parked AS p JOIN unnest($3::text[], $4::text[], $5::text[]) AS v(topic, partition, target) \
+                ON p.topic = v.topic AND p.partition = v.partition::int \
+            WHERE p.pipeline = ($1::text[])[1] AND split_part(p.target, '/', 1) = ($2::text[])[1] \
+            ORDER BY v.target, p.entity, p.cid, p.\"offset\" DESC \
+            ON CONFLICT (pipeline, target, entity, cid) DO NOTHING";
+        let mut arrays = arrays_of(lanes);
+        arrays.truncate(3);
+        session.execute(&self.statement(sql, arrays)).await.map(drop)
     }
 
     /// What waits in any lane of these partitions waits in all of these lanes: the last record of each key. A lane that has one
     /// keeps it, since what is later than that comes to it again.
-    async fn spread(&self, session: &Session, lanes: &[Place]) -> Outcome<()> {
+    async fn share_waiting(&self, session: &Session, lanes: &[Place]) -> Outcome<()> {
         let sql = "INSERT INTO syncline.waiting (pipeline, target, entity, cid, topic, partition, \"offset\", \
                 parent_entity, parent_cid, parent_row, since, tried, until, reason, record, letter_key, letter_value) \
             SELECT DISTINCT ON (w.entity, w.cid, v.target) w.pipeline, v.target, w.entity, w.cid, w.topic, w.partition, \

@@ -111,6 +111,10 @@ impl<S: EntityStore> Register for Stored<'_, S> {
         self.shard
             .log(&format!("{NOT}{}", pair(one, other)), String::new(), self.work);
     }
+
+    fn is_never(&mut self, one: &str, other: &str) -> Outcome<bool> {
+        Ok(self.text(&format!("{NOT}{}", pair(one, other)))?.is_some())
+    }
 }
 
 /// Two records, whichever is named first.
