@@ -14,9 +14,9 @@ STACK=$ROOT/deploy/stack.sh
 TEST_SECONDS_MAX=${TEST_SECONDS_MAX:-4200}
 # Whole-system tests mostly wait for others; so many at once keep two cores busy.
 export RUST_TEST_THREADS=${RUST_TEST_THREADS:-4}
-# The suite that mostly waits, beside which the others run one after the other; and those that want the machine for themselves.
+# The suite that mostly waits, beside which the others run one after the other; and those that want the machine for themselves (JVMs, loads).
 LONGEST=system
-ALONE=(crash agreement)
+ALONE=(agreement brokers crash)
 KEEP=0
 LOGS=''
 
