@@ -14,9 +14,9 @@ STACK=$ROOT/deploy/stack.sh
 TEST_SECONDS_MAX=${TEST_SECONDS_MAX:-4200}
 # Whole-system tests mostly wait for others; so many at once keep two cores busy.
 export RUST_TEST_THREADS=${RUST_TEST_THREADS:-4}
-# The suite that mostly waits, beside which the others run one after the other; and the one that wants the machine for itself.
+# The suite that mostly waits, beside which the others run one after the other; and those that want the machine for themselves (JVMs, loads).
 LONGEST=system
-ALONE=crash
+ALONE=(agreement brokers crash)
 KEEP=0
 LOGS=''
 
@@ -101,7 +101,7 @@ run() { CARGO_TERM_COLOR=never bounded cargo test --workspace --locked --no-fail
 run_all() {
   local suite others=() status=0
   for suite in $(suites); do
-    case $suite in "$LONGEST" | "$ALONE") ;; *) others+=(--test "$suite") ;; esac
+    case " $LONGEST ${ALONE[*]} " in *" $suite "*) ;; *) others+=(--test "$suite") ;; esac
   done
   (
     renice --priority 5 "$BASHPID" >/dev/null
@@ -113,7 +113,7 @@ run_all() {
   run --test "$LONGEST" | tee "$LOGS/2" || status=$?
   wait $! || status=$?
   cat "$LOGS/1"
-  run --test "$ALONE" | tee "$LOGS/3" || status=$?
+  run "${ALONE[@]/#/--test=}" | tee "$LOGS/3" || status=$?
   return "$status"
 }
 

@@ -75,6 +75,18 @@ impl Desk {
         })
     }
 
+    /// The name of this entity, or of all.
+    pub fn entities(&self, only: Option<&str>) -> Outcome<Vec<String>> {
+        let all = || {
+            self.pipeline
+                .entities
+                .iter()
+                .map(|entity| entity.name.clone())
+                .collect()
+        };
+        only.map_or_else(|| Ok(all()), |name| Ok(vec![self.entity(name)?.name.clone()]))
+    }
+
     /// The databases that links write, in the order of the file.
     pub fn targets(&self) -> Vec<Target> {
         let written = |name: &str| {

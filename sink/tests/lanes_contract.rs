@@ -204,6 +204,18 @@ fn what_is_parked_is_parked_for_every_lane_once_the_fields_are_divided_otherwise
 }
 
 #[test]
+fn all_lanes_of_all_targets_may_come_to_a_new_database_at_once() {
+    for _ in 0..10 {
+        let world = World::contacts();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| claim(&mut main_lane(&world, &link())));
+            }
+        });
+    }
+}
+
+#[test]
 fn two_lanes_never_work_on_one_partition_at_once() {
     let world = World::contacts();
     let names = hybrid("name");

@@ -31,17 +31,8 @@ pub struct Book {
 impl Book {
     /// Reads the conflicts of this entity, or of all.
     pub fn read(desk: &mut Desk, entity: Option<&str>) -> Outcome<Self> {
-        let names: Vec<String> = match entity {
-            Some(name) => vec![desk.entity(name)?.name.clone()],
-            None => desk
-                .pipeline
-                .entities
-                .iter()
-                .map(|entity| entity.name.clone())
-                .collect(),
-        };
         let mut book = Self::default();
-        for name in names {
+        for name in desk.entities(entity)? {
             book.read_conflicts(desk, &name)?;
             book.read_decisions(desk, &name)?;
         }

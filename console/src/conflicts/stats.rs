@@ -65,17 +65,8 @@ struct Tally {
 /// Counts.
 pub fn run(args: &Args) -> Outcome<ExitCode> {
     let mut desk = Desk::open(&args.asked.pipeline)?;
-    let names: Vec<String> = match &args.entity {
-        Some(name) => vec![desk.entity(name)?.name.clone()],
-        None => desk
-            .pipeline
-            .entities
-            .iter()
-            .map(|entity| entity.name.clone())
-            .collect(),
-    };
     let mut counts: BTreeMap<Kind, usize> = BTreeMap::new();
-    for entity in names {
+    for entity in desk.entities(args.entity.as_deref())? {
         for kind in tally(&mut desk, &entity)?.kinds.into_values() {
             *counts.entry(kind).or_default() += 1;
         }

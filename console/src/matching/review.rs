@@ -135,7 +135,7 @@ fn say(desk: &Desk, args: &AnswerArgs, item: &Item, act: IdentityAct, loser: &st
 /// The item that waits under this id.
 fn find(desk: &mut Desk, id: &str) -> Outcome<Item> {
     let mut known = false;
-    for entity in entities(desk, None)? {
+    for entity in desk.entities(None)? {
         let reviews = reviews(desk, &entity)?;
         known |= reviews.contains_key(id);
         let mut waiting = waiting(desk, &entity, reviews)?.into_iter();
@@ -155,23 +155,11 @@ fn find(desk: &mut Desk, id: &str) -> Outcome<Item> {
 
 fn open(desk: &mut Desk, entity: Option<&str>) -> Outcome<Vec<Item>> {
     let mut items = Vec::new();
-    for entity in entities(desk, entity)? {
+    for entity in desk.entities(entity)? {
         let reviews = reviews(desk, &entity)?;
         items.extend(waiting(desk, &entity, reviews)?);
     }
     Ok(items)
-}
-
-fn entities(desk: &Desk, entity: Option<&str>) -> Outcome<Vec<String>> {
-    Ok(match entity {
-        Some(name) => vec![desk.entity(name)?.name.clone()],
-        None => desk
-            .pipeline
-            .entities
-            .iter()
-            .map(|entity| entity.name.clone())
-            .collect(),
-    })
 }
 
 /// Everything that was ever asked, by id.

@@ -121,11 +121,12 @@ pub async fn exist(session: &Session) -> Outcome<bool> {
     Ok(rows.first().and_then(|row| row[0].as_deref()) == Some("7"))
 }
 
-/// Makes the tables if they are missing and the role may; says what to run if it may not.
+/// Makes the tables, in the transaction that is open, if they are missing and the role may; says what to run if it may not.
 pub async fn prepare(session: &Session) -> Outcome<()> {
     if exist(session).await? {
         return Ok(());
     }
+    session.lock_definitions().await?;
     session.control(DEFINITION).await.map_err(|failure| match failure.code {
         failure::SCHEMA => Failure::definite(
             "BOOKS_MISSING",

@@ -23,6 +23,9 @@ const KEEPALIVE_IDLE_MS: u64 = 20_000;
 const CLOSE_MS_MAX: u64 = 1_000;
 const UNACKNOWLEDGED_MS_MAX: u64 = 30_000;
 
+/// The number is "syncline" in ASCII: no other program takes this lock.
+const DEFINITIONS_LOCK: &str = "SELECT pg_advisory_xact_lock(8320803159843368549)";
+
 /// Begins a transaction with everything pinned: bounds on waits, how values are spelt, and that a row which a policy hides
 /// is an error: it would be taken for one that the app deleted.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; \
@@ -89,6 +92,12 @@ impl Session {
     /// Begins a transaction.
     pub async fn begin(&self) -> Outcome<()> {
         sorted(self.client.batch_execute(BEGIN).await)
+    }
+
+    /// Waits for its turn to make tables, and has it until the transaction ends. `IF NOT EXISTS` looks first and makes then:
+    /// of two that make the same at once, one would fail.
+    pub async fn lock_definitions(&self) -> Outcome<()> {
+        sorted(self.client.batch_execute(DEFINITIONS_LOCK).await)
     }
 
     /// Runs fixed SQL without parameters or results: transaction control.

@@ -55,6 +55,7 @@ pub async fn define(session: &Session, tables: &mut Tables, wanted: &[Wanted]) -
 async fn fit(session: &Session, table: &(String, String), shape: &Shape) -> Outcome<Option<Table>> {
     let name = TableName::new(&table.0, &table.1).map_err(bad)?;
     session.begin().await?;
+    session.lock_definitions().await?;
     let sql = match catalog::table(session, &name).await? {
         Some(known) if missing(&known, shape).is_empty() => String::new(),
         Some(known) => add(&name, &missing(&known, shape)).map_err(bad)?,

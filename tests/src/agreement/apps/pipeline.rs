@@ -33,7 +33,7 @@ const SITE: &str = r#"{"type": "record", "name": "Site", "fields": [
 /// Rules of every sort; a question that nobody answers ends while the load goes on.
 const PIPELINE: &str = r#"
 pipeline: "${env:PIPELINE}"
-defaults: { kafka: "${env:BOOTSTRAP}", registry: "${env:REGISTRY}", partitions: 2, max_clock_skew: SKEW }
+defaults: { kafka: "${env:BOOTSTRAP}", registry: "${env:REGISTRY}", partitions: PARTS, max_clock_skew: SKEW }
 systems:
   shop:    { postgres: "${env:SHOP_DSN}", topic_prefix: "${env:SHOP_PREFIX}" }
   crm:     { postgres: "${env:CRM_DSN}", topic_prefix: "${env:CRM_PREFIX}" }
@@ -115,10 +115,11 @@ links:
   billing.branches <-> site: { key: branch_no, code: branch, title: label, closed: closed, visits: visits }
 "#;
 
-/// The pipeline file, with so much allowed to a clock.
-pub fn pipeline(skew: &str) -> String {
+/// The pipeline file, with so much allowed to a clock, and topics of so many partitions.
+pub fn pipeline(skew: &str, partitions: u64) -> String {
     let most = (COUNTED_AT_FIRST + 4).to_string();
-    PIPELINE.replace("SKEW", skew).replace("MOST", &most)
+    let file = PIPELINE.replace("SKEW", skew).replace("MOST", &most);
+    file.replace("PARTS", &partitions.to_string())
 }
 
 /// The files of [`crate::World`]; `pipeline` is what [`pipeline`] gives.
