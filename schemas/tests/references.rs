@@ -132,8 +132,8 @@ const REFUSED: &[(&str, &str, &[&str])] = &[
         &["H352"],
     ),
     (
-        "references:",
-        "groups: { both: [email, phone] }\n    references:",
+        "fields: { name: latest, email: latest, phone: latest, tags: union }",
+        "groups: { both: { fields: [email, phone], on_conflict: latest } }\n    fields: { name: latest, email: {}, phone: {}, tags: union }",
         &["H217", "H352"],
     ),
     ("key: deal_no", "key: contact_id", &["H352"]),
