@@ -10,7 +10,7 @@ use syncline_schemas::pipeline::{Link, Mode, Secret};
 use syncline_schemas::schedule::{Schedule, Timestamp};
 use syncline_sink::plan::Verdict;
 use syncline_sink::postgres::{Asked, Next, PostgresTarget, Run, Settings};
-use syncline_sink::target::{Partition, Target};
+use syncline_sink::target::{Delivery, Partition, Target};
 
 const HOUR: Schedule = Schedule::Every { period_ms: 3_600_000 };
 
@@ -201,6 +201,50 @@ fn what_is_parked_is_parked_for_every_lane_once_the_fields_are_divided_otherwise
     assert_eq!(rest.replay(&given_back).unwrap().healed, 1);
     assert_eq!(world.db.query("SELECT name, email FROM contacts"), ["Ada|refused"]);
     assert_eq!(world.db.query("SELECT count(*) FROM syncline.parked"), ["0"]);
+}
+
+#[test]
+fn what_two_links_with_the_same_live_fields_have_parked_is_given_back_by_each_for_itself() {
+    let world = World::contacts();
+    world.db.exec(
+        "CREATE TABLE suppliers (LIKE contacts INCLUDING ALL);
+         ALTER TABLE contacts ADD CONSTRAINT no CHECK (email <> 'refused');
+         ALTER TABLE suppliers ADD CONSTRAINT no CHECK (email <> 'refused')",
+    );
+    let customers = hybrid("name");
+    let suppliers = Link {
+        table: "suppliers".to_owned(),
+        entity: "supplier".to_owned(),
+        ..customers.clone()
+    };
+    let refused = with(customer("a", 2), "email", "refused");
+    for link in [&customers, &suppliers] {
+        let from = Partition {
+            topic: format!("acme.canonical.{}.v1", link.entity).into(),
+            number: 0,
+        };
+        let of_link = |delivery: Delivery| Delivery {
+            from: from.clone(),
+            entity: link.entity.as_str().into(),
+            ..delivery
+        };
+        let (mut live, mut rest) = (main_lane(&world, link), rest_lane(&world, link));
+        live.claim(&[from.clone()]).unwrap();
+        rest.claim(&[from.clone()]).unwrap();
+        live.apply(&[of_link(delivery(0, &customer("a", 1)))]).unwrap();
+        assert_eq!(rest.apply(&[of_link(delivery(1, &refused))]).unwrap().parked, 1);
+    }
+    world
+        .db
+        .exec("ALTER TABLE contacts DROP CONSTRAINT no; ALTER TABLE suppliers DROP CONSTRAINT no");
+    let mut rest = rest_lane(&world, &customers);
+    let of_customers = rest.parked(None).unwrap();
+    assert_eq!(of_customers.len(), 1);
+    assert_eq!(of_customers[0].entity, "customer");
+    assert_eq!(rest.replay(&[delivery(1, &refused)]).unwrap().healed, 1);
+    assert_eq!(rest.parked(None).unwrap(), [], "nothing that this lane cannot write");
+    assert_eq!(world.db.query("SELECT entity FROM syncline.parked"), ["supplier"]);
+    assert_eq!(world.db.query("SELECT email FROM contacts"), ["refused"]);
 }
 
 #[test]
