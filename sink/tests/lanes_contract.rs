@@ -229,8 +229,9 @@ fn what_two_links_with_the_same_live_fields_have_parked_is_given_back_by_each_fo
             ..delivery
         };
         let (mut live, mut rest) = (main_lane(&world, link), rest_lane(&world, link));
-        live.claim(&[from.clone()]).unwrap();
-        rest.claim(&[from.clone()]).unwrap();
+        for lane in [&mut live, &mut rest] {
+            lane.claim(std::slice::from_ref(&from)).unwrap();
+        }
         live.apply(&[of_link(delivery(0, &customer("a", 1)))]).unwrap();
         assert_eq!(rest.apply(&[of_link(delivery(1, &refused))]).unwrap().parked, 1);
     }
