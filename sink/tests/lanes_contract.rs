@@ -92,14 +92,45 @@ fn a_run_is_opened_once_and_finished_to_its_end_by_whoever_comes() {
         opened: at("08:00:00"),
         ..open.clone()
     };
-    one.finish(&stale, &[partition()]).unwrap();
+    assert_eq!(claim(&mut one), 0);
+    let applied = BTreeMap::from([(partition(), 0)]);
+    assert_eq!(one.finish(&stale, &applied).unwrap(), 0);
     assert_eq!(
         ask(&mut one, 9, &HOUR, "09:01:00").0,
         run("09:00:00.5", 7),
         "of another run"
     );
-    one.finish(&open, &[partition()]).unwrap();
+    assert_eq!(one.finish(&open, &applied).unwrap(), 1);
     assert_eq!(ask(&mut other, 9, &HOUR, "09:02:00").0, wait("10:00:00"));
+}
+
+#[test]
+fn a_run_is_not_done_where_the_target_has_lost_what_it_wrote() {
+    let world = World::contacts();
+    let link = Link {
+        mode: Mode::Batch(HOUR),
+        ..link()
+    };
+    let mut target = main_lane(&world, &link);
+    ask(&mut target, 2, &HOUR, "08:10:00");
+    let (Next::Work(open), _) = ask(&mut target, 2, &HOUR, "09:00:01") else {
+        panic!("it is due")
+    };
+    let batch = [delivery(0, &customer("a", 1)), delivery(1, &customer("b", 1))];
+    assert_eq!(claim(&mut target), 0);
+    target.apply(&batch).unwrap();
+    // A standby takes over that has not got the last transaction.
+    world
+        .db
+        .exec("UPDATE syncline.offsets SET next_offset = 0; DELETE FROM contacts; DELETE FROM syncline.applied");
+    let applied = BTreeMap::from([(partition(), 2)]);
+    assert_eq!(target.finish(&open, &applied).unwrap(), 0);
+    assert_eq!(ask(&mut target, 2, &HOUR, "09:00:02").0, Next::Work(open.clone()));
+    assert_eq!(claim(&mut target), 0);
+    target.apply(&batch).unwrap();
+    assert_eq!(target.finish(&open, &applied).unwrap(), 1);
+    assert_eq!(ask(&mut target, 2, &HOUR, "09:00:03").0, wait("10:00:00"));
+    assert_eq!(world.db.query("SELECT name FROM contacts ORDER BY name"), ["a", "b"]);
 }
 
 #[test]

@@ -163,9 +163,10 @@ impl PostgresTarget {
         })
     }
 
-    /// The run is done in these partitions: all that it goes to has been applied.
-    pub fn finish(&mut self, run: &Run, partitions: &[Partition]) -> Outcome<()> {
-        self.transact(async |session, owner| owner.finish(session, run, partitions).await)
+    /// The run is done in these partitions: all that it goes to has been applied, which is up to these offsets. Says in how many
+    /// the target agrees: one that went back meanwhile does not.
+    pub fn finish(&mut self, run: &Run, applied: &BTreeMap<Partition, i64>) -> Outcome<u64> {
+        self.transact(async |session, owner| owner.finish(session, run, applied).await)
     }
 
     /// The lanes that partitions have by the pipeline file.
