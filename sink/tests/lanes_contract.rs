@@ -6,11 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use common::db::{World, delivery, partition};
 use common::{customer, link, with};
+use syncline_runtime::Failure;
 use syncline_schemas::pipeline::{Link, Mode, Secret};
 use syncline_schemas::schedule::{Schedule, Timestamp};
 use syncline_sink::plan::Verdict;
 use syncline_sink::postgres::{Asked, Next, PostgresTarget, Run, Settings};
-use syncline_sink::target::{Delivery, Partition, Target};
+use syncline_sink::target::{DeadLetter, Delivery, Partition, Target};
 
 const HOUR: Schedule = Schedule::Every { period_ms: 3_600_000 };
 
@@ -307,6 +308,67 @@ fn two_lanes_never_work_on_one_partition_at_once() {
     assert_eq!(rest.apply(&batch).unwrap().count(Verdict::Inserted), 1);
     assert_eq!(live.apply(&batch).unwrap().count(Verdict::Nothing), 1);
     assert_eq!(world.db.query("SELECT name, email FROM contacts"), ["a|a@x"]);
+}
+
+#[test]
+fn a_dead_letter_is_sent_by_one_of_all_who_find_it() {
+    let world = World::contacts();
+    world.db.exec("ALTER TABLE contacts ADD CHECK (name <> 'refused')");
+    let mut one = main_lane(&world, &link());
+    assert_eq!(claim(&mut one), 0);
+    let refused = with(customer("a", 1), "name", "refused");
+    assert_eq!(one.apply(&[delivery(0, &refused)]).unwrap().parked, 1);
+    let (mut sent, mut other) = (0, Some(main_lane(&world, &link())));
+    std::thread::scope(|scope| {
+        let mut sending = None;
+        let send = &mut |letters: &[DeadLetter]| {
+            sent += letters.len();
+            let Some(mut other) = other.take_if(|_| !letters.is_empty()) else {
+                return Ok(());
+            };
+            // It comes while this one sends.
+            let taken = scope.spawn(move || letters_of(&mut other));
+            let waits = "SELECT count(*) FROM pg_stat_activity \
+                WHERE datname = current_database() AND wait_event_type = 'Lock'";
+            while !taken.is_finished() && world.db.text(waits) == "0" {
+                std::thread::yield_now();
+            }
+            sending = Some(taken);
+            Ok(())
+        };
+        one.dead_letters(send).unwrap();
+        let of_other = sending.map(|taken| taken.join().unwrap());
+        assert_eq!((sent, of_other), (1, Some(0)));
+    });
+    assert_eq!(letters_of(&mut one), 0);
+}
+
+#[test]
+fn a_dead_letter_that_could_not_be_sent_is_there_still() {
+    let world = World::contacts();
+    world.db.exec("ALTER TABLE contacts ADD CHECK (name <> 'refused')");
+    let (mut one, mut other) = (main_lane(&world, &link()), main_lane(&world, &link()));
+    assert_eq!(claim(&mut one), 0);
+    let refused = with(customer("a", 1), "name", "refused");
+    one.apply(&[delivery(0, &refused)]).unwrap();
+    let failed = one.dead_letters(&mut |letters| match letters {
+        [] => Ok(()),
+        _ => Err(Failure::transient("KAFKA_AWAY", "no answer")),
+    });
+    assert_eq!(failed.unwrap_err().code, "KAFKA_AWAY");
+    assert_eq!(letters_of(&mut other), 1, "and nobody holds it");
+    assert_eq!(letters_of(&mut one), 0);
+}
+
+/// How many dead letters it sends.
+fn letters_of(target: &mut PostgresTarget) -> usize {
+    let mut sent = 0;
+    let send = &mut |letters: &[DeadLetter]| {
+        sent += letters.len();
+        Ok(())
+    };
+    target.dead_letters(send).unwrap();
+    sent
 }
 
 /// A partition of another topic has no lanes.
