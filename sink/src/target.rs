@@ -108,8 +108,8 @@ pub trait Target {
     /// Writes a batch. `Ok` means durable.
     fn apply(&mut self, batch: &[Delivery<Self::Content>]) -> Outcome<Report>;
 
-    /// Hands refused records that nobody has taken yet to `send`, and forgets their contents when it returns `Ok`. Nobody else is
-    /// handed them meanwhile. If there are any, it calls `send` with none first: what takes long can be done then, while nobody
-    /// waits.
+    /// Hands refused records that nobody has taken yet to `send`, and forgets their contents when it returns `Ok`.
+    /// Nobody else is handed them meanwhile. If there are any, it calls `send` with none first: what takes long can be done then,
+    /// while nobody waits.
     fn dead_letters(&mut self, send: &mut dyn FnMut(&[DeadLetter]) -> Outcome<()>) -> Outcome<()>;
 }
