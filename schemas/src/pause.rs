@@ -3,6 +3,9 @@
 //! A pause names the first record that was not mapped. Who lets the source go on says up to where he has looked: the ends
 //! that its topics had. A pause holds until somebody has let pass the record that it names, so whether a source is paused is
 //! a function of the set of these records; in which order they are read does not matter.
+//!
+//! That a source's log was replaced each partition of each of its tables finds out for itself, a quiet one long after the
+//! others. So who lets a source go on that was paused for that lets pass the log, and not only what was in Kafka by then.
 
 use std::collections::BTreeMap;
 
@@ -80,19 +83,27 @@ impl PauseRecord {
     }
 }
 
+impl Paused {
+    /// Whether it is the log itself that was replaced.
+    pub fn is_of_log(&self) -> bool {
+        self.changed == 0
+    }
+}
+
 /// All pauses, and what was let pass.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pauses {
     paused: Vec<Paused>,
     /// By topic and partition.
     passing: BTreeMap<(String, i32), i64>,
+    /// By source and table, the epoch of the last log that a person has let pass.
+    logs: BTreeMap<(String, String), u64>,
 }
 
 impl Pauses {
     /// Takes in a record; twice is once.
     pub fn take(&mut self, record: PauseRecord) {
         match record {
-            PauseRecord::Paused(paused) if self.passes(&paused.topic, paused.partition) > paused.offset => {}
             PauseRecord::Paused(paused) => {
                 if !self.paused.contains(&paused) {
                     self.paused.push(paused);
@@ -103,14 +114,35 @@ impl Pauses {
                     let passing = self.passing.entry((end.topic, end.partition)).or_default();
                     *passing = end.offset.max(*passing);
                 }
-                let passing = &self.passing;
-                let ended = |paused: &Paused| {
-                    let place = (paused.topic.clone(), paused.partition);
-                    passing.get(&place).is_some_and(|offset| *offset > paused.offset)
-                };
-                self.paused.retain(|paused| !ended(paused));
             }
         }
+        self.forget_ended();
+    }
+
+    fn forget_ended(&mut self) {
+        let Self { paused, passing, logs } = self;
+        let is_passed = |paused: &Paused| {
+            let place = (paused.topic.clone(), paused.partition);
+            passing.get(&place).is_some_and(|offset| *offset > paused.offset)
+        };
+        let table = |paused: &Paused| (paused.source.clone(), paused.table.clone());
+        for passed in paused.iter().filter(|paused| paused.is_of_log() && is_passed(paused)) {
+            let epoch = logs.entry(table(passed)).or_default();
+            *epoch = passed.position.epoch.max(*epoch);
+        }
+        let is_of_passed_log = |paused: &Paused| {
+            let epoch = logs.get(&table(paused)).copied().unwrap_or_default();
+            paused.is_of_log() && paused.position.epoch <= epoch
+        };
+        paused.retain(|paused| !is_passed(paused) && !is_of_passed_log(paused));
+    }
+
+    /// The epoch of the last log that a person has let pass of those tables of a source that come through one slot; 0 if nobody
+    /// has. Slots count their epochs apart.
+    pub fn passed_log(&self, source: &str, comes_through: impl Fn(&str) -> bool) -> u64 {
+        let of_slot = |(place, _): &(&(String, String), &u64)| place.0 == source && comes_through(&place.1);
+        let epochs = self.logs.iter().filter(of_slot).map(|(_, epoch)| *epoch);
+        epochs.max().unwrap_or_default()
     }
 
     /// The offset before which everything of a partition passes.
@@ -140,6 +172,7 @@ impl Pauses {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::position::Lsn;
 
     fn paused(partition: i32, offset: i64) -> PauseRecord {
         PauseRecord::Paused(Paused {
@@ -196,6 +229,40 @@ mod tests {
         assert_eq!(pauses.is_paused("shop"), !holding(&pauses).is_empty());
         assert!(!pauses.is_paused("crm"));
         holding(&pauses)
+    }
+
+    fn of_log(partition: i32, offset: i64, epoch: u64) -> PauseRecord {
+        let PauseRecord::Paused(paused) = paused(partition, offset) else {
+            unreachable!()
+        };
+        PauseRecord::Paused(Paused {
+            guard: "stale_restore".to_owned(),
+            position: Position::new(epoch, Lsn(1), 0),
+            changed: 0,
+            ..paused
+        })
+    }
+
+    #[test]
+    fn a_log_that_was_let_pass_passes_in_every_partition_of_its_tables() {
+        let first = [of_log(0, 7, 2), resumed(&[(0, 8), (1, 3)])];
+        let with = |later: PauseRecord| [&first[..], &[later]].concat();
+        assert!(holding(&first).is_empty());
+        assert!(
+            holding(&with(of_log(1, 5, 2))).is_empty(),
+            "a partition that heard of it later"
+        );
+        assert_eq!(holding(&with(of_log(1, 5, 3))), [(1, 5)], "another log");
+        assert_eq!(holding(&with(paused(1, 5))), [(1, 5)], "another guard");
+        let mut pauses = Pauses::default();
+        first.into_iter().for_each(|record| pauses.take(record));
+        assert_eq!(pauses.passed_log("shop", |table| table == "public.t"), 2);
+        assert_eq!(
+            pauses.passed_log("shop", |table| table != "public.t"),
+            0,
+            "of another slot"
+        );
+        assert_eq!(pauses.passed_log("crm", |_| true), 0);
     }
 
     #[test]

@@ -13,6 +13,13 @@ mod number;
 
 pub use number::Number;
 
+/// Lists in lists that a value may be made of. Whoever keeps a value reads as many: what is read here is never refused later,
+/// where it would hold up everything behind it. (No field of any entity has lists in its lists.)
+pub const NESTING_MAX: usize = 64;
+
+/// What a value nested deeper is none of.
+pub const NESTED: &str = "value of at most 64 lists in each other";
+
 /// A text that cannot be read as what it should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no {1}")]
@@ -91,6 +98,26 @@ impl Value {
     }
 }
 
+/// How many lists stand in each other at most in a text that is JSON.
+fn nesting(json: &str) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    let (mut in_text, mut is_escaped) = (false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = in_text,
+            b'"' => in_text = !in_text,
+            b'[' if !in_text => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' if !in_text => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
 /// A number as JSON has it, of digits alone with a point among them or none.
 fn plain_number(text: &str) -> Option<Number> {
     let unsigned = text.strip_prefix('-').unwrap_or(text);
@@ -162,6 +189,9 @@ impl FromStr for Value {
     fn from_str(text: &str) -> Result<Self, ValueError> {
         if let Some(plain) = Value::plain(text) {
             return Ok(plain);
+        }
+        if text.trim_start().starts_with('[') && nesting(text) > NESTING_MAX {
+            return Err(ValueError(text.to_owned(), NESTED));
         }
         let json = serde_json::from_str(text).map_err(|_| ValueError(text.to_owned(), "JSON value"))?;
         Value::from_json(json)
@@ -238,6 +268,19 @@ mod tests {
             let json: serde_json::Value = serde_json::from_str(&number).unwrap();
             prop_assert_eq!(number.parse::<Value>().unwrap(), Value::from_json(json).unwrap());
         }
+    }
+
+    #[test]
+    fn lists_in_lists_have_an_end_that_is_told() {
+        assert!(NESTED.contains(&format!(" {NESTING_MAX} ")));
+        let lists = |depth: usize| format!(" {}\"a\\\"[[[\"{}", "[".repeat(depth), "]".repeat(depth));
+        assert!(lists(NESTING_MAX).parse::<Value>().is_ok());
+        for depth in [NESTING_MAX + 1, 127, 100_000] {
+            let refused = lists(depth).parse::<Value>().unwrap_err();
+            assert_eq!(refused.1, NESTED, "{depth}");
+        }
+        let beside = format!("[{}]", vec!["[]"; 2 * NESTING_MAX].join(","));
+        assert!(beside.parse::<Value>().is_ok(), "beside each other");
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! Records that a target refused, into the dead letter topic: each once.
 //!
-//! They wait in the target's own books, written in the same transaction as their neighbours' rows, and are taken from there.
-//! A crash between sending and noting that would send twice; so after a start, and after every send whose outcome is not
-//! known, the topic is read first and what it has is not sent again.
+//! They wait in the target's own books, written in the same transaction as their neighbours' rows, and are taken from there, by
+//! one of all lanes and instances that find them: while it sends they are locked. A crash between sending and noting that would
+//! send twice, whoever finds them next; so before every send the topic is read on to its end, and what it has is not sent again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use syncline_bus::admin::{self, TopicSpec};
@@ -32,8 +32,10 @@ pub struct DeadLetters {
     bus: BusConfig,
     topic: String,
     producer: Option<Producer>,
-    /// What the topic has; none if that is not known.
-    sent: Option<BTreeSet<Identity>>,
+    /// What the topic has, as far as it was read.
+    sent: BTreeSet<Identity>,
+    /// Up to where that is, of each partition.
+    read: BTreeMap<i32, i64>,
 }
 
 impl DeadLetters {
@@ -43,7 +45,8 @@ impl DeadLetters {
             bus: bus.clone(),
             topic: topic::dead_letters(pipeline, "sink"),
             producer: None,
-            sent: None,
+            sent: BTreeSet::new(),
+            read: BTreeMap::new(),
         }
     }
 
@@ -53,31 +56,32 @@ impl DeadLetters {
     }
 
     fn send(&mut self, letters: &[DeadLetter]) -> Outcome<()> {
-        let mut sent = match self.sent.take() {
-            Some(sent) => sent,
-            None => self.read()?,
-        };
+        self.read_on()?;
+        if letters.is_empty() {
+            return Ok(());
+        }
         let mut producer = match self.producer.take() {
             Some(producer) => producer,
             None => Producer::idempotent(&self.bus)?,
         };
-        for letter in letters.iter().filter(|letter| !sent.contains(&identity(letter))) {
+        for letter in letters.iter().filter(|letter| !self.sent.contains(&identity(letter))) {
             send(&mut producer, &self.topic, letter)?;
         }
         producer.flush()?;
-        sent.extend(letters.iter().map(identity));
-        (self.producer, self.sent) = (Some(producer), Some(sent));
+        self.producer = Some(producer);
         Ok(())
     }
 
-    fn read(&self) -> Outcome<BTreeSet<Identity>> {
-        admin::ensure(&self.bus, &[TopicSpec::new(&self.topic, 1)])?;
-        let mut sent = BTreeSet::new();
+    /// Reads what others have sent, and what we have.
+    fn read_on(&mut self) -> Outcome<()> {
+        if self.read.is_empty() {
+            admin::ensure(&self.bus, &[TopicSpec::new(&self.topic, 1)])?;
+        }
         for partition in admin::end_offsets(&self.bus, &self.topic)?.into_keys() {
-            let mut reader = PartitionReader::open(&self.bus, &self.topic, partition, 0)?;
+            let mut reader = self.reader(partition)?;
             while !reader.at_end() {
                 match reader.next(Duration::from_millis(READ_MS_MAX))? {
-                    Some(record) => sent.extend(recognise(&record)),
+                    Some(record) => self.sent.extend(recognise(&record)),
                     None if reader.at_end() => {}
                     None => {
                         return Err(Failure::transient(
@@ -87,8 +91,20 @@ impl DeadLetters {
                     }
                 }
             }
+            self.read.insert(partition, reader.position());
         }
-        Ok(sent)
+        Ok(())
+    }
+
+    /// From where it was read up to. That may have been removed meanwhile, or the topic made anew: then from its beginning.
+    fn reader(&self, partition: i32) -> Outcome<PartitionReader> {
+        let whole = PartitionReader::open(&self.bus, &self.topic, partition, 0)?;
+        match self.read.get(&partition) {
+            Some(next) if (whole.first()..=whole.end()).contains(next) => {
+                PartitionReader::open(&self.bus, &self.topic, partition, *next)
+            }
+            _ => Ok(whole),
+        }
     }
 }
 

@@ -6,6 +6,13 @@
 
 use syncline_schemas::schedule::{Schedule, Timestamp};
 
+/// How often, while nothing is due, the topic's end and the clock are looked at: somebody may set it.
+const LOOK_MS_MAX: u64 = 30_000;
+
+/// How often the target is asked all the same. A run may be open there: another instance was killed in it, or the target came
+/// back without the end of one that was done.
+const ASK_MS_MAX: u64 = 300_000;
+
 /// The last run of a lane in one partition, as the target remembers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LastRun {
@@ -39,6 +46,18 @@ pub fn step(last: &[LastRun], schedule: &Schedule, now: Timestamp, flush: bool) 
         Some(next) if next <= now => Step::Open,
         next => Step::Wait(next),
     }
+}
+
+/// How long to wait before the next look at the clock, when nothing is due until then and so long has been waited already. None
+/// if the target is to be asked what is to be done.
+pub fn wait_ms(until: Option<Timestamp>, now: Timestamp, waited_ms: u64) -> Option<u64> {
+    if waited_ms >= ASK_MS_MAX || until.is_some_and(|until| until <= now) {
+        return None;
+    }
+    let left = until.map(|until| until.duration_since(now).as_millis());
+    let left = left.map_or(u64::MAX, |left| u64::try_from(left.max(0)).unwrap_or(u64::MAX));
+    // Whole milliseconds are shown here: what is due may be so a part of one later.
+    Some(left.saturating_add(1).min(LOOK_MS_MAX).min(ASK_MS_MAX - waited_ms))
 }
 
 #[cfg(test)]
@@ -85,6 +104,31 @@ mod tests {
             let flushed = step(last, &Schedule::Every { period_ms: 3_600_000 }, at("08:10:00"), true);
             assert_eq!(flushed, Step::Resume);
         }
+    }
+
+    #[test]
+    fn a_run_that_somebody_left_open_is_asked_for_long_before_the_next_is_due() {
+        let (now, nine) = (at("08:00:00"), Some(at("09:00:00")));
+        let mut waited_ms = 0;
+        while let Some(wait_ms) = wait_ms(nine, now, waited_ms) {
+            assert!((1..=LOOK_MS_MAX).contains(&wait_ms), "{wait_ms}");
+            waited_ms += wait_ms;
+        }
+        assert_eq!(waited_ms, ASK_MS_MAX);
+        assert_eq!(
+            wait_ms(None, now, 0),
+            Some(LOOK_MS_MAX),
+            "of a schedule that names no time"
+        );
+        assert_eq!(wait_ms(None, now, ASK_MS_MAX), None);
+    }
+
+    #[test]
+    fn what_is_due_is_waited_for_to_the_millisecond() {
+        let nine = Some(at("09:00:00"));
+        assert_eq!(wait_ms(nine, at("08:59:59.9985"), 0), Some(2));
+        assert_eq!(wait_ms(nine, at("09:00:00"), 0), None);
+        assert_eq!(wait_ms(nine, at("09:00:00.1"), 0), None);
     }
 
     #[test]

@@ -13,8 +13,10 @@
 //!   behind it. A lane that is behind writes its fields into the row as it is, and makes and removes none: of that the other
 //!   lane knows more. Otherwise what is edited all day would never be delivered by night.
 //!
-//! The name of the second lane is made from which fields are live. So a file that divides the fields otherwise has another
-//! set of lanes, which is noticed by the names of the offset rows alone: then all lanes begin where the last of them stood.
+//! The name of the second lane is made from which fields of which entity are live. So a file that divides the fields otherwise
+//! has another set of lanes, which is noticed by the names of the offset rows alone: then all lanes begin where the last of
+//! them stood. And two links of one target are never taken for one lane: what one of them has parked the other could neither
+//! write nor leave alone.
 
 use std::collections::BTreeSet;
 
@@ -52,7 +54,7 @@ impl Lane {
         match &link.mode {
             Mode::Hybrid { live, .. } => Self {
                 name: String::new(),
-                beside: vec![named("rest", live)],
+                beside: vec![rest_name(link, live)],
                 id: named("live", live),
                 beside_ids: vec![named("rest", live)],
                 part: Part::Only(live.clone()),
@@ -65,7 +67,7 @@ impl Lane {
     pub fn rest(link: &Link) -> Option<Self> {
         match &link.mode {
             Mode::Hybrid { live, .. } => Some(Self {
-                name: named("rest", live),
+                name: rest_name(link, live),
                 beside: vec![String::new()],
                 id: named("rest", live),
                 beside_ids: vec![named("live", live)],
@@ -109,11 +111,16 @@ pub fn rest_schedule(link: &Link) -> Option<&Schedule> {
     }
 }
 
-/// A name that is another where other fields are live.
-fn named(what: &str, live: &BTreeSet<String>) -> String {
+/// The name of the lane beside the main one, of the only link that the target has of its entity.
+fn rest_name(link: &Link, live: &BTreeSet<String>) -> String {
+    named("rest", [&link.entity].into_iter().chain(live))
+}
+
+/// A name that is another where these are others.
+fn named<'a>(what: &str, parts: impl IntoIterator<Item = &'a String>) -> String {
     let mut hash = Sha256::new();
-    for field in live {
-        hash.update(field.as_bytes());
+    for part in parts {
+        hash.update(part.as_bytes());
         hash.update([0]);
     }
     let digits = hash
@@ -171,6 +178,17 @@ mod tests {
             let (one, other) = (names(&["a", "b"]), names(other));
             assert!(one.0 != other.0 && one.1 != other.1, "{one:?} {other:?}");
         }
+    }
+
+    #[test]
+    fn lanes_of_two_entities_are_two_whatever_fields_are_live() {
+        let one = link(&["name"]);
+        let other = Link {
+            entity: "supplier".to_owned(),
+            ..one.clone()
+        };
+        assert_ne!(Lane::rest(&one).unwrap().name, Lane::rest(&other).unwrap().name);
+        assert_eq!(Lane::main(&other).beside, [Lane::rest(&other).unwrap().name]);
     }
 
     #[test]

@@ -114,9 +114,14 @@ where
     apply_all(parts, target, feed, &ends, None).map(drop)
 }
 
-/// Works off what lies before `ends`, of each key only the last record. Gives the partitions in which that is done; none if the
-/// process is to stop first.
-pub(crate) fn work_off<T, F>(parts: &Parts, target: T, feed: F, ends: &Ends) -> Outcome<Option<Vec<Partition>>>
+/// Works off what lies before `ends`, of each key only the last record. Gives the partitions in which that is done, and the
+/// offset up to which the target has then had all of each; none if the process is to stop first.
+pub(crate) fn work_off<T, F>(
+    parts: &Parts,
+    target: T,
+    feed: F,
+    ends: &Ends,
+) -> Outcome<Option<BTreeMap<Partition, i64>>>
 where
     T: Target + Send,
     T::Content: Send,
@@ -131,7 +136,7 @@ fn apply_all<T, F>(
     feed: F,
     ends: &Ends,
     coalesced: Option<Coalesced>,
-) -> Outcome<Option<Vec<Partition>>>
+) -> Outcome<Option<BTreeMap<Partition, i64>>>
 where
     T: Target + Send,
     T::Content: Send,
@@ -141,7 +146,7 @@ where
     letters.take_from(&mut target)?;
     let existing: BTreeSet<String> = ends.keys().map(|(topic, _)| topic.clone()).collect();
     if existing.is_empty() {
-        return Ok(Some(Vec::new()));
+        return Ok(Some(BTreeMap::new()));
     }
     let names: Vec<String> = existing.iter().cloned().collect();
     let instance = format!("{}-{}", parts.name, parts.instance);
@@ -168,7 +173,7 @@ where
             batch: Batch::new(),
             coalesced,
             is_read: false,
-            held: BTreeSet::new(),
+            held: BTreeMap::new(),
             began: Instant::now(),
             next: BTreeMap::new(),
             shown: Instant::now(),
@@ -176,7 +181,7 @@ where
             progress,
         };
         let done = stage.run(ends)?;
-        Ok(done.then(|| stage.held.iter().cloned().collect()))
+        Ok(done.then_some(stage.held))
     })
 }
 
@@ -228,8 +233,8 @@ struct Stage<'a, T: Target, F> {
     coalesced: Option<Coalesced>,
     /// Whether all has been read that a run goes to.
     is_read: bool,
-    /// The partitions that are ours.
-    held: BTreeSet<Partition>,
+    /// The partitions that are ours, and up to where the target has had each.
+    held: BTreeMap<Partition, i64>,
     /// When this was begun.
     began: Instant,
     /// The next offset of each partition, for display.
@@ -406,7 +411,9 @@ where
             .collect();
         maintenance::refuse(&self.parts.target, self.parts.maintenance.as_ref())?;
         let starts = self.hands.target()?.claim(&claimed)?;
-        self.held = claimed.iter().cloned().collect();
+        let start = |partition: &Partition| starts.get(partition).copied().unwrap_or_default();
+        let held = claimed.iter().map(|partition| (partition.clone(), start(partition)));
+        self.held = held.collect();
         let shown = self.consumer.committed()?;
         for (partition, next) in starts {
             // A partition never read starts wherever the topic starts.
@@ -472,6 +479,9 @@ where
         for run in batch.chunk_by(|one, next| one.from == next.from) {
             if let Some(last) = run.last() {
                 self.next.insert(last.from.clone(), last.offset + 1);
+                if let Some(had) = self.held.get_mut(&last.from) {
+                    *had = (last.offset + 1).max(*had);
+                }
             }
         }
         self.is_unshown = true;

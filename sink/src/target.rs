@@ -126,5 +126,7 @@ pub trait Target {
     fn tend(&mut self, at_once: bool) -> Outcome<Tended>;
 
     /// Hands refused records that nobody has taken yet to `send`, and forgets their contents when it returns `Ok`.
+    /// Nobody else is handed them meanwhile. If there are any, it calls `send` with none first: what takes long can be done then,
+    /// while nobody waits.
     fn dead_letters(&mut self, send: &mut dyn FnMut(&[DeadLetter]) -> Outcome<()>) -> Outcome<()>;
 }

@@ -3,11 +3,12 @@
 //! Between two runs nothing is held: no connection to the target, no place in a consumer group. What was done last is in the
 //! target ([`crate::due`]), so any instance may do what is due, and several share the partitions of a run as they share those
 //! of a live lane. A run that fails is tried again, here and nowhere else: the lane has a thread, a consumer and connections
-//! of its own.
+//! of its own. One whose instance is gone, or of which the target has lost a part, is found at a start, when the next is due,
+//! and now and then in between.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use syncline_runtime::{Outcome, RetryPolicy, supervise};
 use syncline_schemas::canonical::Canonical;
@@ -17,13 +18,10 @@ use crate::feed::Feed;
 use crate::postgres::{Asked, Next, PostgresTarget, Run};
 use crate::stage::{self, Parts};
 use crate::target::Partition;
-use crate::{maintenance, metrics};
+use crate::{due, maintenance, metrics};
 
 /// How long a run is waited for that other instances have in hand.
 const SHARED_MS: u64 = 2_000;
-
-/// How often, while nothing is due, the topic's end and the clock are looked at: somebody may set it.
-const LOOK_MS_MAX: u64 = 30_000;
 
 /// When a lane is written.
 pub struct Timing {
@@ -146,32 +144,32 @@ where
             until_current: true,
             ..self.parts.clone()
         };
-        let Some(done) = stage::work_off(&run_parts, (self.connect)()?, feed, &ends.collect())? else {
+        let Some(applied) = stage::work_off(&run_parts, (self.connect)()?, feed, &ends.collect())? else {
             return Ok(false);
         };
         maintenance::refuse(&self.parts.target, self.parts.maintenance.as_ref())?;
-        (self.connect)()?.finish(run, &done)?;
-        tracing::info!(part = self.parts.name, partitions = done.len(), "a run is done");
-        let shared = run.ends.keys().any(|partition| !done.contains(partition));
+        let done = (self.connect)()?.finish(run, &applied)?;
+        tracing::info!(part = self.parts.name, partitions = done, "a run is done");
+        let shared = run.ends.keys().any(|partition| !applied.contains_key(partition));
         Ok(!shared || !self.parts.shutdown.wait_timeout(Duration::from_millis(SHARED_MS)))
     }
 
-    /// Waits until something is due, and shows meanwhile what there is to do; `before`: where the topic ended, and how much of
-    /// that is done, as a difference. False if the process is to stop.
+    /// Waits until the target is to be asked again, and shows meanwhile what there is to do; `before`: where the topic ended, and
+    /// how much of that is done, as a difference. False if the process is to stop.
     fn wait(&self, until: Option<Timestamp>, feed: &G, before: i64) -> Outcome<bool> {
-        loop {
-            let left = until.map(|until| until.duration_since(Timestamp::now()).as_millis());
-            let left = left.map_or(u64::MAX, |left| u64::try_from(left.max(0)).unwrap_or(u64::MAX));
-            // The clock shows whole milliseconds here: what is due may be so a part of one later.
-            let wait_ms = left.saturating_add(1).min(LOOK_MS_MAX);
-            if self.parts.shutdown.wait_timeout(Duration::from_millis(wait_ms)) {
+        let began = Instant::now();
+        let waited_ms = || u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let mut wait_ms = due::wait_ms(until, Timestamp::now(), waited_ms());
+        while let Some(ms) = wait_ms {
+            if self.parts.shutdown.wait_timeout(Duration::from_millis(ms)) {
                 return Ok(false);
             }
-            if until.is_some_and(|until| until <= Timestamp::now()) {
-                return Ok(true);
+            wait_ms = due::wait_ms(until, Timestamp::now(), waited_ms());
+            if wait_ms.is_some() {
+                self.show(until, before + sum(&self.ends(feed)?));
             }
-            self.show(until, before + sum(&self.ends(feed)?));
         }
+        Ok(true)
     }
 }
 

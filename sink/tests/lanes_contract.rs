@@ -6,11 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use common::db::{World, delivery, partition};
 use common::{customer, link, with};
+use syncline_runtime::Failure;
 use syncline_schemas::pipeline::{Link, Mode, Secret};
 use syncline_schemas::schedule::{Schedule, Timestamp};
 use syncline_sink::plan::Verdict;
 use syncline_sink::postgres::{Asked, Next, PostgresTarget, Run, Settings};
-use syncline_sink::target::{Partition, Target};
+use syncline_sink::target::{DeadLetter, Delivery, Partition, Target};
 
 const HOUR: Schedule = Schedule::Every { period_ms: 3_600_000 };
 
@@ -92,14 +93,45 @@ fn a_run_is_opened_once_and_finished_to_its_end_by_whoever_comes() {
         opened: at("08:00:00"),
         ..open.clone()
     };
-    one.finish(&stale, &[partition()]).unwrap();
+    assert_eq!(claim(&mut one), 0);
+    let applied = BTreeMap::from([(partition(), 0)]);
+    assert_eq!(one.finish(&stale, &applied).unwrap(), 0);
     assert_eq!(
         ask(&mut one, 9, &HOUR, "09:01:00").0,
         run("09:00:00.5", 7),
         "of another run"
     );
-    one.finish(&open, &[partition()]).unwrap();
+    assert_eq!(one.finish(&open, &applied).unwrap(), 1);
     assert_eq!(ask(&mut other, 9, &HOUR, "09:02:00").0, wait("10:00:00"));
+}
+
+#[test]
+fn a_run_is_not_done_where_the_target_has_lost_what_it_wrote() {
+    let world = World::contacts();
+    let link = Link {
+        mode: Mode::Batch(HOUR),
+        ..link()
+    };
+    let mut target = main_lane(&world, &link);
+    ask(&mut target, 2, &HOUR, "08:10:00");
+    let (Next::Work(open), _) = ask(&mut target, 2, &HOUR, "09:00:01") else {
+        panic!("it is due")
+    };
+    let batch = [delivery(0, &customer("a", 1)), delivery(1, &customer("b", 1))];
+    assert_eq!(claim(&mut target), 0);
+    target.apply(&batch).unwrap();
+    // A standby takes over that has not got the last transaction.
+    world
+        .db
+        .exec("UPDATE syncline.offsets SET next_offset = 0; DELETE FROM contacts; DELETE FROM syncline.applied");
+    let applied = BTreeMap::from([(partition(), 2)]);
+    assert_eq!(target.finish(&open, &applied).unwrap(), 0);
+    assert_eq!(ask(&mut target, 2, &HOUR, "09:00:02").0, Next::Work(open.clone()));
+    assert_eq!(claim(&mut target), 0);
+    target.apply(&batch).unwrap();
+    assert_eq!(target.finish(&open, &applied).unwrap(), 1);
+    assert_eq!(ask(&mut target, 2, &HOUR, "09:00:03").0, wait("10:00:00"));
+    assert_eq!(world.db.query("SELECT name FROM contacts ORDER BY name"), ["a", "b"]);
 }
 
 #[test]
@@ -204,6 +236,51 @@ fn what_is_parked_is_parked_for_every_lane_once_the_fields_are_divided_otherwise
 }
 
 #[test]
+fn what_two_links_with_the_same_live_fields_have_parked_is_given_back_by_each_for_itself() {
+    let world = World::contacts();
+    world.db.exec(
+        "CREATE TABLE suppliers (id serial PRIMARY KEY, name text, email text, stock numeric);
+         ALTER TABLE contacts ADD CONSTRAINT no CHECK (email <> 'refused');
+         ALTER TABLE suppliers ADD CONSTRAINT no CHECK (email <> 'refused')",
+    );
+    let customers = hybrid("name");
+    let suppliers = Link {
+        table: "suppliers".to_owned(),
+        entity: "supplier".to_owned(),
+        ..customers.clone()
+    };
+    let refused = with(customer("a", 2), "email", "refused");
+    for link in [&customers, &suppliers] {
+        let from = Partition {
+            topic: format!("acme.canonical.{}.v1", link.entity).into(),
+            number: 0,
+        };
+        let of_link = |delivery: Delivery| Delivery {
+            from: from.clone(),
+            entity: link.entity.as_str().into(),
+            ..delivery
+        };
+        let (mut live, mut rest) = (main_lane(&world, link), rest_lane(&world, link));
+        for lane in [&mut live, &mut rest] {
+            lane.claim(std::slice::from_ref(&from)).unwrap();
+        }
+        live.apply(&[of_link(delivery(0, &customer("a", 1)))]).unwrap();
+        assert_eq!(rest.apply(&[of_link(delivery(1, &refused))]).unwrap().parked, 1);
+    }
+    world
+        .db
+        .exec("ALTER TABLE contacts DROP CONSTRAINT no; ALTER TABLE suppliers DROP CONSTRAINT no");
+    let mut rest = rest_lane(&world, &customers);
+    let of_customers = rest.parked(None).unwrap();
+    assert_eq!(of_customers.len(), 1);
+    assert_eq!(of_customers[0].entity, "customer");
+    assert_eq!(rest.replay(&[delivery(1, &refused)]).unwrap().healed, 1);
+    assert_eq!(rest.parked(None).unwrap(), [], "nothing that this lane cannot write");
+    assert_eq!(world.db.query("SELECT entity FROM syncline.parked"), ["supplier"]);
+    assert_eq!(world.db.query("SELECT email FROM contacts"), ["refused"]);
+}
+
+#[test]
 fn all_lanes_of_all_targets_may_come_to_a_new_database_at_once() {
     for _ in 0..10 {
         let world = World::contacts();
@@ -231,6 +308,67 @@ fn two_lanes_never_work_on_one_partition_at_once() {
     assert_eq!(rest.apply(&batch).unwrap().count(Verdict::Inserted), 1);
     assert_eq!(live.apply(&batch).unwrap().count(Verdict::Nothing), 1);
     assert_eq!(world.db.query("SELECT name, email FROM contacts"), ["a|a@x"]);
+}
+
+#[test]
+fn a_dead_letter_is_sent_by_one_of_all_who_find_it() {
+    let world = World::contacts();
+    world.db.exec("ALTER TABLE contacts ADD CHECK (name <> 'refused')");
+    let mut one = main_lane(&world, &link());
+    assert_eq!(claim(&mut one), 0);
+    let refused = with(customer("a", 1), "name", "refused");
+    assert_eq!(one.apply(&[delivery(0, &refused)]).unwrap().parked, 1);
+    let (mut sent, mut other) = (0, Some(main_lane(&world, &link())));
+    std::thread::scope(|scope| {
+        let mut sending = None;
+        let send = &mut |letters: &[DeadLetter]| {
+            sent += letters.len();
+            let Some(mut other) = other.take_if(|_| !letters.is_empty()) else {
+                return Ok(());
+            };
+            // It comes while this one sends.
+            let taken = scope.spawn(move || letters_of(&mut other));
+            let waits = "SELECT count(*) FROM pg_stat_activity \
+                WHERE datname = current_database() AND wait_event_type = 'Lock'";
+            while !taken.is_finished() && world.db.text(waits) == "0" {
+                std::thread::yield_now();
+            }
+            sending = Some(taken);
+            Ok(())
+        };
+        one.dead_letters(send).unwrap();
+        let of_other = sending.map(|taken| taken.join().unwrap());
+        assert_eq!((sent, of_other), (1, Some(0)));
+    });
+    assert_eq!(letters_of(&mut one), 0);
+}
+
+#[test]
+fn a_dead_letter_that_could_not_be_sent_is_there_still() {
+    let world = World::contacts();
+    world.db.exec("ALTER TABLE contacts ADD CHECK (name <> 'refused')");
+    let (mut one, mut other) = (main_lane(&world, &link()), main_lane(&world, &link()));
+    assert_eq!(claim(&mut one), 0);
+    let refused = with(customer("a", 1), "name", "refused");
+    one.apply(&[delivery(0, &refused)]).unwrap();
+    let failed = one.dead_letters(&mut |letters| match letters {
+        [] => Ok(()),
+        _ => Err(Failure::transient("KAFKA_AWAY", "no answer")),
+    });
+    assert_eq!(failed.unwrap_err().code, "KAFKA_AWAY");
+    assert_eq!(letters_of(&mut other), 1, "and nobody holds it");
+    assert_eq!(letters_of(&mut one), 0);
+}
+
+/// How many dead letters it sends.
+fn letters_of(target: &mut PostgresTarget) -> usize {
+    let mut sent = 0;
+    let send = &mut |letters: &[DeadLetter]| {
+        sent += letters.len();
+        Ok(())
+    };
+    target.dead_letters(send).unwrap();
+    sent
 }
 
 /// A partition of another topic has no lanes.

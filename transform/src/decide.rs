@@ -16,7 +16,7 @@ use syncline_schemas::conflict::WHOLE;
 use syncline_schemas::decision::Decision;
 use syncline_schemas::pipeline::{Entity, Pipeline};
 use syncline_schemas::topic;
-use syncline_schemas::value::Value;
+use syncline_schemas::value::{NESTED, Value, ValueError};
 
 use crate::context::Context;
 use crate::schemas::Schemas;
@@ -142,9 +142,10 @@ fn fields(entity: &Entity, name: &str, value: &Value) -> Outcome<Vec<(String, Va
 
 /// A value from the command line: JSON.
 pub fn value(text: &str) -> Outcome<Value> {
-    text.parse().map_err(|_| {
-        Failure::definite(ARGUMENTS_INVALID, "--value is no JSON value")
-            .hint("a text needs its own quotes: --value '\"ada@crm.uk\"'")
+    text.parse::<Value>().map_err(|ValueError(_, what)| match what {
+        NESTED => Failure::definite(ARGUMENTS_INVALID, format!("--value is no {NESTED}")),
+        _ => Failure::definite(ARGUMENTS_INVALID, "--value is no JSON value")
+            .hint("a text needs its own quotes: --value '\"ada@crm.uk\"'"),
     })
 }
 
@@ -218,4 +219,17 @@ impl Decisions {
 pub fn now_us() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_that_is_none_is_refused_with_its_reason() {
+        assert_eq!(value("[1]").unwrap(), Value::List(vec![1.into()]));
+        let deep = format!("{}{}", "[".repeat(100), "]".repeat(100));
+        assert!(value(&deep).unwrap_err().to_string().contains(NESTED));
+        assert!(value("ada").unwrap_err().to_string().contains("no JSON value"));
+    }
 }

@@ -55,12 +55,7 @@ pub fn work_out(desk: &mut Desk, records_max: usize) -> Outcome<Memory> {
         live: BTreeMap::new(),
         told: BTreeMap::new(),
     };
-    let entities: Vec<String> = desk
-        .pipeline
-        .entities
-        .iter()
-        .map(|entity| entity.name.clone())
-        .collect();
+    let entities = desk.entities(None)?;
     for entity in &entities {
         memory.crosswalk(desk, entity)?;
     }

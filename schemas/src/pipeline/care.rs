@@ -22,6 +22,16 @@ pub struct Care {
     pub slots: Vec<SlotGroup>,
 }
 
+impl Care {
+    /// The group through whose slot a table (`schema.table`) comes; none if there is one slot for all.
+    pub fn group_of(&self, table: &str) -> Option<&SlotGroup> {
+        let names = |group: &&SlotGroup| group.tables.iter().flatten().any(|named| named == table);
+        let has_rest = |group: &&SlotGroup| group.tables.is_none();
+        let mut groups = self.slots.iter();
+        groups.find(names).or_else(|| self.slots.iter().find(has_rest))
+    }
+}
+
 /// How much log a source may keep for a slot, and what is done at the limit. At half of it there is an alarm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WalBudget {
@@ -97,6 +107,21 @@ pub fn row_bytes(text: &str) -> Result<u64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_table_comes_through_the_slot_that_names_it_or_that_of_all_others() {
+        let group = |name: &str, tables: Option<&str>| SlotGroup {
+            name: name.to_owned(),
+            tables: tables.map(|table| vec![table.to_owned()]),
+        };
+        let care = Care {
+            slots: vec![group("rest", None), group("hot", Some("public.orders"))],
+            ..Care::default()
+        };
+        let of = |table: &str| care.group_of(table).map(|group| group.name.as_str());
+        assert_eq!([of("public.orders"), of("public.t")], [Some("hot"), Some("rest")]);
+        assert_eq!(Care::default().group_of("public.t"), None);
+    }
 
     #[test]
     fn a_size_has_a_unit_and_fits() {

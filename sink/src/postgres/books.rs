@@ -280,7 +280,16 @@ impl Owner {
             .collect())
     }
 
-    /// What is parked, by partition and offset: the first so many after `after`.
+    /// Whether records were refused that the dead letter topic does not have.
+    pub async fn has_letters(&self, session: &Session) -> Outcome<bool> {
+        let sql = "SELECT p.cid FROM syncline.parked AS p \
+            WHERE p.pipeline = ($1::text[])[1] AND p.target = ($2::text[])[1] AND p.letter_key IS NOT NULL LIMIT 1";
+        let letters = session.rows(&self.lane_statement(sql, Vec::new())).await?;
+        Ok(!letters.is_empty())
+    }
+
+    /// What is parked, by partition and offset: the first so many after `after`. Letters that the dead letter topic does not have
+    /// are locked until the transaction ends: of all who find them one sends them, and the others then find none.
     pub async fn parked(
         &self,
         session: &Session,
@@ -294,7 +303,8 @@ impl Owner {
                 AND (NOT ($3::text[])[1]::boolean OR p.letter_key IS NOT NULL) \
                 AND (p.topic, p.partition, p.\"offset\") \
                     > (($4::text[])[1], ($5::text[])[1]::int, ($6::text[])[1]::bigint) \
-            ORDER BY p.topic, p.partition, p.\"offset\" LIMIT {rows_max}"
+            ORDER BY p.topic, p.partition, p.\"offset\" LIMIT {rows_max}{}",
+            if letters_only { " FOR UPDATE OF p" } else { "" }
         );
         let (topic, number, offset) =
             after.map_or(("", -1, -1), |last| (&*last.from.topic, last.from.number, last.offset));

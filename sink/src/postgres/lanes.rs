@@ -290,15 +290,20 @@ impl Owner {
         session.execute(&self.lane_statement(sql, arrays)).await.map(drop)
     }
 
-    /// A run is done in these partitions: all that it goes to has been applied.
-    pub async fn finish(&self, session: &Session, run: &Run, partitions: &[Partition]) -> Outcome<()> {
+    /// A run is done in these partitions: all that it goes to has been applied, which is up to these offsets. It is not where
+    /// the target says less than that: it went back meanwhile, and the run is still to be finished. Says in how many it is done.
+    pub async fn finish(&self, session: &Session, run: &Run, applied: &BTreeMap<Partition, i64>) -> Outcome<u64> {
         let sql = "UPDATE syncline.runs AS r SET done = true \
-            FROM unnest($3::text[], $4::text[]) AS v(topic, partition) \
+            FROM unnest($3::text[], $4::text[], $5::text[]) AS v(topic, partition, applied) \
+            JOIN syncline.offsets AS o ON o.topic = v.topic AND o.partition = v.partition::int \
             WHERE r.pipeline = ($1::text[])[1] AND r.target = ($2::text[])[1] AND r.topic = v.topic \
-                AND r.partition = v.partition::int AND r.opened = ($5::text[])[1]::timestamptz";
-        let mut arrays = partition_arrays(partitions);
+                AND r.partition = v.partition::int AND r.opened = ($6::text[])[1]::timestamptz \
+                AND o.pipeline = r.pipeline AND o.target = r.target AND o.next_offset >= v.applied::bigint";
+        let partitions: Vec<Partition> = applied.keys().cloned().collect();
+        let mut arrays = partition_arrays(&partitions);
+        arrays.push(applied.values().map(|next| Some(next.to_string())).collect());
         arrays.push(vec![Some(run.opened.to_string())]);
-        session.execute(&self.lane_statement(sql, arrays)).await.map(drop)
+        session.execute(&self.lane_statement(sql, arrays)).await
     }
 
     /// Forgets the runs of a lane that is live: should it be a batch again, its schedule counts from then on.

@@ -194,9 +194,10 @@ impl PostgresTarget {
         })
     }
 
-    /// The run is done in these partitions: all that it goes to has been applied.
-    pub fn finish(&mut self, run: &Run, partitions: &[Partition]) -> Outcome<()> {
-        self.transact(async |session, owner| owner.finish(session, run, partitions).await)
+    /// The run is done in these partitions: all that it goes to has been applied, which is up to these offsets. Says in how many
+    /// the target agrees: one that went back meanwhile does not.
+    pub fn finish(&mut self, run: &Run, applied: &BTreeMap<Partition, i64>) -> Outcome<u64> {
+        self.transact(async |session, owner| owner.finish(session, run, applied).await)
     }
 
     /// The lanes that partitions have by the pipeline file.
@@ -288,18 +289,32 @@ impl Target for PostgresTarget {
 
     fn dead_letters(&mut self, send: &mut dyn FnMut(&[DeadLetter]) -> Outcome<()>) -> Outcome<()> {
         loop {
-            let parked =
-                self.transact(async |session, owner| owner.parked(session, true, None, books::PARKED_ROWS_MAX).await)?;
+            if !self.transact(async |session, owner| owner.has_letters(session).await)? {
+                return Ok(());
+            }
+            send(&[])?;
+            // This transaction is open, and the letters are locked, until it is noted that they are sent.
+            let parked = self.with(async |session, _, owner| {
+                session.begin().await?;
+                owner.parked(session, true, None, books::PARKED_ROWS_MAX).await
+            })?;
             let letters: Vec<DeadLetter> = parked
                 .iter()
                 .filter_map(|parked| parked.letter(&self.owner.target))
                 .collect();
             if letters.is_empty() {
-                return Ok(());
+                return self.with(async |session, _, _| session.control("COMMIT").await);
             }
-            send(&letters)?;
+            if let Err(failure) = send(&letters) {
+                // If that fails too, the connection is closed.
+                let _ = self.with(async |session, _, _| session.control("ROLLBACK").await);
+                return Err(failure);
+            }
             let keys: Vec<(String, String)> = parked.into_iter().map(|parked| (parked.entity, parked.cid)).collect();
-            self.transact(async |session, owner| owner.letters_sent(session, &keys).await)?;
+            self.with(async |session, _, owner| {
+                owner.letters_sent(session, &keys).await?;
+                session.control("COMMIT").await
+            })?;
         }
     }
 }

@@ -9,7 +9,9 @@
 //! all before the record that was too much; while it stands no instance maps any table of that source.
 //!
 //! What does not count: the first read of a table, rows that were never seen before, and what we wrote ourselves. Once a
-//! person has let a source go on, what was in Kafka by then passes and is not counted again.
+//! person has let a source go on, what was in Kafka by then passes and is not counted again. That its log was replaced is
+//! asked once: who lets that pass lets it pass for all tables that come through the same slot, however late a quiet partition
+//! hears of it. And it is seen in whatever stands first in the new log, be it our own write or a change that says nothing.
 
 /// How many rows have changed of late.
 mod window;
@@ -29,8 +31,10 @@ use syncline_schemas::codec::{Crosswalk, State, Wire};
 use syncline_schemas::envelope::Op;
 use syncline_schemas::mapped::{Mapped, RowOp};
 use syncline_schemas::pause::{PauseRecord, Paused, Pauses};
-use syncline_schemas::pipeline::Pipeline;
+use syncline_schemas::pipeline::care::Care;
 use syncline_schemas::pipeline::guards::{Burst, Guards as Settings};
+use syncline_schemas::pipeline::{Link, Pipeline};
+use syncline_schemas::position::Position;
 use syncline_schemas::topic;
 
 use crate::mapper::{Route, Work};
@@ -49,6 +53,8 @@ const SCAN_ROWS: usize = 5_000;
 /// The guards of the file, and what they know.
 pub struct Guards {
     settings: Settings,
+    /// By system: which of its tables come through one slot.
+    care: BTreeMap<String, Care>,
     log: PauseLog,
     pauses_topic: Arc<str>,
     pauses_id: u32,
@@ -94,8 +100,12 @@ impl Guards {
             return Ok(None);
         }
         let topic = topic::pauses(&pipeline.name);
+        let systems = pipeline.systems.iter();
         Ok(Some(Self {
             settings: pipeline.guards.clone(),
+            care: systems
+                .map(|system| (system.name.clone(), system.care.clone()))
+                .collect(),
             pauses_id: schemas.register(&topic, PauseRecord::schema_json())?,
             pauses_topic: topic.as_str().into(),
             log: PauseLog::new(topic),
@@ -186,11 +196,15 @@ impl Guards {
             Some(_) => follow(seen, store, schemas, work)?,
             None => None,
         };
-        let counts = open.loaded && record.offset >= passing && input.mark.is_none();
+        let is_new = open.loaded && record.offset >= passing;
+        let is_another_log = self.settings.stale_restore.is_some()
+            && open.window.is_another_log(input.position)
+            && input.position.epoch > passed_log(&self.log.pauses, &self.care, &seen.route.link);
         let went_back = followed.as_ref().is_some_and(|followed| followed.back);
-        let found = match counts {
-            true => open.found(&self.settings, seen, went_back),
-            false => None,
+        let found = match is_new {
+            true if is_another_log => Some(open.another_log(input.position)),
+            true if input.mark.is_none() => open.found(&self.settings, seen, went_back),
+            _ => None,
         };
         if let Some(found) = found {
             let paused = PauseRecord::Paused(found.paused(seen, &open.window));
@@ -225,6 +239,17 @@ impl Guards {
 }
 
 impl Open {
+    fn another_log(&self, position: Position) -> Found {
+        let (from, to) = (self.window.at.epoch, position.epoch);
+        Found {
+            guard: "stale_restore",
+            changed: 0,
+            why: format!(
+                "its log was replaced (epoch {from}, now {to}): it may be an older copy, or its tables are read again"
+            ),
+        }
+    }
+
     fn found(&mut self, settings: &Settings, seen: &Seen<'_>, went_back: bool) -> Option<Found> {
         let Mapping::Said { mapped, .. } = seen.mapping else {
             return None;
@@ -232,16 +257,6 @@ impl Open {
         let now_us = self.window.now_us.max(seen.input.commit_us);
         let row = hash(&mapped.row.0);
         if let Some(burst) = &settings.stale_restore {
-            if self.window.is_another_log(seen.input.position) {
-                let (from, to) = (self.window.at.epoch, seen.input.position.epoch);
-                return Some(Found {
-                    guard: "stale_restore",
-                    changed: 0,
-                    why: format!(
-                        "its log was replaced (epoch {from}, now {to}): it may be an older copy, or its tables are read again"
-                    ),
-                });
-            }
             let rows_max = burst.rows_max(self.window.rows, self.partitions);
             if went_back && let Err(changed) = self.window.went_back.note(row, now_us, burst, rows_max) {
                 return Some(found(
@@ -260,6 +275,14 @@ impl Open {
             _ => None,
         }
     }
+}
+
+/// The epoch of the last log that a person has let pass of the slot through which the link's table comes.
+fn passed_log(pauses: &Pauses, care: &BTreeMap<String, Care>, link: &Link) -> u64 {
+    let care = care.get(&link.system);
+    let slot = |table: &str| care.and_then(|care| care.group_of(table)).map(|group| &group.name);
+    let here = slot(&link.qualified_table());
+    pauses.passed_log(&link.system, |table| slot(table) == here)
 }
 
 fn found(guard: &'static str, what: &str, burst: &Burst, changed: u64) -> Found {

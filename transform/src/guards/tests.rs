@@ -4,6 +4,7 @@ use syncline_schemas::envelope::{ChangeEvent, SourceInfo};
 use syncline_schemas::lens::{Cell, Row};
 use syncline_schemas::mark::{Act, Mark};
 use syncline_schemas::pause::{End, Resumed};
+use syncline_schemas::pipeline::care::SlotGroup;
 use syncline_schemas::position::{Lsn, Position, Vector};
 use syncline_schemas::value::Value;
 
@@ -13,14 +14,17 @@ use crate::mapping::Known;
 const MEMORY_ID: u32 = 7;
 const TOPIC: &str = "shop.public.customers";
 const SECOND_US: i64 = 1_000_000;
+const PARTITIONS: [i32; 2] = [0, 1];
 
-/// One partition of the shop's table, its map and its guards.
+/// The shop's table, its map and its guards.
 struct Shop {
     guards: Guards,
     route: Route,
     store: DiskStore,
     schemas: Schemas,
     crosswalk: HashMap<String, Crosswalk>,
+    /// Where what it says next stands; all but the first is quiet unless a test says otherwise.
+    partition: i32,
     offset: i64,
     epoch: u64,
     now_us: i64,
@@ -49,6 +53,7 @@ impl Shop {
         let mut shop = Self {
             guards: Guards {
                 settings,
+                care: BTreeMap::new(),
                 log: PauseLog::new("acme.pauses".to_owned()),
                 pauses_topic: "acme.pauses".into(),
                 pauses_id: 9,
@@ -58,6 +63,7 @@ impl Shop {
             schemas: Schemas::of(&[(MEMORY_ID, State::schema_json())]),
             route,
             crosswalk: HashMap::new(),
+            partition: 0,
             offset: 0,
             epoch: 1,
             now_us: 0,
@@ -67,20 +73,30 @@ impl Shop {
         for id in 0..rows {
             assert!(!shop.says(Op::Read, id, "first"));
         }
-        shop.guards.loaded(&shop.route, 0);
+        shop.all_loaded();
         shop
     }
 
     fn watch(&mut self) {
         self.guards.windows.clear();
         let (route, store) = (&self.route, &self.store);
-        self.guards.watch(route, 0, 1, store, &mut self.schemas).unwrap();
+        for partition in PARTITIONS {
+            self.guards
+                .watch(route, partition, 1, store, &mut self.schemas)
+                .unwrap();
+        }
+    }
+
+    fn all_loaded(&mut self) {
+        for partition in PARTITIONS {
+            self.guards.loaded(&self.route, partition);
+        }
     }
 
     /// What a restart would find.
     fn restarted(&mut self) {
         self.watch();
-        self.guards.loaded(&self.route, 0);
+        self.all_loaded();
     }
 
     fn says(&mut self, op: Op, id: i64, email: &str) -> bool {
@@ -125,7 +141,7 @@ impl Shop {
         let mapping = mapping::apply(link, &self.route.entity, &input, address, &known).unwrap();
         let record = InRecord {
             topic: TOPIC.to_owned(),
-            partition: 0,
+            partition: self.partition,
             offset: self.offset,
             timestamp_ms: 0,
             key: None,
@@ -175,7 +191,7 @@ impl Shop {
             source: "shop".to_owned(),
             up_to: vec![End {
                 topic: TOPIC.to_owned(),
-                partition: 0,
+                partition: self.partition,
                 offset: self.offset + behind,
             }],
             by: "ada".to_owned(),
@@ -211,11 +227,9 @@ fn a_restart_forgets_nothing() {
     assert_eq!(shop.passing(15..400, "second"), 5);
 }
 
-#[test]
-fn rows_that_come_and_what_we_write_and_a_small_table_are_no_mass_change() {
-    let mut shop = Shop::with_rows(settings(), 100);
-    assert!((100..300).all(|id| !shop.says(Op::Create, id, "new")));
-    let mark = Mark {
+/// The mark of a write of ours.
+fn ours() -> Mark {
+    Mark {
         pipeline: "acme".to_owned(),
         entity: "customer".to_owned(),
         cid: "c".to_owned(),
@@ -225,7 +239,14 @@ fn rows_that_come_and_what_we_write_and_a_small_table_are_no_mass_change() {
         vector: Vector::new(),
         stamp_us: 0,
         fields: Vec::new(),
-    };
+    }
+}
+
+#[test]
+fn rows_that_come_and_what_we_write_and_a_small_table_are_no_mass_change() {
+    let mut shop = Shop::with_rows(settings(), 100);
+    assert!((100..300).all(|id| !shop.says(Op::Create, id, "new")));
+    let mark = ours();
     assert!((0..300).all(|id| !shop.says_marked(Op::Update, id, "ours", Some(&mark))));
     let mut small = Shop::with_rows(settings(), 20);
     assert_eq!(small.passing(0..20, "second"), 10, "no more than at_least says");
@@ -281,4 +302,62 @@ fn a_log_that_was_replaced_is_looked_at_by_a_person() {
     );
     only_mass.epoch = 2;
     assert!(!only_mass.says(Op::Read, 1, "first"));
+}
+
+#[test]
+fn a_log_that_a_person_has_let_pass_passes_in_partitions_that_hear_of_it_later() {
+    let mut shop = Shop::with_rows(settings(), 10);
+    shop.partition = 1;
+    assert!(!shop.says(Op::Update, 1, "second"));
+    (shop.partition, shop.epoch) = (0, 2);
+    assert!(shop.says(Op::Read, 1, "first"));
+    shop.resume(10);
+    shop.offset += 20;
+    shop.partition = 1;
+    assert!(!shop.says(Op::Read, 2, "first"), "that log has been let pass");
+    assert_eq!(shop.paused_by(), None);
+    shop.epoch = 3;
+    assert!(shop.says(Op::Read, 3, "first"), "another has not");
+}
+
+#[test]
+fn a_log_that_was_let_pass_of_one_slot_is_not_let_pass_of_another() {
+    let mut shop = Shop::with_rows(settings(), 10);
+    let group = |name: &str, tables: Option<&str>| SlotGroup {
+        name: name.to_owned(),
+        tables: tables.map(|table| vec![table.to_owned()]),
+    };
+    let care = Care {
+        slots: vec![group("hot", Some("public.orders")), group("rest", None)],
+        ..Care::default()
+    };
+    shop.guards.care.insert("shop".to_owned(), care);
+    shop.epoch = 2;
+    assert!(shop.says(Op::Read, 1, "first"));
+    let Some(paused) = shop.guards.pauses().of("shop").next().cloned() else {
+        unreachable!()
+    };
+    shop.guards.log.pauses = Pauses::default();
+    let orders = Paused {
+        table: "public.orders".to_owned(),
+        ..paused
+    };
+    shop.guards.log.pauses.take(PauseRecord::Paused(orders));
+    shop.resume(1);
+    shop.offset += 1;
+    assert_eq!(shop.paused_by(), None);
+    assert!(shop.says(Op::Read, 2, "first"), "the log of the other slot");
+}
+
+#[test]
+fn a_log_that_was_replaced_is_noticed_whatever_it_says_first() {
+    let mut shop = Shop::with_rows(settings(), 10);
+    shop.epoch = 2;
+    assert!(
+        shop.says_marked(Op::Update, 1, "ours", Some(&ours())),
+        "a write of ours"
+    );
+    let mut shop = Shop::with_rows(settings(), 10);
+    shop.epoch = 2;
+    assert!(shop.says(Op::Delete, 99, ""), "a row that nobody knows");
 }

@@ -81,6 +81,8 @@ impl Sample {
         if self.with_one_more() > rows_max && !self.rows.contains_key(&row) {
             let since_us = now_us.saturating_sub(burst.within_us);
             self.rows.retain(|_, noted_us| *noted_us > since_us);
+            // Of a table that was larger, or might change more, one row still stood for many.
+            self.fit(rows_max);
             let count = self.with_one_more();
             if count > rows_max {
                 return Err(count);
@@ -170,6 +172,16 @@ mod tests {
     fn what_is_older_than_the_window_does_not_count() {
         assert_eq!(passing(10_000, 50, MINUTE_US), 10_000, "10 rows in 10 minutes");
         assert_eq!(passing(10_000, 50, MINUTE_US / 6), 50, "60 rows in 10 minutes");
+    }
+
+    #[test]
+    fn what_is_left_of_a_large_table_does_not_count_for_many() {
+        let mut sample = Sample::default();
+        let row = 1 << 40;
+        assert_eq!(sample.note(row, 0, &burst(), 50_000), Ok(()));
+        let later_us = 60 * MINUTE_US;
+        assert_eq!(sample.note(row + (1 << 41), later_us, &burst(), 10), Ok(()), "one row");
+        assert_eq!(sample.level, 0);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use syncline_schemas::mapped::RowKey;
 use syncline_schemas::position::{Lsn, Position, Vector};
-use syncline_schemas::value::{Number, Value};
+use syncline_schemas::value::{self, Number, Value};
 
 /// Texts that may be named by their place. Both sides count alike, so it belongs to the format.
 const TEXTS_MAX: usize = 64;
@@ -22,8 +22,10 @@ const TEXTS_MAX: usize = 64;
 const TEXT_BYTES_MIN: usize = 2;
 /// Items for which there is room before they are read: what a length claims is worth no more.
 const RESERVED_MAX: usize = 16;
-/// Lists in lists.
-const NESTING_MAX: usize = 64;
+/// Lists in lists: as many as a value may have, and that of a group, whose values are the members of one more.
+const LISTS_MAX: usize = value::NESTING_MAX + 1;
+/// States in states.
+const STATES_MAX: usize = 64;
 
 /// Bytes that are no state of this format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -101,7 +103,8 @@ pub fn from_bytes<T: Packed>(bytes: &[u8]) -> Result<T, Unreadable> {
     let mut from = Unpacker {
         rest: bytes,
         texts: Vec::new(),
-        depth: 0,
+        lists: 0,
+        states: 0,
     };
     let state = T::unpack(&mut from)?;
     if from.rest.is_empty() {
@@ -156,7 +159,10 @@ impl Packer {
 pub struct Unpacker<'a> {
     rest: &'a [u8],
     texts: Vec<&'a str>,
-    depth: usize,
+    /// In how many lists it reads.
+    lists: usize,
+    /// In how many states.
+    states: usize,
 }
 
 impl<'a> Unpacker<'a> {
@@ -422,12 +428,12 @@ impl Packed for Value {
             3 => Value::Number(Packed::unpack(from)?),
             4 => Value::Text(Packed::unpack(from)?),
             5 => {
-                from.depth += 1;
-                if from.depth > NESTING_MAX {
+                from.lists += 1;
+                if from.lists > LISTS_MAX {
                     return Err(Unreadable::Damaged);
                 }
                 let members = Packed::unpack(from)?;
-                from.depth -= 1;
+                from.lists -= 1;
                 Value::List(members)
             }
             _ => return Err(Unreadable::Damaged),
@@ -448,14 +454,14 @@ impl<T: Packed> Packed for Box<T> {
         self.as_ref().pack(out);
     }
 
-    /// A state within a state: no deeper than lists.
+    /// A state within a state.
     fn unpack(from: &mut Unpacker<'_>) -> Result<Self, Unreadable> {
-        from.depth += 1;
-        if from.depth > NESTING_MAX {
+        from.states += 1;
+        if from.states > STATES_MAX {
             return Err(Unreadable::Damaged);
         }
         let inner = T::unpack(from)?;
-        from.depth -= 1;
+        from.states -= 1;
         Ok(Self::new(inner))
     }
 }

@@ -109,3 +109,18 @@ fn lists_in_lists_have_an_end() {
     let deep = [5, 1].repeat(100_000);
     assert_eq!(from_bytes::<Value>(&deep), Err(Unreadable::Damaged));
 }
+
+/// A value that a topic tells of is kept in the state of its entity: if that could not be read again, merge would stop there.
+#[test]
+fn whatever_can_be_read_as_a_value_comes_back_from_a_state() {
+    let mut read = 0;
+    for depth in 1..=130 {
+        let text = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        if let Ok(value) = text.parse::<Value>() {
+            there_and_back(&Some(Box::new(value.clone())));
+            there_and_back(&Value::List(vec![value, Value::Null]));
+            read = depth;
+        }
+    }
+    assert_eq!(read, value::NESTING_MAX);
+}
