@@ -78,7 +78,7 @@ fn short(value: &Value) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use syncline_schemas::pipeline::{DeletePolicy, Field, FieldKind, RuleRef, Terms};
+    use syncline_schemas::pipeline::{DeletePolicy, Field, FieldKind, Migration, RuleRef, Terms};
 
     use super::*;
 
@@ -109,6 +109,7 @@ mod tests {
             score: None,
             on_delete: BTreeMap::new(),
             default_delete: DeletePolicy::Ignore,
+            migrate: Migration::default(),
             rules: String::new(),
         }
     }
