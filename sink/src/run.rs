@@ -116,12 +116,8 @@ fn lanes(pipeline: &Pipeline, target: &str) -> Outcome<Vec<PostgresTarget>> {
     let links = links(pipeline, target);
     let mut lanes = vec![connect(pipeline, target, links.clone())?];
     for link in &links {
-        lanes.extend(PostgresTarget::rest(
-            &pipeline.name,
-            target,
-            &dsn(pipeline, target)?,
-            link,
-        )?);
+        let rest = PostgresTarget::rest(&pipeline.name, target, &dsn(pipeline, target)?, link)?;
+        lanes.extend(rest.map(|rest| rest.lifting(&pipeline.entities)));
     }
     Ok(lanes)
 }
@@ -187,7 +183,8 @@ fn timed_part(
 
 fn connect_timed(pipeline: &Pipeline, link: &Link) -> Outcome<PostgresTarget> {
     let dsn = dsn(pipeline, &link.system)?;
-    match PostgresTarget::rest(&pipeline.name, &link.system, &dsn, link)? {
+    let rest = PostgresTarget::rest(&pipeline.name, &link.system, &dsn, link)?;
+    match rest.map(|rest| rest.lifting(&pipeline.entities)) {
         Some(mut rest) => rest.check().map(|()| rest),
         None => connect(pipeline, &link.system, vec![link.clone()]),
     }
@@ -247,7 +244,7 @@ fn connect(pipeline: &Pipeline, target: &str, links: Vec<Link>) -> Outcome<Postg
         dsn: dsn(pipeline, target)?,
         links,
     };
-    let mut target = PostgresTarget::new(settings)?;
+    let mut target = PostgresTarget::new(settings)?.lifting(&pipeline.entities);
     target.check()?;
     Ok(target)
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use syncline_runtime::Outcome;
 use syncline_schemas::canonical::Canonical;
-use syncline_schemas::pipeline::{Link, Secret};
+use syncline_schemas::pipeline::{Entity, Link, Secret};
 use syncline_schemas::topic;
 
 use crate::lane::{self, Lane};
@@ -118,6 +118,12 @@ impl PostgresTarget {
             connection,
             claims: BTreeMap::new(),
         })
+    }
+
+    /// Lets what was written under older versions of these entities count for the newer.
+    pub fn lifting(mut self, entities: &[Entity]) -> Self {
+        self.owner.lift(entities);
+        self
     }
 
     /// Connects and looks whether everything is there that is needed.
