@@ -45,7 +45,7 @@ impl EntityState {
 
     fn lift(&mut self, lifts: &[Lift]) {
         for lane in self.lanes.values_mut().flat_map(|lanes| lanes.values_mut()) {
-            lane.lift(lifts, |_| true);
+            let _: Vec<&str> = lane.lift(lifts, |_| true);
         }
         for lift in lifts {
             self.lift_answers(lift);
@@ -82,7 +82,9 @@ impl Lane {
         }
         let is_notice = said.op == RowOp::Seen;
         let is_due = |lift: &Lift| !is_notice && named(said, mark).any(|name| lift.later.contains(name));
-        self.lift(lifts, is_due);
+        for field in self.lift(lifts, is_due) {
+            self.read_anew(field, said, mark);
+        }
         let is_past = |lift: &Lift| !self.speaks_of(&lift.from) && (self.is_lifted(lift) || is_due(lift));
         let past: Vec<&Lift> = lifts.iter().filter(|lift| is_past(lift)).collect();
         let is_said = past.iter().any(|lift| named(said, mark).any(|name| *name == lift.from));
@@ -91,6 +93,18 @@ impl Lane {
             return newer;
         }
         self.told_before(newer.as_ref().unwrap_or(said), lifts).or(newer)
+    }
+
+    /// A field whose values were converted just now, that holds what we wrote in older terms. The sink remembers no more of
+    /// that than a hash, so it has to be told what the row holds; as nobody edited it, it is read as at the first time.
+    fn read_anew(&mut self, field: &str, said: &Mapped, mark: Option<&Mark>) {
+        let Some(lane) = self.fields.get_mut(field) else { return };
+        let shown = said.fields.iter().find(|one| one.name == field).map(|one| &one.value);
+        let is_own = lane.word.as_ref().map(|word| &word.value) == lane.shadow.as_ref();
+        let is_marked = mark.is_some_and(|mark| mark.field(field).is_some());
+        if shown.is_some() && shown == lane.shadow.as_ref() && !is_own && !is_marked {
+            *lane = lane.silent();
+        }
     }
 
     /// Whether it is known what the row holds of a field, or said of it.
@@ -126,8 +140,10 @@ impl Lane {
         })
     }
 
-    /// Takes the fields of these lifts, as far as the row has them, to what is made of them.
-    fn lift(&mut self, lifts: &[Lift], is_due: impl Fn(&Lift) -> bool) {
+    /// Takes the fields of these lifts, as far as the row has them, to what is made of them. Gives those whose values were
+    /// converted.
+    fn lift<'l>(&mut self, lifts: &'l [Lift], is_due: impl Fn(&Lift) -> bool) -> Vec<&'l str> {
+        let mut converted: Vec<&str> = Vec::new();
         for lift in lifts.iter().filter(|lift| is_due(lift)) {
             let Some(older) = self.fields.remove(&lift.from) else {
                 continue;
@@ -141,6 +157,9 @@ impl Lane {
                     Some(newer) => newer,
                 };
                 self.fields.insert(made.field.clone(), newer);
+                if made.by.is_some() || converted.contains(&lift.from.as_str()) {
+                    converted.push(&made.field);
+                }
             }
             for held in self.beside.values_mut() {
                 let Some(value) = held.remove(&lift.from) else { continue };
@@ -151,6 +170,7 @@ impl Lane {
                 }
             }
         }
+        converted
     }
 }
 
@@ -252,7 +272,7 @@ fn retold(said: &Mapped, past: &[&Lift]) -> Mapped {
         said.fields = values(&said.fields, lift);
         said.before = values(&said.before, lift);
         if let Some(mark) = &mut said.mark {
-            mark.fields = marked(&mark.fields, lift);
+            mark.fields = marked(&mark.fields, lift, said.op);
         }
     }
     said
@@ -276,7 +296,8 @@ fn values(fields: &[FieldValue], lift: &Lift) -> Vec<FieldValue> {
     newer
 }
 
-fn marked(fields: &[MarkedField], lift: &Lift) -> Vec<MarkedField> {
+/// Where a row holds a converted value that we wrote in older terms, it is read as [`Lane::read_anew`] has it.
+fn marked(fields: &[MarkedField], lift: &Lift, op: RowOp) -> Vec<MarkedField> {
     let shown = |name: &String| fields.iter().any(|field| field.name == *name);
     let mut newer = Vec::with_capacity(fields.len());
     for field in fields {
@@ -284,18 +305,14 @@ fn marked(fields: &[MarkedField], lift: &Lift) -> Vec<MarkedField> {
             newer.push(field.clone());
             continue;
         }
-        for made in lift.into.iter().filter(|made| !shown(&made.field)) {
-            let value = field.value.as_ref().and_then(|value| lift.value(made, value));
-            let lifted = MarkedField {
+        let made = lift.into.iter().filter(|made| !shown(&made.field));
+        newer.extend(made.map(|made| match (&made.by, op) {
+            (Some(_), RowOp::Present) => MarkedField::kept(&made.field),
+            _ => MarkedField {
                 name: made.field.clone(),
-                delivered: field.delivered.clone().filter(|_| made.by.is_none()),
-                value,
-            };
-            // Of what nothing was made, nothing is told.
-            if field.is_kept() || !lifted.is_kept() {
-                newer.push(lifted);
-            }
-        }
+                ..field.clone()
+            },
+        }));
     }
     newer
 }
