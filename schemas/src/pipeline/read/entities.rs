@@ -153,7 +153,7 @@ impl EntityReader<'_, '_, '_> {
             migrate: Migration::default(),
             rules: String::new(),
         };
-        if let (Some(node), Some(schema)) = (map.get("migrate"), &schema) {
+        if let (Some(node), Some(schema)) = (map.get("migrate"), schema.as_deref()) {
             entity.migrate = migrate::read(self.check, self.files, node, (&entity, schema));
         }
         if let Some(node) = map.get("on_delete") {
