@@ -121,6 +121,7 @@ impl PostgresTarget {
     }
 
     /// Lets what was written under older versions of these entities count for the newer.
+    #[must_use]
     pub fn lifting(mut self, entities: &[Entity]) -> Self {
         self.owner.lift(entities);
         self
