@@ -20,6 +20,9 @@ pub mod consumer;
 /// Records in, from one partition, to its end.
 pub mod reader;
 
+/// Records in, from all partitions of a topic, as they come.
+pub mod follower;
+
 /// Topics: made, looked at, removed.
 pub mod admin;
 
@@ -47,6 +50,7 @@ pub use config::BusConfig;
 pub use consumer::{Event, GroupConsumer};
 pub use ends::{Patience, close_idle};
 pub use fences::Fences;
+pub use follower::Follower;
 pub use partitioner::murmur2_partition;
 pub use producer::{Producer, RefusedRecord};
 pub use reader::PartitionReader;

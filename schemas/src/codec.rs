@@ -32,6 +32,9 @@ mod dead_letter;
 /// What rows say of who they are, and pairs to look at.
 mod matching;
 
+/// A change that waits.
+mod waiting;
+
 /// The agreed record, typed by the entity's own schema.
 mod canonical;
 

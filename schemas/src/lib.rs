@@ -17,6 +17,9 @@ pub mod mark;
 /// What one source says of one entity: the record between map and merge.
 pub mod mapped;
 
+/// A change that waits for the row it refers to.
+pub mod waiting;
+
 /// The agreed record, and for each app the last word it said.
 pub mod canonical;
 

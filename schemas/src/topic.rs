@@ -60,6 +60,11 @@ pub fn reviews(pipeline: &str, entity: &str) -> String {
     sanitize(&format!("{pipeline}.reviews.{entity}"))
 }
 
+/// `<pipeline>.waiting.<entity>`: changes of rows whose parents are not known yet (compacted).
+pub fn waiting(pipeline: &str, entity: &str) -> String {
+    sanitize(&format!("{pipeline}.waiting.{entity}"))
+}
+
 /// `<pipeline>.actions`: what people did beside deciding.
 pub fn actions(pipeline: &str) -> String {
     sanitize(&format!("{pipeline}.actions"))

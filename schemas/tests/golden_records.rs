@@ -24,6 +24,7 @@ use syncline_schemas::sighting::{Claim, Sighting, SightingRecord, Trait};
 use syncline_schemas::table_record::TableRecord;
 use syncline_schemas::tick::Tick;
 use syncline_schemas::value::Value;
+use syncline_schemas::waiting::Waiting;
 
 fn at(lsn: u64) -> Position {
     Position::new(1, Lsn(lsn), 3)
@@ -374,8 +375,22 @@ fn states_and_crosswalk() {
             cid: "c1".to_owned(),
             left_at,
             since,
+            known_ms: since.map(|_| 1_700_000_000_000),
         }),
     );
+}
+
+#[test]
+fn what_waits() {
+    check([None, Some(Vec::new()), Some(vec![0, 0xFF])].map(|key| Waiting {
+        topic: "shop.public.orders".to_owned(),
+        partition: 3,
+        offset: 7,
+        timestamp_ms: -1,
+        value: vec![0, 1],
+        headers: key.iter().map(|key| ("h".to_owned(), key.clone())).collect(),
+        key,
+    }));
 }
 
 #[test]
@@ -388,6 +403,7 @@ fn a_record_of_another_version_is_read_by_its_own_schema() {
         cid: "c".to_owned(),
         left_at: None,
         since: None,
+        known_ms: None,
     });
     assert_eq!(
         Crosswalk::decode(&ParsedSchema::parse(older).unwrap(), &[2, b'c']),

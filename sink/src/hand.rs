@@ -4,20 +4,23 @@
 //! became of the last. Until then the target is the hand's, and nobody else can speak to it: it is handed over with the batch,
 //! and comes back with what became of it.
 
+use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::Scope;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use syncline_runtime::{Failure, Outcome, RetryPolicy, supervise};
 
 use crate::batch::Batch;
 use crate::dead_letter::DeadLetters;
 use crate::stage::Parts;
-use crate::target::{CLAIM_ENDS, Delivery, Report, TOO_SLOW, Target};
+use crate::target::{CLAIM_ENDS, Delivery, TOO_SLOW, Target, Tended};
 use crate::{maintenance, metrics};
 
 /// A target that recovers within this time does not cost a leave and join of the group.
 const RETRY_IN_PLACE_MS_MAX: u64 = 60_000;
+/// Between two looks at what waits.
+const TEND_EVERY_MS: u64 = 1_000;
 
 /// What is needed for writing.
 pub struct Hand<'a, T> {
@@ -29,6 +32,15 @@ pub struct Hand<'a, T> {
     pub letters: DeadLetters,
     /// How many records the target takes at once.
     pub rows_max: usize,
+    /// What is known of those that wait in the target for other rows.
+    pub waiting: WaitsShown,
+}
+
+/// What was last seen of those that wait in a target.
+#[derive(Default)]
+pub struct WaitsShown {
+    at: Option<Instant>,
+    counts: BTreeMap<(String, String), u64>,
 }
 
 /// A batch with the hand that writes it, or has written it.
@@ -122,6 +134,11 @@ where
         self.at_rest.as_mut().map(|hand| &mut hand.target).ok_or_else(broken)
     }
 
+    /// Looks at what waits for other rows, if that is due or nothing comes after. True if some wait no more.
+    pub fn tend(&mut self, at_once: bool) -> Outcome<bool> {
+        self.at_rest.as_mut().ok_or_else(broken)?.tend(at_once)
+    }
+
     /// Begins to write; what was under way has to be settled, and none of it stopped.
     pub fn begin(&mut self, batch: Batch<T::Content>) -> Outcome<()> {
         if self.is_stopped {
@@ -143,14 +160,55 @@ impl<T: Target> Hand<'_, T> {
         let mut rows_max = self.rows_max;
         let done = portions(&mut rows_max, &batch.deliveries, |portion| self.apply_portion(portion));
         self.rows_max = rows_max;
+        if matches!(done, Ok(true)) {
+            self.tend(false)?;
+        }
         done
+    }
+
+    /// Looks at what waits for other rows: now and then, or at once; not in a window of maintenance.
+    fn tend(&mut self, at_once: bool) -> Outcome<bool> {
+        let lately = |at: Instant| at.elapsed() < Duration::from_millis(TEND_EVERY_MS);
+        if !at_once && self.waiting.at.is_some_and(lately) {
+            return Ok(false);
+        }
+        if maintenance::refuse(&self.parts.target, self.parts.maintenance.as_ref()).is_err() {
+            return Ok(false);
+        }
+        self.waiting.at = Some(Instant::now());
+        let Some(Tended { report, waiting }) = self.insist(1, |target| target.tend(at_once))? else {
+            return Ok(false);
+        };
+        metrics::count(&self.parts.target, &report);
+        metrics::waiting(&self.parts.target, &self.waiting.counts, &waiting);
+        let changed = waiting != self.waiting.counts;
+        self.waiting.counts = waiting;
+        if changed || !self.waiting.counts.is_empty() {
+            self.show();
+        }
+        if report.parked > 0 {
+            self.letters.take_from(&mut self.target)?;
+        }
+        Ok(report.released > 0)
+    }
+
+    /// Says who waits, as long as nothing worse is to be said.
+    fn show(&self) {
+        let what = |((entity, parent), count): (&(String, String), &u64)| match parent.as_str() {
+            "" => format!("{count} deletions of {entity} wait for rows that refer to them to go"),
+            parent => format!("{count} records of {entity} wait for rows of {parent}"),
+        };
+        let waiting: Vec<String> = self.waiting.counts.iter().map(what).collect();
+        self.parts.health.set_status(&self.parts.name, waiting.join("; "));
     }
 
     fn apply_portion(&mut self, batch: &[Delivery<T::Content>]) -> Outcome<bool> {
         let started = Instant::now();
-        let Some(report) = self.insist(batch)? else {
+        let Some(report) = self.insist(batch.len(), |target| target.apply(batch))? else {
             return Ok(false);
         };
+        self.parts.working();
+        self.show();
         let target = &self.parts.target;
         metrics::BATCH_SECONDS
             .with_label_values(&[target])
@@ -162,32 +220,33 @@ impl<T: Target> Hand<'_, T> {
         Ok(true)
     }
 
-    /// Applies until it is done; none if the process is to stop first. The end of our claim, and a window of maintenance,
-    /// end it at once.
-    fn insist(&mut self, batch: &[Delivery<T::Content>]) -> Outcome<Option<Report>> {
+    /// Works on so many records until it is done; none if the process is to stop first. The end of our claim, and a window of
+    /// maintenance, end it at once.
+    fn insist<R>(&mut self, rows: usize, mut work: impl FnMut(&mut T) -> Outcome<R>) -> Outcome<Option<R>> {
         let (parts, target) = (self.parts, &mut self.target);
         let policy = RetryPolicy {
             give_up_after_ms: Some(RETRY_IN_PLACE_MS_MAX),
             ..RetryPolicy::default()
         };
-        let mut done = Ok(None);
+        let (mut done, mut has_failed) = (Ok(None), false);
         supervise(&parts.name, &parts.shutdown, &policy, || {
             if let Err(failure) = maintenance::refuse(&parts.target, parts.maintenance.as_ref()) {
                 done = Err(failure);
                 return Ok(());
             }
-            match target.apply(batch) {
-                Ok(report) => done = Ok(Some(report)),
+            match work(target) {
+                Ok(worked) => done = Ok(Some(worked)),
                 Err(failure) if CLAIM_ENDS.contains(&failure.code) => done = Err(failure),
-                Err(failure) if failure.code == TOO_SLOW && batch.len() > 1 => done = Err(failure),
+                Err(failure) if failure.code == TOO_SLOW && rows > 1 => done = Err(failure),
                 Err(failure) => {
+                    has_failed = true;
                     parts.report(&failure);
                     return Err(failure);
                 }
             }
             Ok(())
         })?;
-        if matches!(done, Ok(Some(_))) {
+        if has_failed && matches!(done, Ok(Some(_))) {
             parts.working();
         }
         done
@@ -218,7 +277,7 @@ mod tests {
     use syncline_runtime::{Health, Shutdown};
 
     use super::*;
-    use crate::target::{DeadLetter, Partition};
+    use crate::target::{DeadLetter, Partition, Report};
 
     /// A target that is away, and hears of the wish to stop while it is waited for.
     struct Away(Shutdown);
@@ -233,6 +292,10 @@ mod tests {
         fn apply(&mut self, _: &[Delivery<u32>]) -> Outcome<Report> {
             self.0.request();
             Err(Failure::transient("TARGET_AWAY", "no answer"))
+        }
+
+        fn tend(&mut self, _: bool) -> Outcome<Tended> {
+            Ok(Tended::default())
         }
 
         fn dead_letters(&mut self, _: &mut dyn FnMut(&[DeadLetter]) -> Outcome<()>) -> Outcome<()> {
@@ -279,6 +342,7 @@ mod tests {
             target: Away(parts.shutdown.clone()),
             letters: DeadLetters::new(&bus, "p"),
             rows_max: 10,
+            waiting: WaitsShown::default(),
         };
         std::thread::scope(|scope| {
             let mut hands = Hands::start(scope, hand);

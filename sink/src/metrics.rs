@@ -1,5 +1,6 @@
 //! What the sink counts. Names are part of what operators rely on.
 
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use syncline_runtime::metrics::{CounterVec, GaugeVec, HistogramVec, SECONDS, counter, gauge, histogram};
@@ -33,6 +34,26 @@ pub static DEAD_LETTERS: LazyLock<CounterVec> = LazyLock::new(|| {
         &["target"],
     )
 });
+
+/// Records that wait for another row, by their entity and that of the row; without the latter for rows to go.
+static WAITING: LazyLock<GaugeVec> = LazyLock::new(|| {
+    gauge(
+        "syncline_sink_waiting",
+        "Records that wait for another row of the target.",
+        &["target", "entity", "parent"],
+    )
+});
+
+/// Shows how many wait, and that those wait no more who did `before`.
+pub fn waiting(target: &str, before: &BTreeMap<(String, String), u64>, now: &BTreeMap<(String, String), u64>) {
+    let set = |entity: &str, parent: &str, count: u64| {
+        #[allow(clippy::cast_precision_loss, reason = "a table has far fewer rows than 2^52")]
+        WAITING.with_label_values(&[target, entity, parent]).set(count as f64);
+    };
+    before.keys().for_each(|(entity, parent)| set(entity, parent, 0));
+    now.iter()
+        .for_each(|((entity, parent), count)| set(entity, parent, *count));
+}
 
 /// Duration of batches.
 pub static BATCH_SECONDS: LazyLock<HistogramVec> = LazyLock::new(|| {
@@ -94,6 +115,8 @@ pub fn count(target: &str, report: &Report) {
     add("skipped", report.skipped);
     add("parked", report.parked);
     add("healed", report.healed);
+    add("waiting", report.waiting);
+    add("released", report.released);
     #[allow(clippy::cast_precision_loss, reason = "a batch is far smaller than 2^52")]
     STALE_FIELDS
         .with_label_values(&[target])

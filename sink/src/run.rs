@@ -11,7 +11,7 @@ use syncline_schemas::schedule::{Timestamp, Window};
 
 use crate::feed::CanonicalFeed;
 use crate::lane::{main_schedule, rest_schedule};
-use crate::postgres::{PostgresTarget, Settings};
+use crate::postgres::{PostgresTarget, Settings, references};
 use crate::replica::ReplicaTarget;
 use crate::replica::feed::ReplicaFeed;
 use crate::stage::{self, Parts};
@@ -117,7 +117,7 @@ fn lanes(pipeline: &Pipeline, target: &str) -> Outcome<Vec<PostgresTarget>> {
     let mut lanes = vec![connect(pipeline, target, links.clone())?];
     for link in &links {
         let rest = PostgresTarget::rest(&pipeline.name, target, &dsn(pipeline, target)?, link)?;
-        lanes.extend(rest.map(|rest| rest.lifting(&pipeline.entities)));
+        lanes.extend(rest.map(|rest| rest.referring(pipeline).lifting(&pipeline.entities)));
     }
     Ok(lanes)
 }
@@ -183,9 +183,11 @@ fn timed_part(
 
 fn connect_timed(pipeline: &Pipeline, link: &Link) -> Outcome<PostgresTarget> {
     let dsn = dsn(pipeline, &link.system)?;
-    let rest = PostgresTarget::rest(&pipeline.name, &link.system, &dsn, link)?;
-    match rest.map(|rest| rest.lifting(&pipeline.entities)) {
-        Some(mut rest) => rest.check().map(|()| rest),
+    match PostgresTarget::rest(&pipeline.name, &link.system, &dsn, link)? {
+        Some(rest) => {
+            let mut rest = rest.referring(pipeline).lifting(&pipeline.entities);
+            rest.check().map(|()| rest)
+        }
         None => connect(pipeline, &link.system, vec![link.clone()]),
     }
 }
@@ -244,7 +246,8 @@ fn connect(pipeline: &Pipeline, target: &str, links: Vec<Link>) -> Outcome<Postg
         dsn: dsn(pipeline, target)?,
         links,
     };
-    let mut target = PostgresTarget::new(settings)?.lifting(&pipeline.entities);
+    let target = PostgresTarget::new(settings)?;
+    let mut target = target.referring(pipeline).lifting(&pipeline.entities);
     target.check()?;
     Ok(target)
 }
@@ -260,7 +263,7 @@ fn links(pipeline: &Pipeline, target: &str) -> Vec<Link> {
         .links
         .iter()
         .filter(|link| link.system == target && link.writes())
-        .cloned()
+        .map(|link| references::seen_by_sink(pipeline, link))
         .collect()
 }
 

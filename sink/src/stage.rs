@@ -23,7 +23,7 @@ use crate::batch::Batch;
 use crate::coalesce::Coalesced;
 use crate::dead_letter::DeadLetters;
 use crate::feed::Feed;
-use crate::hand::{Hand, Hands, Settled};
+use crate::hand::{Hand, Hands, Settled, WaitsShown};
 use crate::maintenance::{self, IN_MAINTENANCE};
 use crate::metrics;
 use crate::target::{Delivery, Partition, Target};
@@ -155,6 +155,7 @@ where
         target,
         letters,
         rows_max: parts.rows_max.unwrap_or(T::BATCH_ROWS_MAX),
+        waiting: WaitsShown::default(),
     };
     thread::scope(|scope| {
         let mut stage = Stage {
@@ -315,7 +316,9 @@ where
             return Ok(Idle::Stop);
         }
         self.tell_in_time();
-        if self.parts.until_current && self.consumer.caught_up(ends)? {
+        let is_current = self.parts.until_current && self.consumer.caught_up(ends)?;
+        // What was released may have been waited for itself.
+        if !self.hands.tend(is_current)? && is_current {
             return Ok(Idle::Done);
         }
         // Nobody stays connected through a window.
@@ -340,8 +343,9 @@ where
         }
         match is_last {
             false => Ok(Idle::GoOn),
-            true if self.settle()? => Ok(Idle::Done),
-            true => Ok(Idle::Stop),
+            true if !self.settle()? => Ok(Idle::Stop),
+            true if self.hands.tend(true)? => Ok(Idle::GoOn),
+            true => Ok(Idle::Done),
         }
     }
 

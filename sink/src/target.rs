@@ -68,6 +68,19 @@ pub struct Report {
     pub parked: u64,
     /// Parked keys that went through after all.
     pub healed: u64,
+    /// Records that wait for another row.
+    pub waiting: u64,
+    /// Keys that waited and wait no more.
+    pub released: u64,
+}
+
+/// What is left of what waited.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tended {
+    /// What became of those that were looked at.
+    pub report: Report,
+    /// How many wait, by their entity and the one they wait for; the latter empty of those that wait for rows to go.
+    pub waiting: BTreeMap<(String, String), u64>,
 }
 
 impl Report {
@@ -107,6 +120,10 @@ pub trait Target {
 
     /// Writes a batch. `Ok` means durable.
     fn apply(&mut self, batch: &[Delivery<Self::Content>]) -> Outcome<Report>;
+
+    /// Looks at what waits for other rows: what may go goes, and what has waited too long is set aside. To be called now and
+    /// then, and `at_once` where nothing will come after.
+    fn tend(&mut self, at_once: bool) -> Outcome<Tended>;
 
     /// Hands refused records that nobody has taken yet to `send`, and forgets their contents when it returns `Ok`.
     fn dead_letters(&mut self, send: &mut dyn FnMut(&[DeadLetter]) -> Outcome<()>) -> Outcome<()>;

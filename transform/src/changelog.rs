@@ -25,18 +25,29 @@ const PROGRESS_FROM_ROWS: u64 = 10_000;
 
 /// Brings the shard up to the end of its changelog.
 pub fn restore(bus: &BusConfig, store: &mut impl EntityStore, shard: &Shard, shutdown: &Shutdown) -> Outcome<()> {
+    restore_from(bus, store, shard, &shard.topic, shutdown)
+}
+
+/// The same for a shard that is a second copy of a changelog, of the same partition of `topic`.
+pub fn restore_from(
+    bus: &BusConfig,
+    store: &mut impl EntityStore,
+    shard: &Shard,
+    topic: &str,
+    shutdown: &Shutdown,
+) -> Outcome<()> {
     let stored = store.offset(shard)?;
     let from = stored.unwrap_or(0);
-    let mut reader = match PartitionReader::open_decided(bus, &shard.topic, shard.partition, from) {
+    let mut reader = match PartitionReader::open_decided(bus, topic, shard.partition, from) {
         Ok(reader) => reader,
         Err(failure) if from > 0 && is_gap(&failure) => {
             tracing::warn!(
-                topic = shard.topic,
+                topic,
                 partition = shard.partition,
                 from,
                 "the changelog no longer has this"
             );
-            PartitionReader::open_decided(bus, &shard.topic, shard.partition, 0)?
+            PartitionReader::open_decided(bus, topic, shard.partition, 0)?
         }
         Err(failure) => return Err(failure),
     };

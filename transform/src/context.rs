@@ -165,6 +165,9 @@ impl Context {
             if pipeline.guards.any() {
                 specs.push(TopicSpec::new(topic::guards(&pipeline.name, &entity.name), widest).compacted());
             }
+            if !entity.references.is_empty() {
+                specs.push(TopicSpec::new(topic::waiting(&pipeline.name, &entity.name), widest).compacted());
+            }
         }
         admin::ensure(&self.bus, &specs)?;
         self.ensured.store(true, Ordering::Release);

@@ -16,6 +16,12 @@ pub mod map_stage;
 /// What the map stage does with a record.
 mod mapper;
 
+/// The crosswalks of entities that others refer to.
+mod followed;
+
+/// Which changes wait for the rows that they refer to.
+mod waiting;
+
 /// A record of a capture topic, read.
 pub mod change;
 

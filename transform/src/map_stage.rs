@@ -5,10 +5,11 @@
 //! Kafka has committed; so there is no path on which memory and Kafka could disagree.
 //!
 //! A source that a guard has paused is not read on: its records that are at hand already are put back, their offsets do
-//! not move, and the other sources flow.
+//! not move, and the other sources flow. Nor is a partition read on of which too much waits for rows that it refers to, until
+//! some of that has gone.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use syncline_bus::consumer::TopicPartition;
 use syncline_bus::{GroupConsumer, InRecord, Patience, Producer};
@@ -16,11 +17,16 @@ use syncline_runtime::{Outcome, failpoint};
 
 use crate::batch::{Change, Failpoints, gather, next_offsets, transact};
 use crate::context::{Context, group};
-use crate::mapper::{Mapper, Taken, Work};
+use crate::mapper::{Deadlines, Mapper, Taken, Work};
 use crate::metrics;
 use crate::readiness::Readiness;
 
 const STAGE: &str = "map";
+/// How often it is shown what waits.
+const SHOW_EVERY_MS: u64 = 500;
+/// Places of what is said of pauses, and of what waits.
+const PAUSES: usize = 0;
+const WAITING: usize = 1;
 const FAILPOINTS: Failpoints = Failpoints {
     mid_produce: "map.mid_produce",
     before_commit: "map.before_commit",
@@ -50,8 +56,16 @@ struct MapStage<'a> {
     assigned: Option<usize>,
     /// The partitions that are ours.
     ours: Vec<TopicPartition>,
-    /// Those of them that are not read on.
+    /// Those of them that are not read on: their source is paused, or too much of them waits.
     held: BTreeSet<TopicPartition>,
+    /// The topics of paused sources, as they were last shown.
+    paused: BTreeSet<String>,
+    deadlines: Deadlines,
+    /// What was last shown of what waits.
+    shown: BTreeMap<(String, String), usize>,
+    shown_at: Instant,
+    /// What is said of pauses, and of what waits.
+    status: [String; 2],
 }
 
 impl<'a> MapStage<'a> {
@@ -67,6 +81,11 @@ impl<'a> MapStage<'a> {
             assigned: None,
             ours: Vec::new(),
             held: BTreeSet::new(),
+            paused: BTreeSet::new(),
+            deadlines: Deadlines::default(),
+            shown: BTreeMap::new(),
+            shown_at: Instant::now(),
+            status: [String::new(), String::new()],
         })
     }
 
@@ -85,10 +104,13 @@ impl<'a> MapStage<'a> {
             let heard = self
                 .readiness
                 .listen(&self.context.bus, &self.context.pipeline, self.mapper.schemas())?;
-            let loaded = self.readiness.reached(&mut self.consumer)?;
-            if !batch.records.is_empty() || !loaded.is_empty() {
-                self.commit(producer, &batch.records, &loaded)?;
+            self.mapper.follow()?;
+            let passed = self.passed()?;
+            let moves = self.mapper.has_ready() || self.mapper.is_stuck(self.context.until_current);
+            if !batch.records.is_empty() || !passed.is_empty() || moves {
+                self.commit(producer, &batch.records, &passed)?;
             }
+            self.show_waiting();
             match &batch.change {
                 Some(Change::Assigned(partitions)) => self.assigned(partitions)?,
                 Some(Change::Revoked) => {
@@ -102,16 +124,64 @@ impl<'a> MapStage<'a> {
             if batch.records.is_empty() {
                 self.mapper.pause(self.context)?;
             }
-            let quiet =
-                batch.records.is_empty() && batch.change.is_none() && heard && !self.readiness.nearly(&self.held);
+            let mapper = &self.mapper;
+            let waits = |topic: &str, partition: i32| mapper.room().waits_in(topic, partition);
+            let is_held = |topic: &str, partition: i32| self.held.contains(&(topic.to_owned(), partition));
+            let nearly = self
+                .readiness
+                .nearly(|topic, partition| waits(topic, partition) || is_held(topic, partition));
+            // What too much waits of is read on when some of it has gone; a source that is paused is not waited for.
+            let is_full = self.held.iter().any(|(topic, _)| !mapper.is_paused(topic));
+            let quiet = batch.records.is_empty() && batch.change.is_none() && heard && !nearly && !is_full;
             if let Some(ends) = &ends
                 && quiet
                 && (self.assigned == Some(0) || self.consumer.caught_up(ends)?)
             {
-                return Ok(());
+                // Once now: what others had known and this had not read yet may have come since.
+                self.mapper.follow()?;
+                if !self.mapper.expire(self.context, &mut self.deadlines, true)? {
+                    return Ok(());
+                }
+            } else if ends.is_none() {
+                self.mapper.expire(self.context, &mut self.deadlines, false)?;
             }
         }
         Ok(())
+    }
+
+    /// The partitions of which everything is read that a table held at the start, as far as something of it is to be said.
+    fn passed(&mut self) -> Outcome<Vec<TopicPartition>> {
+        let mut passed = Vec::new();
+        for (topic, partition) in self.readiness.reached(&mut self.consumer)? {
+            let waits = self.mapper.room().waits_in(&topic, partition);
+            if !waits || self.mapper.has_to_say_read(&topic, partition)? {
+                passed.push((topic, partition));
+            }
+        }
+        Ok(passed)
+    }
+
+    fn show_waiting(&mut self) {
+        if self.shown_at.elapsed() < Duration::from_millis(SHOW_EVERY_MS) {
+            return;
+        }
+        self.shown_at = Instant::now();
+        let counts = self.mapper.room().counts();
+        if counts == self.shown {
+            return;
+        }
+        metrics::waiting(&self.shown, &counts);
+        let behind = |parent: &str| match parent {
+            "" => "others of their rows".to_owned(),
+            parent => format!("rows of {parent}"),
+        };
+        let waiting: Vec<String> = counts
+            .iter()
+            .map(|((link, parent), count)| format!("{count} changes of {link} wait for {}", behind(parent)))
+            .collect();
+        self.status[WAITING] = waiting.join("; ");
+        self.tell();
+        self.shown = counts;
     }
 
     /// Brings the crosswalk of these partitions up to date before the first of their records is read.
@@ -138,12 +208,14 @@ impl<'a> MapStage<'a> {
         Ok(())
     }
 
-    fn commit(&mut self, producer: &mut Producer, records: &[InRecord], loaded: &[TopicPartition]) -> Outcome<()> {
+    fn commit(&mut self, producer: &mut Producer, records: &[InRecord], passed: &[TopicPartition]) -> Outcome<()> {
         failpoint::hit("map.after_poll");
         let started = Instant::now();
         let mut work = Work::default();
         let mut taken: Vec<&InRecord> = Vec::with_capacity(records.len());
         let mut held: BTreeMap<TopicPartition, i64> = BTreeMap::new();
+        // Who waited goes first: what comes now of the same rows need not wait then.
+        self.mapper.release(&mut work)?;
         for record in records {
             match self.mapper.map(record, &mut work)? {
                 Taken::Yes => taken.push(record),
@@ -154,19 +226,27 @@ impl<'a> MapStage<'a> {
                 }
             }
         }
+        self.mapper.make_room(self.context.until_current, &mut work)?;
+        self.mapper.release(&mut work)?;
         self.mapper.finish(&mut work);
+        let mut loaded = Vec::new();
         // What is put back has not been mapped, so its end has not been passed.
-        let loaded: Vec<TopicPartition> = loaded.iter().filter(|at| !held.contains_key(*at)).cloned().collect();
-        for (topic, partition) in &loaded {
-            self.mapper.say_loaded(self.context, topic, *partition, &mut work)?;
+        for (topic, partition) in passed.iter().filter(|at| !held.contains_key(*at)) {
+            self.mapper.say_read(topic, *partition, &mut work)?;
+            // Merge must not take an app for read whose rows wait: it would be given them a second time.
+            if !self.mapper.room().waits_in(topic, *partition) {
+                self.mapper.say_loaded(self.context, topic, *partition, &mut work)?;
+                loaded.push((topic.clone(), *partition));
+            }
         }
-        transact(
-            producer,
-            &self.consumer,
-            &work.outputs,
-            &next_offsets(taken.iter().copied()),
-            &FAILPOINTS,
-        )?;
+        let mut offsets = next_offsets(taken.iter().copied());
+        if offsets.is_empty() {
+            offsets.extend(self.standing(&held));
+        }
+        // Who was looked at and waits on leaves nothing to be said.
+        if !taken.is_empty() || !work.outputs.is_empty() {
+            transact(producer, &self.consumer, &work.outputs, &offsets, &FAILPOINTS)?;
+        }
         self.mapper.settle(&mut work)?;
         self.readiness.settle(&loaded);
         self.hold(&held)?;
@@ -180,30 +260,35 @@ impl<'a> MapStage<'a> {
         Ok(())
     }
 
-    /// Reads the partitions of paused sources no further, those in `back` again from there; and the others on.
+    /// Reads the partitions of paused sources no further, nor those of which too much waits, those in `back` again from there;
+    /// and the others on.
     fn hold(&mut self, back: &BTreeMap<TopicPartition, i64>) -> Outcome<()> {
-        let mut changed = false;
+        let full = self.mapper.room().full();
+        let mut paused = BTreeSet::new();
         for at in &self.ours {
             let (topic, partition) = at;
-            let (is_paused, is_held) = (self.mapper.is_paused(topic), self.held.contains(at));
-            if is_paused && (!is_held || back.contains_key(at)) {
+            let is_paused = self.mapper.is_paused(topic);
+            if is_paused {
+                paused.insert(topic.clone());
+            }
+            let (is_to_wait, is_held) = (is_paused || full.contains(at), self.held.contains(at));
+            if is_to_wait && (!is_held || back.contains_key(at)) {
                 self.consumer.hold(topic, *partition, back.get(at).copied())?;
                 self.held.insert(at.clone());
-                changed = true;
-            } else if !is_paused && is_held {
+            } else if !is_to_wait && is_held {
                 self.consumer.release(topic, *partition);
                 self.held.remove(at);
-                changed = true;
             }
         }
-        if changed {
+        if paused != self.paused {
+            self.paused = paused;
             self.show_pauses();
         }
         Ok(())
     }
 
     /// Says which sources are paused, where an operator looks.
-    fn show_pauses(&self) {
+    fn show_pauses(&mut self) {
         let Some(pauses) = self.mapper.pauses() else { return };
         let mut lines = Vec::new();
         for system in &self.context.pipeline.systems {
@@ -229,6 +314,26 @@ impl<'a> MapStage<'a> {
             true => "no source is paused".to_owned(),
             false => format!("{}; see syncline guards", lines.join("; ")),
         };
-        self.context.health.set_status(STAGE, status);
+        self.status[PAUSES] = status;
+        self.tell();
+    }
+
+    /// Tells both what is paused and what waits: a part has one status.
+    fn tell(&self) {
+        let said: Vec<&str> = self
+            .status
+            .iter()
+            .map(String::as_str)
+            .filter(|line| !line.is_empty())
+            .collect();
+        self.context.health.set_status(STAGE, said.join("; "));
+    }
+
+    /// Where we are anyway in some partition of which nothing is put back: it is sent so that a member that lost its partitions
+    /// is found out.
+    fn standing(&self, back: &BTreeMap<TopicPartition, i64>) -> Option<(String, i32, i64)> {
+        let (topic, partition) = self.ours.iter().find(|at| !back.contains_key(*at))?;
+        let offset = self.consumer.position(topic, *partition)?;
+        Some((topic.clone(), *partition, offset))
     }
 }

@@ -8,27 +8,44 @@ use syncline_bus::consumer::TopicPartition;
 use syncline_bus::{InRecord, admin};
 use syncline_runtime::Outcome;
 use syncline_schemas::codec::{Crosswalk, State, Wire};
+use syncline_schemas::envelope::Op;
+use syncline_schemas::lens::Expr;
 use syncline_schemas::mapped::{Mapped, MappedRecord, sighted_row};
 use syncline_schemas::mark::Mark;
 use syncline_schemas::pause::Pauses;
-use syncline_schemas::pipeline::{Entity, Link, Pipeline};
+use syncline_schemas::pipeline::{Entity, Link, Parent, Pipeline};
 use syncline_schemas::progress::MarkRecord;
 use syncline_schemas::sighting::{Sighting, SightingRecord};
 use syncline_schemas::topic;
+use syncline_schemas::waiting::Waiting;
 
 use crate::change::{Change, is_of};
 use crate::changelog;
 use crate::clocks::Clocks;
 use crate::context::Context;
+use crate::followed::Followed;
 use crate::guards::{self, Guards, Seen};
+use crate::mapping::parents::References;
 use crate::mapping::{self, Address, Input, Known, Mapping, Nothing, Refusal};
 use crate::metrics;
 use crate::outgoing::{Outgoing, dead_letter};
 use crate::overlay::Overlay;
 use crate::schemas::Schemas;
 use crate::store::{DiskStore, EntityStore, Shard};
+use crate::waiting::WaitingRoom;
+
+/// Rows that refer to others.
+mod children;
+
+/// When children have waited long enough.
+mod deadlines;
+
+pub use deadlines::Deadlines;
 
 const STAGE: &str = "map";
+/// What the keys begin with that say of a link that all its rows are mapped, and that they are compared too.
+const LOADED: &str = "~loaded/";
+const SIGHTED: &str = "~sighted/";
 
 /// A link, the entity it speaks for, and where its records go.
 pub struct Route {
@@ -47,6 +64,12 @@ pub struct Route {
     crosswalk_id: u32,
     /// Where rows of the entity say who they are, if anybody compares them.
     sightings: Option<(Arc<str>, u32)>,
+    /// Where changes wait for the rows that they refer to, and the schema there; none if they refer to none.
+    waiting: Option<(Arc<str>, u32)>,
+    /// Whether others refer to the entity.
+    is_referred_to: bool,
+    /// Whether rows get their entity before the rows are known that they refer to: those may refer back.
+    is_circular: bool,
 }
 
 /// What became of a record.
@@ -65,6 +88,8 @@ pub struct Work {
     pub outputs: Vec<Outgoing>,
     /// To be stored after the commit.
     pub overlay: Overlay,
+    /// What the crosswalk has of entities that others refer to since.
+    came: BTreeSet<String>,
 }
 
 /// Maps records.
@@ -83,6 +108,8 @@ pub struct Mapper {
     shards: BTreeSet<Shard>,
     /// Changes in the store that were not read from the changelog.
     unread: usize,
+    followed: Followed,
+    room: WaitingRoom,
 }
 
 impl Mapper {
@@ -91,7 +118,7 @@ impl Mapper {
         let schemas = Schemas::new(&context.pipeline.registry);
         let mut routes: HashMap<String, Vec<Arc<Route>>> = HashMap::new();
         for link in context.reading_links() {
-            let route = Route::new(&context.pipeline, &schemas, link)?;
+            let route = Route::new(&context.pipeline, link, |topic, json| schemas.register(topic, json))?;
             routes
                 .entry(context.capture_topic(link))
                 .or_default()
@@ -108,6 +135,8 @@ impl Mapper {
             store: DiskStore::open(&context.state_dir.join(STAGE))?,
             shards: BTreeSet::new(),
             unread: 0,
+            followed: Followed::new(&context.pipeline),
+            room: WaitingRoom::default(),
         })
     }
 
@@ -126,12 +155,17 @@ impl Mapper {
         self.revoke();
         for (topic, partition) in partitions {
             for route in self.routes_of(topic) {
-                self.shards.insert(route.shard(*partition));
+                self.shards.extend(route.shards(*partition));
                 self.shards.extend(route.guards_shard(*partition));
             }
         }
         self.restore(context)?;
-        self.watch(partitions, context)
+        self.watch(partitions, context)?;
+        if self.has_children(partitions) {
+            self.followed.catch_up(context, &mut self.store)?;
+            self.take_up(partitions)?;
+        }
+        Ok(())
     }
 
     fn watch(&mut self, partitions: &[TopicPartition], context: &Context) -> Outcome<()> {
@@ -158,6 +192,8 @@ impl Mapper {
     /// Gives all partitions up.
     pub fn revoke(&mut self) {
         self.shards.clear();
+        self.followed.stop();
+        self.room = WaitingRoom::default();
         if let Some(guards) = &mut self.guards {
             guards.revoke();
         }
@@ -198,6 +234,24 @@ impl Mapper {
         }
         self.unread = 0;
         Ok(())
+    }
+
+    /// Takes in what others know of parents.
+    pub fn follow(&mut self) -> Outcome<()> {
+        for key in self.followed.follow(&mut self.store)? {
+            self.room.came(&key);
+        }
+        Ok(())
+    }
+
+    /// What waits.
+    pub fn room(&self) -> &WaitingRoom {
+        &self.room
+    }
+
+    /// Whether any of those that wait is to be looked at again. What waits of a paused source stays as it is.
+    pub fn has_ready(&self) -> bool {
+        self.room.has_ready(|at| !self.is_paused(&at.topic))
     }
 
     /// In a pause, reads back what it has written, if that is worth it.
@@ -248,18 +302,23 @@ impl Mapper {
             None => self.map_change(record, value, work)?,
         };
         if let Err(Refusal(reason)) = &mapped {
-            tracing::warn!(
-                topic = record.topic,
-                partition = record.partition,
-                offset = record.offset,
-                reason,
-                "dead letter"
-            );
-            metrics::DEAD_LETTERS.with_label_values(&[STAGE]).inc();
-            work.outputs
-                .push(dead_letter(&self.dead_letters, STAGE, reason, record));
+            self.refuse(record, reason, work);
         }
         Ok(mapped.unwrap_or(Taken::Yes))
+    }
+
+    /// The record cannot be worked on.
+    fn refuse(&self, record: &InRecord, reason: &str, work: &mut Work) {
+        tracing::warn!(
+            topic = record.topic,
+            partition = record.partition,
+            offset = record.offset,
+            reason,
+            "dead letter"
+        );
+        metrics::DEAD_LETTERS.with_label_values(&[STAGE]).inc();
+        work.outputs
+            .push(dead_letter(&self.dead_letters, STAGE, reason, record));
     }
 
     fn map_mark(
@@ -298,27 +357,30 @@ impl Mapper {
             Err(refusal) => return Ok(Err(refusal)),
         };
         let mut refused = Ok(Taken::Yes);
-        let mut said = Vec::new();
+        let mut turns = Vec::new();
         let routes = self.routes_of(&record.topic);
         if let Some(route) = routes.first() {
             let skew_ms = self.pipeline.max_clock_skew_ms;
             let input = change.input(&route.link);
             self.clocks.look(&route.link.system, record, &input, skew_ms);
         }
+        // What waits is counted when it comes: only so does each partition decide by its own log.
         for route in routes {
-            let input = change.input(&route.link);
-            match self.map_row(&route, &input, record.partition, work)? {
-                Ok((mapping, was_known)) => {
-                    if self.is_too_much(&route, record, &input, was_known, &mapping, work)? {
+            match self.weigh(&route, &change, record, false, work)? {
+                Ok((turn, was_known)) => {
+                    let input = change.input(&route.link);
+                    if let Some(mapping) = turn.mapping()
+                        && self.is_too_much(&route, record, &input, was_known, mapping, work)?
+                    {
                         return Ok(Ok(Taken::Held));
                     }
-                    said.push((route, mapping));
+                    turns.push((route, turn));
                 }
                 Err(refusal) => refused = Err(refusal),
             }
         }
-        for (route, mapping) in said {
-            self.put(&route, mapping, record, work)?;
+        for (route, turn) in turns {
+            self.carry_out(&route, turn, record, work)?;
         }
         Ok(refused)
     }
@@ -350,22 +412,26 @@ impl Mapper {
         &mut self,
         route: &Route,
         input: &Input<'_>,
-        partition: i32,
-        work: &mut Work,
+        references: References,
+        cause: &InRecord,
+        work: &Work,
     ) -> Outcome<Result<(Mapping, bool), Refusal>> {
         let address = match mapping::address(&route.link, input) {
             Ok(Ok(address)) => address,
             Ok(Err(nothing)) => return Ok(Ok((Mapping::Nothing(nothing), false))),
             Err(refusal) => return Ok(Err(refusal)),
         };
-        let known = match self.known(route, &address, input, partition, work)? {
-            Ok(known) => known,
+        let known = match self.known(route, &address, input, cause.partition, work)? {
+            Ok(known) => Known { references, ..known },
             Err(reason) => return Ok(Err(Refusal(reason))),
         };
         let is_there = |entry: &Crosswalk| entry.left_at.is_none();
         let was_known = known.row.as_ref().is_some_and(is_there) || known.was.is_some();
         let mapping = mapping::apply(&route.link, &route.entity, input, address, &known);
-        Ok(mapping.map(|mapping| (mapping, was_known)))
+        // What was there when the table was first read was known from the start, whenever that was.
+        let known_ms = (input.event.op != Op::Read).then_some(cause.timestamp_ms);
+        let known_ms = known_ms.filter(|_| route.is_referred_to);
+        Ok(mapping.map(|mapping| (mapping.known_at(known_ms), was_known)))
     }
 
     /// What the crosswalk has, as far as it is ours. The old key of a row that moved may lie in another partition
@@ -450,17 +516,28 @@ impl Mapper {
                 sighting,
             } => (mapped, crosswalk, sighting),
         };
-        for (key, entry) in crosswalk {
+        self.put_entries(route, crosswalk, cause, work)?;
+        if let Some(sighting) = sighting {
+            route.sight(*sighting, cause, work);
+        }
+        route.say(*mapped, cause, work);
+        Ok(())
+    }
+
+    fn put_entries(
+        &self,
+        route: &Route,
+        entries: Vec<(String, Crosswalk)>,
+        cause: &InRecord,
+        work: &mut Work,
+    ) -> Outcome<()> {
+        for (key, entry) in entries {
             let partition = match entry.left_at {
                 Some(_) => self.shard_of(route, &key, cause.partition, work)?,
                 None => cause.partition,
             };
             route.put_crosswalk(key, &entry, partition, work);
         }
-        if let Some(sighting) = sighting {
-            route.sight(*sighting, cause, work);
-        }
-        route.say(*mapped, cause, work);
         Ok(())
     }
 
@@ -489,12 +566,7 @@ impl Mapper {
                 let record = Outgoing::keyed(sightings, &key, loaded.encode(*id));
                 work.outputs.push(record.in_partition(0));
             }
-            let said = Crosswalk {
-                cid: String::new(),
-                left_at: None,
-                since: None,
-            };
-            route.put_crosswalk(route.loaded_key(), &said, partition, work);
+            route.put_crosswalk(route.loaded_key(), &nobody(), partition, work);
             if let Some(guards) = &mut self.guards {
                 guards.loaded(&route, partition);
             }
@@ -505,7 +577,7 @@ impl Mapper {
 
 impl Route {
     /// None if the link's entity does not exist, which a checked pipeline does not have.
-    fn new(pipeline: &Pipeline, schemas: &Schemas, link: &Link) -> Outcome<Option<Self>> {
+    fn new(pipeline: &Pipeline, link: &Link, register: impl Fn(&str, &str) -> Outcome<u32>) -> Outcome<Option<Self>> {
         let Some(entity) = pipeline.entity(&link.entity) else {
             return Ok(None);
         };
@@ -514,26 +586,35 @@ impl Route {
         let sightings = match pipeline.compares(entity) {
             true => {
                 let topic = topic::sightings(&pipeline.name, &link.entity);
-                let id = schemas.register(&topic, SightingRecord::schema_json())?;
+                let id = register(&topic, SightingRecord::schema_json())?;
                 Some((topic.into(), id))
             }
             false => None,
         };
         let guards = topic::guards(&pipeline.name, &link.entity);
         let guards = match pipeline.guards.any() {
-            true => Some((guards.as_str().into(), schemas.register(&guards, State::schema_json())?)),
+            true => Some((guards.as_str().into(), register(&guards, State::schema_json())?)),
+            false => None,
+        };
+        let is_read = |parent: &Parent<'_>| link.field(&parent.reference.field).is_some_and(|field| field.reads);
+        let waiting = topic::waiting(&pipeline.name, &link.entity);
+        let waiting = match pipeline.parents(link).iter().any(is_read) {
+            true => Some((waiting.as_str().into(), register(&waiting, Waiting::schema_json())?)),
             false => None,
         };
         Ok(Some(Self {
             sightings,
             watched: format!("{}/{}", entity.name, link.name()),
             guards,
+            waiting,
+            is_referred_to: pipeline.is_referred_to(&entity.name),
+            is_circular: !is_matched_by_reference(entity) && pipeline.leads_to(&entity.name, &entity.name, |_| true),
             link: link.clone(),
             entity: entity.clone(),
-            mapped_id: schemas.register(&mapped, MappedRecord::schema_json())?,
+            mapped_id: register(&mapped, MappedRecord::schema_json())?,
             mapped_partitions: pipeline.partitions,
             mapped: mapped.into(),
-            crosswalk_id: schemas.register(&crosswalk, Crosswalk::schema_json())?,
+            crosswalk_id: register(&crosswalk, Crosswalk::schema_json())?,
             crosswalk: crosswalk.into(),
         }))
     }
@@ -553,6 +634,9 @@ impl Route {
             mapped_partitions: 1,
             crosswalk: topic::crosswalk(name, &link.entity).into(),
             crosswalk_id: 0,
+            waiting: None,
+            is_referred_to: false,
+            is_circular: false,
         }
     }
 
@@ -584,11 +668,20 @@ impl Route {
         work.overlay.put(&shard, key, value);
     }
 
+    /// What is kept of a partition of its topic, but for what guards remember.
+    fn shards(&self, partition: i32) -> impl Iterator<Item = Shard> + use<> {
+        let waiting = self.waiting.as_ref().map(|(topic, _)| Shard {
+            topic: topic.to_string(),
+            partition,
+        });
+        std::iter::once(self.shard(partition)).chain(waiting)
+    }
+
     /// Rows' keys begin with the name of a system, which has no tilde. Where rows come to be compared that were not before, it
     /// is said once more that all are loaded.
     pub fn loaded_key(&self) -> String {
-        let said = if self.sightings.is_some() { "sighted" } else { "loaded" };
-        format!("~{said}/{}", self.link.name())
+        let said = if self.sightings.is_some() { SIGHTED } else { LOADED };
+        format!("{said}{}", self.link.name())
     }
 
     fn say(&self, said: Mapped, cause: &InRecord, work: &mut Work) {
@@ -617,14 +710,48 @@ impl Route {
         work.outputs.push(record.caused_by(cause));
     }
 
+    /// Every row that the table held at the start has been read, though some may wait for what they refer to.
+    fn read_key(&self) -> String {
+        read_key(&self.link.name())
+    }
+
     fn put_crosswalk(&self, key: String, entry: &Crosswalk, partition: i32, work: &mut Work) {
         let value = entry.encode(self.crosswalk_id);
         work.outputs
             .push(Outgoing::keyed(&self.crosswalk, &key, value.clone()).in_partition(partition));
+        if self.is_referred_to {
+            work.came.insert(key.clone());
+        }
         work.overlay.put(&self.shard(partition), key, value);
+    }
+}
+
+/// Whether which entity a row is may depend on whom it refers to.
+fn is_matched_by_reference(entity: &Entity) -> bool {
+    let weighed = entity.score.iter().flat_map(|score| &score.weights);
+    let parts = entity.match_on.iter().flatten().chain(weighed.map(|(part, _)| part));
+    let named: BTreeSet<&str> = parts.flat_map(Expr::names).collect();
+    let mut references = entity.references.iter();
+    references.any(|reference| named.contains(&*reference.field))
+}
+
+fn read_key(link: &str) -> String {
+    format!("~read/{link}")
+}
+
+/// An entry that says nothing of a row.
+fn nobody() -> Crosswalk {
+    Crosswalk {
+        cid: String::new(),
+        left_at: None,
+        since: None,
+        known_ms: None,
     }
 }
 
 fn skipped(why: &'static str) {
     metrics::RECORDS_SKIPPED.with_label_values(&[STAGE, why]).inc();
 }
+
+#[cfg(test)]
+mod tests;

@@ -40,6 +40,23 @@ pub static DEAD_LETTERS: LazyLock<CounterVec> = LazyLock::new(|| {
     )
 });
 
+/// Changes that wait for the row they refer to, by their link and by that of the row; without the latter behind another.
+static WAITING: LazyLock<GaugeVec> = LazyLock::new(|| {
+    gauge(
+        "syncline_transform_waiting",
+        "Changes that wait for the row they refer to.",
+        &["link", "parent"],
+    )
+});
+
+/// Shows how many wait, and that those wait no more who did `before`.
+pub fn waiting(before: &BTreeMap<(String, String), usize>, now: &BTreeMap<(String, String), usize>) {
+    let count = |link: &str, parent: &str, count: usize| WAITING.with_label_values(&[link, parent]).set(whole(count));
+    before.keys().for_each(|(link, parent)| count(link, parent, 0));
+    now.iter()
+        .for_each(|((link, parent), waiting)| count(link, parent, *waiting));
+}
+
 /// From the first record of a batch until its transaction has been committed, by stage.
 pub static BATCH_SECONDS: LazyLock<HistogramVec> = LazyLock::new(|| {
     histogram(

@@ -5,7 +5,7 @@
 //! table's topic has *now* lies behind the last snapshot row, and once map has passed that end, all rows are mapped. A
 //! topic written by Debezium says nothing of the kind; there it is the end it had when map first saw it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use syncline_bus::consumer::TopicPartition;
@@ -173,10 +173,11 @@ impl Readiness {
         });
     }
 
-    /// Whether a snapshot is known to be in Kafka that has not been passed yet, and is not held.
-    pub fn nearly(&self, held: &BTreeSet<TopicPartition>) -> bool {
-        let waits = |(at, awaits): (&TopicPartition, &Awaits)| matches!(awaits, Awaits::End(_)) && !held.contains(at);
-        self.waiting.iter().any(waits)
+    /// Whether a snapshot is known to be in Kafka that has not been passed yet, those aside that `is_held` up.
+    pub fn nearly(&self, is_held: impl Fn(&str, i32) -> bool) -> bool {
+        let awaited = self.waiting.iter();
+        let mut awaited = awaited.filter(|((topic, partition), _)| !is_held(topic, *partition));
+        awaited.any(|(_, awaits)| matches!(awaits, Awaits::End(_)))
     }
 }
 

@@ -2,12 +2,15 @@
 //!
 //! Only the last state of a row is sent again, and only if that is a refused one: any later change of the row says all of
 //! it anew, and a reader of that topic who knows no positions of ours must not see an older state after a newer one. Map,
-//! merge and sink order by position and would not mind. The record goes out as it came, key, value, headers and time.
+//! merge and sink order by position and would not mind. The record goes out as it came, key, value, headers and time, and says
+//! in one more header when that was: a row that came before the one it refers to waits from then on.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use syncline_bus::{BusConfig, InRecord, OutRecord, PartitionReader, Producer};
 use syncline_runtime::Outcome;
+use syncline_transform::decide::now_us;
+use syncline_transform::mapping::parents::SENT_AGAIN;
 
 use super::letter::{Place, Refused};
 use crate::topics;
@@ -105,11 +108,13 @@ fn last_of_rows(
 }
 
 fn again(producer: &mut Producer, record: &InRecord) -> Outcome<()> {
-    let headers: Vec<(&str, &[u8])> = record
+    let now_ms = (now_us() / 1000).to_string();
+    let came = record
         .headers
         .iter()
         .map(|(name, value)| (name.as_str(), value.as_slice()))
-        .collect();
+        .filter(|(name, _)| *name != SENT_AGAIN);
+    let headers: Vec<(&str, &[u8])> = came.chain([(SENT_AGAIN, now_ms.as_bytes())]).collect();
     producer.send(&OutRecord {
         topic: &record.topic,
         partition: Some(record.partition),

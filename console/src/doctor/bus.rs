@@ -86,6 +86,10 @@ fn agreed(pipeline: &Pipeline) -> Vec<WantedTopic> {
                     .of_any_width(),
             );
         }
+        if !entity.references.is_empty() {
+            let waiting = wanted(topic::waiting(name, entity_name), partitions);
+            topics.push(waiting.compacted().of_any_width());
+        }
     }
     if pipeline.guards.any() {
         topics.push(wanted(topic::pauses(&pipeline.name), 1));

@@ -30,12 +30,13 @@ pub fn gather(name: &str, dsn: &Secret, links: &[&Link]) -> Outcome<Target> {
 
 /// The sink makes schema and tables unless all of them are there.
 fn books(control: &Control) -> Outcome<Books> {
-    let sql = "SELECT count(*) = 5,
+    let sql = "SELECT count(*) = 7,
                       coalesce(bool_and(has_schema_privilege(n.oid, 'USAGE')
                                AND has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT')
                                AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE')), false)
                  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-                WHERE n.nspname = 'syncline' AND c.relname IN ('offsets', 'applied', 'parked', 'runs', 'replica_rows')";
+                WHERE n.nspname = 'syncline'
+                  AND c.relname IN ('offsets', 'applied', 'parked', 'waiting', 'merged', 'runs', 'replica_rows')";
     let row = control.one(sql, &[], "looking for the schema syncline")?;
     Ok(match (row.get(0), row.get(1)) {
         (false, _) => Books::Absent,

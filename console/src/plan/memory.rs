@@ -3,9 +3,9 @@
 //!
 //! Which entity a row is stays as the live crosswalk has it, since identity is sticky. Of a key that one row left and
 //! another took the crosswalk knows only the later; until the topic itself tells of the move, the earlier row counts for
-//! the later one's entity.
+//! the later one's entity. Parents are read before their children; that a parent came too late is not noticed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use syncline_runtime::{Failure, Outcome};
 use syncline_schemas::codec::{Crosswalk, Wire};
@@ -18,6 +18,7 @@ use syncline_schemas::tick::Tick;
 use syncline_schemas::topic;
 use syncline_transform::change::{Change, is_of};
 use syncline_transform::kin::{Remembered, hear};
+use syncline_transform::mapping::parents::{self, Found, References};
 use syncline_transform::mapping::{self, Address, Input, Known, Mapping, Refusal};
 use syncline_transform::merge::EntityState;
 
@@ -89,9 +90,16 @@ pub fn last_tick(desk: &mut Desk, entity: &str) -> Outcome<Option<i64>> {
     Ok(last)
 }
 
-fn captured(desk: &Desk) -> BTreeSet<String> {
-    let reading = desk.pipeline.links.iter().filter(|link| link.reads());
-    reading.map(|link| capture_topic(desk, link)).collect()
+/// In the order in which they are read.
+fn captured(desk: &Desk) -> Vec<String> {
+    let mut depths: BTreeMap<String, usize> = BTreeMap::new();
+    for link in desk.pipeline.links.iter().filter(|link| link.reads()) {
+        let depth = depths.entry(capture_topic(desk, link)).or_default();
+        *depth = (*depth).max(desk.pipeline.depth(&link.entity));
+    }
+    let mut topics: Vec<(usize, String)> = depths.into_iter().map(|(topic, depth)| (depth, topic)).collect();
+    topics.sort();
+    topics.into_iter().map(|(_, topic)| topic).collect()
 }
 
 fn capture_topic(desk: &Desk, link: &Link) -> String {
@@ -156,7 +164,11 @@ impl Memory {
         };
         let mapped = match mapping::address(link, input) {
             Ok(Ok(address)) => {
-                let known = self.known(link, &address);
+                let references = self.references(desk, link, input);
+                let known = Known {
+                    references,
+                    ..self.known(link, &address)
+                };
                 mapping::apply(link, entity, input, address, &known)
             }
             Ok(Err(_)) => return,
@@ -169,21 +181,35 @@ impl Memory {
     }
 
     fn known(&self, link: &Link, address: &Address) -> Known {
-        let entry = |row| {
-            let key = mapping::crosswalk_key(link, row);
-            let live = |entry: &Crosswalk| Crosswalk {
-                cid: entry.cid.clone(),
-                left_at: None,
-                since: entry.since,
-            };
-            let known = self.live.get(&key).filter(|entry| !entry.cid.is_empty());
-            self.told.get(&key).cloned().or_else(|| known.map(live))
-        };
+        let entry = |row| self.entry(&mapping::crosswalk_key(link, row));
         Known {
             row: entry(&address.row),
             was: address.was.as_ref().and_then(entry),
             ..Known::default()
         }
+    }
+
+    fn entry(&self, key: &str) -> Option<Crosswalk> {
+        let live = |entry: &Crosswalk| Crosswalk {
+            left_at: None,
+            ..entry.clone()
+        };
+        let known = self.live.get(key).filter(|entry| !entry.cid.is_empty());
+        self.told.get(key).cloned().or_else(|| known.map(live))
+    }
+
+    /// What the row refers to; what nobody knows is left out, and counts for itself.
+    fn references(&self, desk: &Desk, link: &Link, input: &Input<'_>) -> References {
+        let mut references = References::default();
+        for wanted in parents::wanted(link, &desk.pipeline.parents(link), input) {
+            let entry = self.entry(&wanted.key);
+            let cid = match parents::found(&wanted, entry.as_ref(), input, i64::MAX) {
+                Found::Entity(cid) => Some(cid),
+                Found::TooLate | Found::Nobody => None,
+            };
+            references.note(&wanted, cid);
+        }
+        references
     }
 
     fn take(&mut self, link: &Link, mapping: Mapping) {

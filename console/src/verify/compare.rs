@@ -9,7 +9,7 @@ use serde::Serialize;
 use syncline_schemas::canonical::Canonical;
 use syncline_schemas::lens::{self, Row};
 use syncline_schemas::mapped::RowKey;
-use syncline_schemas::pipeline::{Link, LinkField};
+use syncline_schemas::pipeline::{Link, LinkField, Parent};
 use syncline_schemas::value::Value;
 use syncline_sink::plan::Limits;
 
@@ -53,6 +53,48 @@ pub struct Comparison<'a> {
     by_row: BTreeMap<&'a RowKey, &'a Canonical>,
     agreed: &'a Agreed,
     rows: BTreeMap<RowKey, Row>,
+    references: Vec<Referred<'a>>,
+}
+
+/// A field that refers to another entity, and whose row of this app is whose.
+pub struct Referred<'a> {
+    /// How the link refers.
+    pub parent: Parent<'a>,
+    /// The record that each of the parent's rows belongs to.
+    ids: BTreeMap<RowKey, String>,
+    /// Of records that were merged into another, that one.
+    within: BTreeMap<String, String>,
+}
+
+impl<'a> Referred<'a> {
+    /// By the agreed records of the parent.
+    pub fn new(parent: Parent<'a>, agreed: &Agreed) -> Self {
+        let (mut ids, mut within) = (BTreeMap::new(), BTreeMap::new());
+        for record in agreed.values() {
+            let system = &parent.link.system;
+            let rows = record.apps.iter().filter(|app| app.app == *system && !app.gone);
+            ids.extend(rows.map(|app| (app.row.clone(), record.cid.clone())));
+            within.extend(record.joined().map(|cid| (cid.to_owned(), record.cid.clone())));
+        }
+        Self { parent, ids, within }
+    }
+
+    /// The record that a reference means, if that was merged into another.
+    fn meant(&self, agreed: &Value) -> Value {
+        let within = match agreed {
+            Value::Text(cid) => self.within.get(cid),
+            _ => None,
+        };
+        within.map_or_else(|| agreed.clone(), |cid| Value::text(cid))
+    }
+
+    /// The record that the row refers to; none if that cannot be told.
+    fn id(&self, row: &Row) -> Option<Value> {
+        match self.parent.row(row)? {
+            None => Some(Value::Null),
+            Some(key) => self.ids.get(&key).map(|cid| Value::text(cid)),
+        }
+    }
 }
 
 /// What it came to.
@@ -82,7 +124,15 @@ impl<'a> Comparison<'a> {
             by_row,
             agreed,
             rows: BTreeMap::new(),
+            references: Vec::new(),
         }
+    }
+
+    /// The same, where the link refers to others.
+    #[must_use]
+    pub fn referring(mut self, references: Vec<Referred<'a>>) -> Self {
+        self.references = references;
+        self
     }
 
     /// Takes in a row of the table.
@@ -161,7 +211,14 @@ impl<'a> Comparison<'a> {
                 .fields
                 .get(&field.field)
                 .filter(|_| !record.held.contains(&field.field));
-            let holds = current.get(&field.field).and_then(Option::as_ref);
+            let refers = self
+                .references
+                .iter()
+                .find(|refers| refers.parent.reference.field == field.field);
+            let (agreed, holds) = match refers {
+                Some(refers) => (agreed.map(|agreed| refers.meant(agreed)), refers.id(row)),
+                None => (agreed.cloned(), current.get(&field.field).cloned().flatten()),
+            };
             match (agreed, holds) {
                 (Some(Value::Null), _) if cannot_be_null(field, limits) => false,
                 (Some(agreed), Some(holds)) => agreed != holds,

@@ -22,7 +22,7 @@ use crate::topics;
 /// Pure: rows against agreed records.
 pub mod compare;
 
-use compare::{Agreed, Comparison, Difference};
+use compare::{Agreed, Comparison, Difference, Referred};
 
 /// More agreed records of one entity than this are not held in memory at once.
 const RECORDS_MAX: usize = 1_000_000;
@@ -111,7 +111,13 @@ fn look(desk: &mut Desk, links: &[Link]) -> Outcome<Verified> {
         for link in links.iter().filter(|link| link.entity == name) {
             let target = desk.targets().into_iter().find(|target| target.name == link.system);
             let Some(target) = target else { continue };
-            match compared(desk, &target, link, &agreed) {
+            let pipeline = desk.pipeline.clone();
+            let mut references = Vec::new();
+            for parent in pipeline.parents(link) {
+                let entity = desk.entity(&parent.reference.entity)?.clone();
+                references.push(Referred::new(parent, &self::agreed(desk, &entity)?));
+            }
+            match compared(desk, &target, link, &agreed, references) {
                 Ok(compared) => {
                     verified.rows += compared.rows;
                     verified.held += compared.held;
@@ -150,10 +156,16 @@ pub(crate) fn agreed(desk: &mut Desk, entity: &Entity) -> Outcome<Agreed> {
     Ok(agreed)
 }
 
-fn compared(desk: &Desk, target: &Target, link: &Link, agreed: &Agreed) -> Outcome<compare::Compared> {
+fn compared(
+    desk: &Desk,
+    target: &Target,
+    link: &Link,
+    agreed: &Agreed,
+    references: Vec<Referred<'_>>,
+) -> Outcome<compare::Compared> {
     let look = Look::open(&desk.pipeline.name, &target.name, &target.dsn)?;
     let done = written(&look, link, agreed).and_then(|written| {
-        let mut comparison = Comparison::new(link, agreed, &written);
+        let mut comparison = Comparison::new(link, agreed, &written).referring(references);
         let limits = look.rows(link, |key, row| comparison.row(key, row))?;
         Ok(comparison.done(&limits))
     });

@@ -38,6 +38,9 @@ pub struct Crosswalk {
     pub left_at: Option<Position>,
     /// Where another row took the key that had been left; events of the key before that are of the row that left.
     pub since: Option<Position>,
+    /// Of an entity that others refer to: Kafka's time of the change that made the row known, milliseconds since 1970. None
+    /// if the row was there when the table was first read.
+    pub known_ms: Option<i64>,
 }
 
 impl Crosswalk {
@@ -731,6 +734,7 @@ fn write_crosswalk(crosswalk: &Crosswalk, out: &mut Out<'_>) {
     out.text(&crosswalk.cid);
     out.optional_shown(crosswalk.left_at);
     out.optional_shown(crosswalk.since);
+    out.optional_long(crosswalk.known_ms);
 }
 
 fn read_crosswalk(crosswalk: &Fields<'_>) -> Result<Crosswalk, CodecError> {
@@ -738,5 +742,6 @@ fn read_crosswalk(crosswalk: &Fields<'_>) -> Result<Crosswalk, CodecError> {
         cid: crosswalk.text("cid")?.to_owned(),
         left_at: crosswalk.optional_parsed("left_at")?,
         since: crosswalk.optional_parsed("since")?,
+        known_ms: crosswalk.optional_long("known_ms")?,
     })
 }

@@ -17,6 +17,7 @@ mod mode;
 mod model;
 mod problem;
 mod read;
+mod reference;
 mod rule;
 mod secret;
 mod setting;
@@ -31,6 +32,7 @@ pub use model::{
     Pipeline, Replica, Score, System,
 };
 pub use problem::{Excerpt, Problem};
+pub use reference::{Parent, Reference, WAIT_DEFAULT_MS};
 pub use rule::{Beyond, Bounds, Check, Expires, Group, RuleRef, Strategy, Terms, Uncertain};
 pub use secret::Secret;
 pub use setting::Setting;
@@ -113,6 +115,7 @@ fn build(check: &mut read::Check<'_>, tree: &yaml::Node, files: read::entities::
     read::settings::systems(check, &root, &mut pipeline);
     let named = read::entities::read(check, &root, files, &mut pipeline);
     read::links::read(check, &root, &mut pipeline);
+    read::references::check(check, &root, &pipeline);
     read::settings::replicas(check, &root, &mut pipeline);
     pipeline.guards = read::guards::read(check, &root);
     meaning::check(check, &root, &pipeline, &named);

@@ -10,6 +10,7 @@ use super::care::Care;
 use super::guards::Guards;
 use super::migrate::Migration;
 use super::mode::Mode;
+use super::reference::Reference;
 use super::rule::{Check, Group, RuleRef, Strategy, Terms};
 use super::secret::Secret;
 use super::setting::Setting;
@@ -127,6 +128,8 @@ pub struct Entity {
     pub match_on: Vec<Vec<Expr>>,
     /// How rows that got different records at first sight are found to be one all the same.
     pub score: Option<Score>,
+    /// Fields that refer to another entity, in the order of the file.
+    pub references: Vec<Reference>,
     /// What a delete in a system means, where the file says it for that system.
     pub on_delete: BTreeMap<String, DeletePolicy>,
     /// What a delete means in every other system.

@@ -4,9 +4,10 @@
 //! So a part of the batch that is refused is undone to its savepoint and halved until the refused record stands alone.
 //! Each attempt reads the rows anew: what an undone one had locked and planned is gone with it. A record refused only
 //! because a neighbour was not yet in its place (a child before its parent, two rows passing a unique value on) gets another
-//! try when the others are in.
+//! try when the others are in. What refers to a row that is not there is not tried at all: it waits ([`super::references`]).
 //!
-//! A record that others were merged into is one work for each that has a row here. If one is refused, the record is.
+//! A record that others were merged into is one work for each that has a row here. If one is refused, the record is; if one
+//! waits, the record does.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,10 +18,13 @@ use syncline_schemas::mapped::RowKey;
 
 use super::books::{Offset, Owner, Parked};
 use super::link_table::LinkTable;
+use super::merged::MemberOf;
 use super::offsets;
+use super::references::{self, ParentAt, Rows};
 use super::session::Session;
+use super::waiting::{Wait, Waiting};
 use super::write;
-use crate::plan::{self, Applied, Found, Given, Plan};
+use crate::plan::{self, Applied, Found, Given, Plan, Refusal, Verdict};
 use crate::target::{Delivery, Partition, Report};
 
 /// How often refused records get another try when others went through meanwhile.
@@ -46,6 +50,8 @@ pub enum Turn<'a> {
     Live(&'a BTreeMap<Partition, Offset>),
     /// Out of turn: parked keys are tried again, offsets stay.
     Replay,
+    /// Out of turn: keys that wait are looked at again, offsets stay.
+    Waiting,
 }
 
 /// A record of the batch, and what the books say of its key.
@@ -56,10 +62,26 @@ struct Work<'a> {
     link: usize,
     applied: Option<Applied>,
     parked: Option<Parked>,
+    waiting: Option<Waiting>,
 }
 
-/// What became of a record: what was done, or why it was refused.
-type Fate = Result<Plan, String>;
+/// What became of a record.
+type Fate = Result<Done, Undone>;
+
+/// What was done.
+struct Done {
+    plan: Plan,
+    /// What a field of it that is still missing waits for.
+    waits: Option<Wait>,
+}
+
+/// Why nothing was.
+enum Undone {
+    /// The app cannot take it.
+    Refused(String),
+    /// A row is in the way, or not there.
+    Waits(Wait),
+}
 
 /// Applies a batch in one transaction.
 pub async fn apply(open: Open<'_>, owner: &Owner, turn: Turn<'_>, batch: &[Delivery]) -> Outcome<Report> {
@@ -72,14 +94,15 @@ pub async fn apply(open: Open<'_>, owner: &Owner, turn: Turn<'_>, batch: &[Deliv
     let offsets = offsets::lock(session, owner, batch).await?;
     let due = match turn {
         Turn::Live(claims) => offsets::due(batch, &offsets, claims)?,
-        Turn::Replay => batch.iter().collect(),
+        Turn::Replay | Turn::Waiting => batch.iter().collect(),
     };
     let latest = latest(due);
     let mut report = Report {
         skipped: (batch.len() - latest.len()) as u64,
         ..Report::default()
     };
-    let books = Books::load(session, owner, &latest).await?;
+    owner.note_members(session, &members(open, &latest)).await?;
+    let books = Books::load(open, owner, &latest).await?;
     let (works, behind) = books.sort(open, latest, turn);
     let fates = settle(open, owner, &works).await?;
     confirm_tables(open, &works).await?;
@@ -109,14 +132,36 @@ fn latest(due: Vec<&Delivery>) -> Vec<&Delivery> {
         .collect()
 }
 
+/// Who came into the records of a batch and went from them, where others refer to those.
+fn members<'a>(open: Open<'_>, latest: &[&'a Delivery]) -> Vec<MemberOf<'a>> {
+    let is_referred_to = |entity: &str| {
+        let mut links = open.links.iter();
+        links.any(|link| link.link.entity == entity && !link.refers.children.is_empty())
+    };
+    let mut members: Vec<MemberOf<'a>> = Vec::new();
+    for delivery in latest.iter().copied() {
+        let entity: &'a str = &delivery.entity;
+        if let Ok(Some(record)) = &delivery.content
+            && !record.identity.members.is_empty()
+            && is_referred_to(entity)
+        {
+            let (whole, of_record) = (record.cid.as_str(), record.identity.members.iter());
+            members.extend(of_record.map(|member| (entity, whole, member)));
+        }
+    }
+    members
+}
+
 /// What the books say of the keys of a batch.
 struct Books {
     applied: BTreeMap<(String, String), Applied>,
     parked: BTreeMap<(String, String), Parked>,
+    waiting: BTreeMap<(String, String), Waiting>,
 }
 
 impl Books {
-    async fn load(session: &Session, owner: &Owner, latest: &[&Delivery]) -> Outcome<Self> {
+    async fn load(open: Open<'_>, owner: &Owner, latest: &[&Delivery]) -> Outcome<Self> {
+        let session = open.session;
         let keys: Vec<(String, String)> = latest
             .iter()
             .map(|delivery| (delivery.entity.to_string(), delivery.cid()))
@@ -132,10 +177,16 @@ impl Books {
             return Ok(Self {
                 applied: BTreeMap::new(),
                 parked: BTreeMap::new(),
+                waiting: BTreeMap::new(),
             });
         }
         let parked = owner.parked_among(session, &keys).await?;
+        let waiting = match open.refers() {
+            true => owner.waiting_among(session, &keys).await?,
+            false => BTreeMap::new(),
+        };
         Ok(Self {
+            waiting,
             applied: owner.applied(session, &books).await?,
             parked,
         })
@@ -147,6 +198,11 @@ impl Books {
         for delivery in latest {
             let key = (delivery.entity.to_string(), delivery.cid());
             let parked = self.parked.remove(&key);
+            let waiting = self.waiting.remove(&key);
+            // What waited when it was listed may have gone since, or been replaced by a later record.
+            if matches!(turn, Turn::Waiting) && waiting.is_none_or(|waiting| waiting.offset != delivery.offset) {
+                continue;
+            }
             let record = match &delivery.content {
                 Ok(None) => continue,
                 Ok(Some(record)) => record,
@@ -158,7 +214,7 @@ impl Books {
             let Some(link) = open.links.iter().position(|link| *link.link.entity == *delivery.entity) else {
                 continue;
             };
-            let parts = self.parts(delivery, record, link, parked.as_ref(), open);
+            let parts = self.parts(delivery, record, link, (parked.as_ref(), waiting), open);
             match &parked {
                 Some(parked) if is_overtaken(delivery, parked) => behind.push(parked.clone()),
                 Some(parked) if !parts.iter().any(|work| work.heals(parked, open, turn)) => {
@@ -180,7 +236,7 @@ impl Books {
         delivery: &'a Delivery,
         record: &'a Canonical,
         link: usize,
-        parked: Option<&Parked>,
+        (parked, waiting): (Option<&Parked>, Option<Waiting>),
         open: Open<'_>,
     ) -> Vec<Work<'a>> {
         let applied = |cid: &str| self.applied.get(&(delivery.entity.to_string(), cid.to_owned()));
@@ -198,6 +254,7 @@ impl Books {
                 link,
                 applied: applied(cid).cloned(),
                 parked: parked.cloned(),
+                waiting,
             })
             .collect()
     }
@@ -233,7 +290,7 @@ impl Work<'_> {
         matches!(turn, Turn::Replay) || (!parked.row_known && self.address(open).is_some())
     }
 
-    fn plan(&self, open: Open<'_>, pipeline: &str, found: &Found) -> Fate {
+    fn plan(&self, open: Open<'_>, pipeline: &str, found: &Found, rows: &Rows) -> Fate {
         let link = &open.links[self.link];
         let given = Given {
             pipeline,
@@ -244,7 +301,44 @@ impl Work<'_> {
             applied: self.applied.as_ref(),
             found,
         };
-        plan::plan(&given).map_err(|refusal| refusal.to_string())
+        let refused = |refusal: Refusal| Undone::Refused(refusal.to_string());
+        if link.refers.fields.is_empty() || is_moot(&given) {
+            let plan = plan::plan(&given).map_err(refused)?;
+            return Ok(Done { plan, waits: None });
+        }
+        let there = matches!(found, Found::Row(..));
+        let translated = references::translate(link, &self.record, open.links, rows, there).map_err(Undone::Waits)?;
+        let record = &translated.record;
+        let mut plan = plan::plan(&Given { record, ..given }).map_err(refused)?;
+        references::restore_mark(&link.refers, &self.record, &mut plan);
+        Ok(Done {
+            plan,
+            waits: translated.waits,
+        })
+    }
+
+    /// The parents that it names.
+    fn parents(&self, open: Open<'_>) -> BTreeSet<ParentAt> {
+        let link = &open.links[self.link];
+        references::named(&link.refers, &self.record, &link.link.system)
+    }
+}
+
+/// Whether there is nothing to write, whatever rows the record refers to.
+fn is_moot(given: &Given<'_>) -> bool {
+    let (record, words) = (given.record, given.record.app(&given.link.system));
+    let is_gone = words.is_some_and(|words| words.gone);
+    is_gone
+        || (record.deleted && !matches!(given.found, Found::Row(..)))
+        || record.identity.merged_into.is_some()
+        || plan::plan(given).is_ok_and(|plan| plan.verdict == Verdict::Older)
+}
+
+impl Open<'_> {
+    /// Whether anything refers to anything here.
+    fn refers(self) -> bool {
+        let refers = |link: &LinkTable| !link.refers.fields.is_empty() || !link.refers.children.is_empty();
+        self.links.iter().any(refers)
     }
 }
 
@@ -265,7 +359,7 @@ async fn settle(open: Open<'_>, owner: &Owner, works: &[Work<'_>]) -> Outcome<Ve
     }
     Ok(fates
         .into_iter()
-        .map(|fate| fate.unwrap_or_else(|| Err("was not tried".to_owned())))
+        .map(|fate| fate.unwrap_or_else(|| Err(Undone::Refused("was not tried".to_owned()))))
         .collect())
 }
 
@@ -285,10 +379,21 @@ async fn confirm_tables(open: Open<'_>, works: &[Work<'_>]) -> Outcome<()> {
 /// The rows that a part speaks of (link, key), and its records.
 type Part = (BTreeSet<(usize, RowKey)>, Vec<usize>);
 
-/// Parts in which no two records speak of one row: the second must see what the first has done.
+/// Parts in the order in which they are written.
 fn apart(open: Open<'_>, works: &[Work<'_>]) -> Vec<Vec<usize>> {
-    let mut parts: Vec<Part> = vec![Part::default()];
+    let mut turns: BTreeMap<(u8, usize), Vec<usize>> = BTreeMap::new();
     for (at, work) in works.iter().enumerate() {
+        let turn = references::turn(&open.links[work.link].refers, work.record.deleted);
+        turns.entry(turn).or_default().push(at);
+    }
+    turns.values().flat_map(|turn| of_one_turn(open, works, turn)).collect()
+}
+
+/// Parts in which no two records speak of one row: the second must see what the first has done.
+fn of_one_turn(open: Open<'_>, works: &[Work<'_>], turn: &[usize]) -> Vec<Vec<usize>> {
+    let mut parts: Vec<Part> = vec![Part::default()];
+    for at in turn.iter().copied() {
+        let work = &works[at];
         let Some(address) = work.address(open) else {
             parts[0].1.push(at);
             continue;
@@ -323,7 +428,7 @@ async fn pass(
         open.session
             .control("SAVEPOINT part; SET CONSTRAINTS ALL DEFERRED")
             .await?;
-        match attempt(open, owner, works, &part).await {
+        match attempt(open, owner, works, &part, fates).await {
             Ok(done) => {
                 for (at, fate) in part.into_iter().zip(done) {
                     fates[at] = Some(fate);
@@ -335,7 +440,7 @@ async fn pass(
                     .control("ROLLBACK TO SAVEPOINT part; RELEASE SAVEPOINT part")
                     .await?;
                 if let [at] = part[..] {
-                    fates[at] = Some(Err(failure.to_string()));
+                    fates[at] = Some(Err(Undone::Refused(failure.to_string())));
                     refused.push(at);
                 } else {
                     let second = part.split_off(part.len() / 2);
@@ -350,18 +455,67 @@ async fn pass(
 
 /// Reads, plans and writes some records; constraints that the app defers are checked here, so that they do not wait for
 /// COMMIT and refuse the whole batch.
-async fn attempt(open: Open<'_>, owner: &Owner, works: &[Work<'_>], part: &[usize]) -> Outcome<Vec<Fate>> {
+async fn attempt(
+    open: Open<'_>,
+    owner: &Owner,
+    works: &[Work<'_>],
+    part: &[usize],
+    settled: &[Option<Fate>],
+) -> Outcome<Vec<Fate>> {
+    let rows = parents(open, owner, works, part, settled).await?;
     let found = find(open, works, part).await?;
-    let plan = |(at, found): (&usize, &Found)| works[*at].plan(open, &owner.pipeline, found);
+    let plan = |(at, found): (&usize, &Found)| works[*at].plan(open, &owner.pipeline, found, &rows);
     let mut fates: Vec<Fate> = part.iter().zip(&found).map(plan).collect();
+    keep_parents(open, works, part, &mut fates).await?;
     let mut plans: Vec<(usize, &mut Plan)> = part
         .iter()
         .zip(&mut fates)
-        .filter_map(|(at, fate)| fate.as_mut().ok().map(|plan| (works[*at].link, plan)))
+        .filter_map(|(at, fate)| fate.as_mut().ok().map(|done| (works[*at].link, &mut done.plan)))
         .collect();
     write::write(open.session, open.links, &mut plans).await?;
     open.session.control("SET CONSTRAINTS ALL IMMEDIATE").await?;
     Ok(fates)
+}
+
+/// Where the rows are that some records refer to, by what was settled in this transaction and by the books.
+async fn parents(
+    open: Open<'_>,
+    owner: &Owner,
+    works: &[Work<'_>],
+    part: &[usize],
+    settled: &[Option<Fate>],
+) -> Outcome<Rows> {
+    let wanted: BTreeSet<ParentAt> = part.iter().flat_map(|at| works[*at].parents(open)).collect();
+    if wanted.is_empty() {
+        return Ok(Rows::default());
+    }
+    let mut written = BTreeMap::new();
+    for (work, fate) in works.iter().zip(settled) {
+        if let Some(Ok(done)) = fate
+            && done.plan.applied.is_some()
+            && !open.links[work.link].refers.children.is_empty()
+        {
+            written.insert((work.link, work.record.cid.clone()), done.plan.applied.clone());
+        }
+    }
+    Rows::find(open.session, owner, open.links, &wanted, &written).await
+}
+
+/// Rows that others refer to are not deleted.
+async fn keep_parents(open: Open<'_>, works: &[Work<'_>], part: &[usize], fates: &mut [Fate]) -> Outcome<()> {
+    let mut deletions: BTreeMap<usize, Vec<(usize, &RowKey)>> = BTreeMap::new();
+    for (place, (at, fate)) in part.iter().zip(fates.iter()).enumerate() {
+        let link = works[*at].link;
+        let deleted = fate.as_ref().ok().and_then(|done| references::deleted(&done.plan));
+        if let Some(row) = deleted.filter(|_| !open.links[link].refers.children.is_empty()) {
+            deletions.entry(link).or_default().push((place, row));
+        }
+    }
+    let standing = references::referred_to(open.session, open.links, &deletions).await?;
+    for (place, wait) in standing {
+        fates[place] = Err(Undone::Waits(wait));
+    }
+    Ok(())
 }
 
 /// Locks and reads the rows of some records, table by table in the order of the links, rows in the order of their keys.
@@ -385,7 +539,8 @@ async fn find(open: Open<'_>, works: &[Work<'_>], part: &[usize]) -> Outcome<Vec
     Ok(found)
 }
 
-/// Writes the books: what was applied, what was refused, what waits behind it, what went through after all.
+/// Writes the books: what was applied, what was refused, what waits behind it, what waits for other rows, what went through
+/// after all.
 async fn keep(
     session: &Session,
     owner: &Owner,
@@ -397,9 +552,11 @@ async fn keep(
     let (mut remembered, mut parked, mut healed) = (Vec::new(), behind, BTreeSet::new());
     let key = |work: &Work<'_>| (work.delivery.entity.to_string(), work.delivery.cid());
     let mut refused_keys = BTreeSet::new();
+    let (mut waits, mut waited) = (Waits::new(), BTreeSet::new());
     for (work, fate) in works.iter().zip(fates) {
+        waited.extend(work.waiting.is_some().then(|| key(work)));
         match fate {
-            Ok(plan) => {
+            Ok(Done { plan, waits: missing }) => {
                 *report.verdicts.entry(plan.verdict).or_default() += 1;
                 report.stale_fields += plan.stale.len() as u64;
                 remembered.extend(
@@ -408,8 +565,12 @@ async fn keep(
                         .map(|applied| (&*work.delivery.entity, &*work.record.cid, applied)),
                 );
                 healed.extend(work.parked.is_some().then(|| key(work)));
+                if let Some(wait) = missing {
+                    note_wait(&mut waits, key(work), work.delivery, wait);
+                }
             }
-            Err(reason) if refused_keys.insert(key(work)) => {
+            Err(Undone::Waits(wait)) if work.may_wait() => note_wait(&mut waits, key(work), work.delivery, wait),
+            Err(Undone::Refused(reason) | Undone::Waits(Wait { reason, .. })) if refused_keys.insert(key(work)) => {
                 parked.push(refused(
                     work.delivery,
                     work.parked.clone(),
@@ -422,14 +583,38 @@ async fn keep(
     }
     healed.retain(|key| !refused_keys.contains(key));
     let healed: Vec<(String, String)> = healed.into_iter().collect();
+    waits.retain(|key, _| !refused_keys.contains(key));
+    waited.retain(|key| !waits.contains_key(key));
+    let released: Vec<(String, String)> = waited.into_iter().collect();
+    let waits: Vec<(&Delivery, Wait)> = waits.into_values().collect();
     report.parked = parked.len() as u64;
     report.healed = healed.len() as u64;
+    report.waiting = waits.len() as u64;
+    report.released = released.len() as u64;
     owner.remember(session, &remembered).await?;
     owner.park(session, &parked).await?;
+    owner.wait(session, &waits).await?;
+    owner.wait_no_more(session, &released).await?;
     owner.unpark(session, &healed).await
 }
 
+/// Records that wait, by their keys.
+type Waits<'a> = BTreeMap<(String, String), (&'a Delivery, Wait)>;
+
+/// A record waits as a whole, for one row at a time: first for those that it does not wait for without end.
+fn note_wait<'a>(waits: &mut Waits<'a>, key: (String, String), delivery: &'a Delivery, wait: &Wait) {
+    let before = waits.get(&key);
+    if before.is_none_or(|(_, before)| before.wait_ms.is_none()) {
+        waits.insert(key, (delivery, wait.clone()));
+    }
+}
+
 impl Work<'_> {
+    /// Whether its time is not up. What was refused before is refused again: somebody has been told of it.
+    fn may_wait(&self) -> bool {
+        self.parked.is_none() && self.waiting.is_none_or(|waiting| !waiting.is_over)
+    }
+
     fn row_known(&self, owner: &Owner) -> bool {
         plan::address(&self.record, &owner.target, self.applied.as_ref()).is_some()
     }

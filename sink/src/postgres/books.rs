@@ -2,11 +2,13 @@
 //!
 //! `offsets`: how far each topic has been applied, and by which claim; the group offsets in Kafka are for display only.
 //! `applied`: what was written last for each entity. `parked`: records that the app refused; a key that is here keeps
-//! its later records here too, so that none overtakes another. `runs`: the last run of each lane that is written at set times
-//! ([`super::lanes`]). `replica_rows`: where rows of copies ended that are there no longer.
+//! its later records here too, so that none overtakes another. `waiting`: keys whose record waits for another row, with that
+//! record ([`super::waiting`]). `merged`: which records are one, of entities that others refer to ([`super::merged`]).
+//! `runs`: the last run of each lane that is written at set times ([`super::lanes`]). `replica_rows`: where rows of copies
+//! ended that are there no longer.
 //!
 //! Several targets may live in one database, so every row names its pipeline and its target. A lane beside the main one
-//! ([`crate::lane`]) has offsets, parked keys and runs of its own, under `target/lane`; `applied` is one for all.
+//! ([`crate::lane`]) has offsets, parked and waiting keys and runs of its own, under `target/lane`; `applied` is one for all.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -38,6 +40,18 @@ CREATE TABLE IF NOT EXISTS syncline.parked (
     row_known boolean NOT NULL, reason text NOT NULL, at timestamptz NOT NULL DEFAULT now(),
     letter_key bytea, letter_value bytea,
     PRIMARY KEY (pipeline, target, entity, cid));
+CREATE TABLE IF NOT EXISTS syncline.waiting (
+    pipeline text NOT NULL, target text NOT NULL, entity text NOT NULL, cid text NOT NULL,
+    topic text NOT NULL, partition integer NOT NULL, \"offset\" bigint NOT NULL,
+    parent_entity text, parent_cid text, parent_row text,
+    since timestamptz NOT NULL DEFAULT clock_timestamp(), tried timestamptz NOT NULL DEFAULT clock_timestamp(),
+    until timestamptz, reason text NOT NULL, record text NOT NULL, letter_key bytea NOT NULL, letter_value bytea NOT NULL,
+    PRIMARY KEY (pipeline, target, entity, cid));
+CREATE TABLE IF NOT EXISTS syncline.merged (
+    pipeline text NOT NULL, target text NOT NULL, entity text NOT NULL, cid text NOT NULL,
+    into_cid text NOT NULL, at bigint NOT NULL, joined boolean NOT NULL,
+    PRIMARY KEY (pipeline, target, entity, cid));
+CREATE INDEX IF NOT EXISTS merged_into ON syncline.merged (pipeline, target, entity, into_cid);
 CREATE TABLE IF NOT EXISTS syncline.runs (
     pipeline text NOT NULL, target text NOT NULL, topic text NOT NULL, partition integer NOT NULL,
     schedule text NOT NULL, opened timestamptz NOT NULL, until_offset bigint NOT NULL, done boolean NOT NULL,
@@ -49,7 +63,8 @@ CREATE TABLE IF NOT EXISTS syncline.replica_rows (
 ";
 
 const TABLES: &str = "SELECT count(*)::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
-    WHERE n.nspname = 'syncline' AND c.relname IN ('offsets', 'applied', 'parked', 'runs', 'replica_rows')";
+    WHERE n.nspname = 'syncline' \
+        AND c.relname IN ('offsets', 'applied', 'parked', 'waiting', 'merged', 'runs', 'replica_rows')";
 
 /// Whose books.
 #[derive(Clone, Debug)]
@@ -106,7 +121,7 @@ pub async fn exist(session: &Session) -> Outcome<bool> {
         arrays: Vec::new(),
     };
     let rows = session.rows(&statement).await?;
-    Ok(rows.first().and_then(|row| row[0].as_deref()) == Some("5"))
+    Ok(rows.first().and_then(|row| row[0].as_deref()) == Some("7"))
 }
 
 /// Makes the tables, in the transaction that is open, if they are missing and the role may; says what to run if it may not.
@@ -450,20 +465,20 @@ pub(super) fn partition_arrays(partitions: &[Partition]) -> Vec<Cells> {
     vec![topics, numbers]
 }
 
-fn key_arrays(keys: &[(String, String)]) -> Vec<Cells> {
+pub(super) fn key_arrays(keys: &[(String, String)]) -> Vec<Cells> {
     let entities = keys.iter().map(|(entity, _)| Some(entity.clone())).collect();
     let cids = keys.iter().map(|(_, cid)| Some(cid.clone())).collect();
     vec![entities, cids]
 }
 
-fn to_hex(bytes: &[u8]) -> String {
+pub(super) fn to_hex(bytes: &[u8]) -> String {
     bytes.iter().fold("\\x".to_owned(), |mut text, byte| {
         text.push_str(&format!("{byte:02x}"));
         text
     })
 }
 
-fn from_hex(text: &str) -> Vec<u8> {
+pub(super) fn from_hex(text: &str) -> Vec<u8> {
     let digits = text.strip_prefix("\\x").unwrap_or(text).as_bytes();
     let byte = |pair: &[u8]| {
         std::str::from_utf8(pair)

@@ -6,6 +6,7 @@
 //! where the last of those before it stood, and each claim on them ends. Nothing is left out, for no field was further; and
 //! what comes a second time is recognised by the books of its entity, as in any replay. A key that is parked stands before
 //! all of that: whichever lane parked it, from then on every lane has it, since any of them may have its fields now.
+//! So it is with keys that wait for another row; whichever lane has nothing to do for them finds that out when it looks at them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -96,6 +97,7 @@ impl Owner {
         self.make(session, &missing).await?;
         self.put_back(session, &kept).await?;
         self.share_parked(session, &beside).await?;
+        self.share_waiting(session, &[kept, missing].concat()).await?;
         self.end(session, &gone).await?;
         self.share_parked(session, &main).await
     }
@@ -113,6 +115,24 @@ impl Owner {
                 ON p.topic = v.topic AND p.partition = v.partition::int \
             WHERE p.pipeline = ($1::text[])[1] AND split_part(p.target, '/', 1) = ($2::text[])[1] \
             ORDER BY v.target, p.entity, p.cid, p.\"offset\" DESC \
+            ON CONFLICT (pipeline, target, entity, cid) DO NOTHING";
+        let mut arrays = arrays_of(lanes);
+        arrays.truncate(3);
+        session.execute(&self.statement(sql, arrays)).await.map(drop)
+    }
+
+    /// What waits in any lane of these partitions waits in all of these lanes: the last record of each key. A lane that has one
+    /// keeps it, since what is later than that comes to it again.
+    async fn share_waiting(&self, session: &Session, lanes: &[Place]) -> Outcome<()> {
+        let sql = "INSERT INTO syncline.waiting (pipeline, target, entity, cid, topic, partition, \"offset\", \
+                parent_entity, parent_cid, parent_row, since, tried, until, reason, record, letter_key, letter_value) \
+            SELECT DISTINCT ON (w.entity, w.cid, v.target) w.pipeline, v.target, w.entity, w.cid, w.topic, w.partition, \
+                w.\"offset\", w.parent_entity, w.parent_cid, w.parent_row, w.since, w.tried, w.until, w.reason, w.record, \
+                w.letter_key, w.letter_value \
+            FROM syncline.waiting AS w JOIN unnest($3::text[], $4::text[], $5::text[]) AS v(topic, partition, target) \
+                ON w.topic = v.topic AND w.partition = v.partition::int \
+            WHERE w.pipeline = ($1::text[])[1] AND split_part(w.target, '/', 1) = ($2::text[])[1] \
+            ORDER BY w.entity, w.cid, v.target, w.\"offset\" DESC \
             ON CONFLICT (pipeline, target, entity, cid) DO NOTHING";
         let mut arrays = arrays_of(lanes);
         arrays.truncate(3);
@@ -189,7 +209,7 @@ impl Owner {
             of_gone("parked")
         );
         session.execute(&self.statement(&handed, arrays())).await?;
-        for table in ["runs", "offsets"] {
+        for table in ["waiting", "runs", "offsets"] {
             let sql = format!("DELETE FROM {}", of_gone(table));
             session.execute(&self.statement(&sql, arrays())).await?;
         }

@@ -10,6 +10,7 @@ use syncline_schemas::value::Value;
 
 use super::catalog::{self, Table};
 use super::failure;
+use super::references::Refers;
 use super::session::{Session, TextRow};
 use super::statement::{Column, SCAN_END, Statement, TableName, lock_rows, next_rows, scan_rows};
 use super::text;
@@ -29,6 +30,8 @@ pub struct LinkTable {
     pub table: Table,
     /// What its columns can hold.
     pub limits: Limits,
+    /// How it refers to the other links of its target.
+    pub refers: Refers,
     read: Vec<String>,
 }
 
@@ -60,6 +63,7 @@ impl LinkTable {
             link: link.clone(),
             lane: lane.clone(),
             limits: table.limits(),
+            refers: Refers::default(),
             table,
             read,
         })

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use syncline_runtime::Outcome;
 use syncline_schemas::canonical::Canonical;
-use syncline_schemas::pipeline::{Entity, Link, Secret};
+use syncline_schemas::pipeline::{Entity, Link, Pipeline, Secret};
 use syncline_schemas::topic;
 
 use crate::lane::{self, Lane};
-use crate::target::{DeadLetter, Delivery, Partition, Report, Target};
+use crate::target::{DeadLetter, Delivery, Partition, Report, Target, Tended};
 
 /// One batch, one transaction.
 mod apply;
@@ -43,6 +43,15 @@ pub(crate) mod offsets;
 /// A target as an operator sees it.
 mod look;
 
+/// Fields that refer to rows of another entity.
+pub mod references;
+
+/// Records that were merged, as far as others refer to them.
+mod merged;
+
+/// Records that wait for another row.
+pub(crate) mod waiting;
+
 /// One session, with everything pinned.
 pub(crate) mod session;
 
@@ -64,6 +73,7 @@ use books::Owner;
 use connection::Connection;
 use lanes::Lanes;
 use link_table::LinkTable;
+use references::Referring;
 use session::Session;
 
 /// What a target has to know.
@@ -81,6 +91,9 @@ pub struct Settings {
 /// A PostgreSQL database that agreed records are written into.
 pub struct PostgresTarget {
     links: Vec<(Link, Lane)>,
+    /// Links that others write, where rows are that these refer to, or that refer to these.
+    others: Vec<Link>,
+    referring: Referring,
     owner: Owner,
     connection: Connection<Vec<LinkTable>>,
     claims: BTreeMap<Partition, Offset>,
@@ -114,6 +127,8 @@ impl PostgresTarget {
         };
         Ok(Self {
             links,
+            others: Vec::new(),
+            referring: Vec::new(),
             owner,
             connection,
             claims: BTreeMap::new(),
@@ -124,6 +139,17 @@ impl PostgresTarget {
     #[must_use]
     pub fn lifting(mut self, entities: &[Entity]) -> Self {
         self.owner.lift(entities);
+        self
+    }
+
+    /// The same, its links referring to each other, and to those of the system that are written at other times, as the pipeline
+    /// file says.
+    #[must_use]
+    pub fn referring(mut self, pipeline: &Pipeline) -> Self {
+        let mut links: Vec<Link> = self.links.iter().map(|(link, _)| link.clone()).collect();
+        self.others = references::others(pipeline, &links);
+        links.extend(self.others.iter().cloned());
+        self.referring = references::referring(pipeline, &links);
         self
     }
 
@@ -148,12 +174,17 @@ impl PostgresTarget {
     }
 
     fn with<T>(&mut self, work: impl AsyncFnOnce(&Session, &[LinkTable], &Owner) -> Outcome<T>) -> Outcome<T> {
-        let (links, owner) = (&self.links, &self.owner);
+        let (links, others, referring, owner) = (&self.links, &self.others, &self.referring, &self.owner);
         self.connection.with(
             async |session| {
-                let mut tables = Vec::with_capacity(links.len());
-                for (link, lane) in links {
-                    tables.push(LinkTable::open(session, link, lane).await?);
+                let mut tables = Vec::with_capacity(links.len() + others.len());
+                let lane = Lane::default();
+                let others = others.iter().map(|link| (link, &lane));
+                let links = links.iter().map(|(link, lane)| (link, lane)).chain(others);
+                for (at, (link, lane)) in links.enumerate() {
+                    let mut table = LinkTable::open(session, link, lane).await?;
+                    table.refers = referring.get(at).cloned().unwrap_or_default();
+                    tables.push(table);
                 }
                 Ok(tables)
             },
@@ -240,6 +271,26 @@ impl Target for PostgresTarget {
             offsets::note(&mut self.claims, batch);
         }
         applied
+    }
+
+    fn tend(&mut self, at_once: bool) -> Outcome<Tended> {
+        if self
+            .referring
+            .iter()
+            .all(|refers| refers.fields.is_empty() && refers.children.is_empty())
+        {
+            return Ok(Tended::default());
+        }
+        let entities: Vec<String> = self.links.iter().map(|(link, _)| link.entity.clone()).collect();
+        let looked_at = self.transact(async |session, owner| owner.to_look_at(session, &entities, at_once).await)?;
+        let report = match looked_at.is_empty() {
+            true => Report::default(),
+            false => self.with(async |session, links, owner| {
+                apply::apply(Open { session, links }, owner, Turn::Waiting, &looked_at).await
+            })?,
+        };
+        let waiting = self.transact(async |session, owner| owner.waiting_counts(session, &entities).await)?;
+        Ok(Tended { report, waiting })
     }
 
     fn dead_letters(&mut self, send: &mut dyn FnMut(&[DeadLetter]) -> Outcome<()>) -> Outcome<()> {

@@ -116,6 +116,20 @@ pub fn lock_rows(table: &TableName, key: &[&Column], columns: &[&Column], keys: 
     Statement { sql, arrays: keys }
 }
 
+/// The places of those values that some row has in this column.
+pub fn present(table: &TableName, column: &Column, values: Cells) -> Statement {
+    let sql = format!(
+        "SELECT k.ord::text FROM {} WHERE EXISTS (SELECT FROM {table} AS t WHERE t.{} = k.c0::{})",
+        unnest_ordered("k", 1),
+        column.name,
+        column.sql_type
+    );
+    Statement {
+        sql,
+        arrays: vec![values],
+    }
+}
+
 /// Begins a scan of all rows, in the form that [`lock_rows`] gives them.
 pub fn scan_rows(table: &TableName, columns: &[&Column]) -> String {
     format!(
@@ -295,6 +309,16 @@ pub(crate) mod tests {
             statement.sql,
             "UPDATE \"public\".\"odd \"\"table\" AS t SET \"name\" = v.c1::character varying \
              FROM unnest($1::text[], $2::text[]) AS v(c0, c1) WHERE t.\"id\" = v.c0::bigint"
+        );
+    }
+
+    #[test]
+    fn who_is_there_is_asked_by_place() {
+        let statement = present(&table(), &column("id", "bigint"), vec![Some("7".to_owned())]);
+        assert_eq!(
+            statement.sql,
+            "SELECT k.ord::text FROM unnest($1::text[]) WITH ORDINALITY AS k(c0, ord) WHERE EXISTS (SELECT FROM \
+             \"public\".\"odd \"\"table\" AS t WHERE t.\"id\" = k.c0::bigint)"
         );
     }
 

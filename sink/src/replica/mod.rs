@@ -17,7 +17,7 @@ use crate::postgres::catalog::{self, Table};
 use crate::postgres::connection::Connection;
 use crate::postgres::offsets;
 use crate::postgres::session::Session;
-use crate::target::{DeadLetter, Delivery, Partition, Report, Target};
+use crate::target::{DeadLetter, Delivery, Partition, Report, Target, Tended};
 
 use change::{Change, Step, steps};
 pub use define::Wanted;
@@ -129,6 +129,11 @@ impl Target for ReplicaTarget {
             offsets::note(&mut self.claims, batch);
         }
         applied.map_err(stopped)
+    }
+
+    /// A copy waits for nothing.
+    fn tend(&mut self, _: bool) -> Outcome<Tended> {
+        Ok(Tended::default())
     }
 
     /// Nothing is set aside.

@@ -25,6 +25,7 @@ mod frame;
 mod groups;
 mod operations;
 mod poison;
+mod references;
 mod registry_away;
 mod replay;
 mod replica;

@@ -3,7 +3,7 @@
 //!
 //! Not seen are values that a field left longer ago than its last [`LEFT_MAX`], and values that are so often right again that
 //! they tell nothing: nothing, true and false, the sums of counters, the members of sets. Fields that somebody else owns do
-//! not matter.
+//! not matter, nor whom a row refers to: that may be known long after the change, and what is decided must not depend on it.
 
 use std::collections::BTreeMap;
 
@@ -59,6 +59,9 @@ impl Trail {
 
 /// Whether what this app says of the field is listened to, and says what it holds.
 fn matters(entity: &Entity, source: &str, name: &str) -> bool {
+    if entity.reference(name).is_some() {
+        return false;
+    }
     let strategy = entity.group_of(name).map(|group| &group.strategy);
     match strategy.or(entity.field(name).map(|field| &field.strategy)) {
         Some(Strategy::Add | Strategy::Union) | None => false,
@@ -107,6 +110,7 @@ mod tests {
             checks: Vec::new(),
             match_on: Vec::new(),
             score: None,
+            references: Vec::new(),
             on_delete: BTreeMap::new(),
             default_delete: DeletePolicy::Ignore,
             migrate: Migration::default(),

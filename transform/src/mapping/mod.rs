@@ -29,6 +29,11 @@ use syncline_schemas::sighting::Sighting;
 
 use crate::identity;
 
+/// Which entities a row refers to.
+pub mod parents;
+
+use parents::References;
+
 /// One change of a row, as read.
 pub struct Input<'a> {
     /// What happened.
@@ -108,6 +113,8 @@ pub struct Known {
     pub was: Option<Crosswalk>,
     /// Whether the row's own partition has nothing: its key is known as left by the beginning of a move, in that one's.
     pub elsewhere: bool,
+    /// The entities that the row refers to.
+    pub references: References,
 }
 
 impl Known {
@@ -127,6 +134,7 @@ impl Known {
             was: old
                 .into_iter()
                 .max_by_key(|entry| (entry.since.max(entry.left_at), !entry.cid.is_empty())),
+            references: References::default(),
         }
     }
 
@@ -250,7 +258,9 @@ fn present(
     address: Address,
     known: &Known,
 ) -> Result<Mapping, Refusal> {
-    let fields = lens::get(link, after).map_err(|error| Refusal(error.to_string()))?;
+    let mut fields = lens::get(link, after).map_err(|error| Refusal(error.to_string()))?;
+    known.references.after(&mut fields);
+    parents::refuse_null(entity, &fields)?;
     // A row that moves onto a key has nothing to do with the one that had it before.
     let sticky = known.cid().filter(|_| !takes_key(&address, known, input.position));
     let inserted = made_for(input);
@@ -297,9 +307,10 @@ fn present(
     let crosswalk = crosswalk_changes(link, input, &address, &cid, known);
     let before = input.event.before.as_ref().filter(|_| input.event.op == Op::Update);
     // A before-image that cannot be mapped is no more than an unknown one: it explains the change, it does not make it.
-    let before = before
+    let mut before = before
         .and_then(|before| lens::get(link, before).ok())
         .unwrap_or_default();
+    known.references.before(&mut before);
     let was = address.was.clone();
     let mapped = Mapped {
         was,
@@ -347,6 +358,7 @@ fn left(link: &Link, row: &RowKey, known: &Known, input: &Input<'_>) -> Mapping 
         cid: entry.map(|entry| entry.cid.clone()).unwrap_or_default(),
         left_at: entry.and_then(|entry| entry.left_at).max(Some(position)),
         since: entry.and_then(|entry| entry.since),
+        known_ms: entry.and_then(|entry| entry.known_ms),
     };
     let (entry, said) = match &known.row {
         Some(here) if here.left_at.is_none() => (entry(Some(here)), goes_on(link, row, &here.cid, input)),
@@ -416,9 +428,15 @@ fn crosswalk_changes(
     cid: &str,
     known: &Known,
 ) -> Vec<(String, Crosswalk)> {
-    let entry = |row, left_at, since| {
+    let entry = |row, left_at, since, known_ms| {
         let cid = cid.to_owned();
-        (crosswalk_key(link, row), Crosswalk { cid, left_at, since })
+        let entry = Crosswalk {
+            cid,
+            left_at,
+            since,
+            known_ms,
+        };
+        (crosswalk_key(link, row), entry)
     };
     let (position, was) = (input.position, known.was.as_ref());
     // The end under the old key says it too, where that is read.
@@ -427,13 +445,16 @@ fn crosswalk_changes(
         .was
         .as_ref()
         .filter(|_| is_of_log(input) && was.is_none_or(unsaid));
-    let left = left.map(|key| entry(key, Some(end_of_old_key(position)), was.and_then(|was| was.since)));
+    let left = left.map(|key| {
+        let (since, known_ms) = was.map_or((None, None), |was| (was.since, was.known_ms));
+        entry(key, Some(end_of_old_key(position)), since, known_ms)
+    });
     let takes_key = takes_key(address, known, position);
     let since = match takes_key || known.left_at().is_some() {
         true => Some(position),
         false => known.row.as_ref().and_then(|entry| entry.since),
     };
-    let new = (known.cid() != Some(cid) || takes_key).then(|| entry(&address.row, None, since));
+    let new = (known.cid() != Some(cid) || takes_key).then(|| entry(&address.row, None, since, None));
     left.into_iter().chain(new).collect()
 }
 

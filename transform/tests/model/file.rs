@@ -16,6 +16,7 @@ pub fn entity(fields: &[(&str, Strategy)], on_delete: DeletePolicy) -> Entity {
         checks: Vec::new(),
         match_on: Vec::new(),
         score: None,
+        references: Vec::new(),
         on_delete: BTreeMap::new(),
         default_delete: on_delete,
         migrate: Migration::default(),

@@ -13,6 +13,7 @@ use super::fingerprint::fingerprint;
 use super::groups::{self, Head};
 use super::matching;
 use super::migrate;
+use super::references;
 use super::rules::{Kinds, Rule, Scope, kinds, strategy};
 use super::{Check, Keys, Map, suggestion};
 use crate::lens::Gives;
@@ -26,10 +27,11 @@ const ENTITY: Keys = Keys {
         "on_conflict",
         "kinds",
         "match",
+        "references",
         "on_delete",
         "migrate",
     ],
-    later: &["subject", "references", "initial"],
+    later: &["subject", "initial"],
 };
 
 const POLICIES: [(&str, DeletePolicy); 4] = [
@@ -139,12 +141,17 @@ impl EntityReader<'_, '_, '_> {
             .get("match")
             .map(|node| matching::read(self.check, node, self.name, &fields))
             .unwrap_or_default();
+        let references = map
+            .get("references")
+            .map(|node| references::read(self.check, node, self.name, &fields, &groups))
+            .unwrap_or_default();
         let mut entity = Entity {
             name: self.name.to_owned(),
             version,
             schema_json,
             match_on,
             score,
+            references,
             fields,
             groups,
             checks,

@@ -25,7 +25,6 @@ pub(super) fn of(key: &str) -> (&'static str, &'static str) {
         "http" | "auth" | "pull" | "limits" => ("an app behind HTTP", "remove this system for now"),
         "mysql" => ("an app on MySQL", "capture it with Debezium: `capture: debezium`"),
         "mode" => ("copying tables in batches", "remove it; a replica is live"),
-        "references" => ("references between entities", REMOVE),
         "expires" | "then" => ("a deadline of its own for a group", "give it to the kind of its fields"),
         "approvers" => (
             "approvers of its own for a group",

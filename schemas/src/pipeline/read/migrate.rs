@@ -321,21 +321,32 @@ fn decidable(check: &mut Check<'_>, step: &Step, entity: &Entity, lifts: &[Lift]
         for field in entity.fields.iter().filter(|field| now.contains(field.name.as_str())) {
             let is_counted = |other: &Field| other.terms.absolute_from.as_ref() == Some(&field.name);
             let counts = field.terms.absolute_from.is_some() || entity.fields.iter().any(is_counted);
-            let converts = made.by.is_some() && matches!(field.strategy, Strategy::Add | Strategy::Union);
-            if !counts && !converts {
-                continue;
-            }
-            let title = match counts {
-                true => format!(
-                    "`{}` has to do with stock-takes, and these are not taken over",
-                    field.name
+            let refers = entity.reference(&field.name).is_some();
+            let sums_up = matches!(field.strategy, Strategy::Add | Strategy::Union);
+            let (title, why) = match made.by.is_some() {
+                _ if counts => (
+                    format!(
+                        "`{}` has to do with stock-takes, and these are not taken over",
+                        field.name
+                    ),
+                    CHANGES,
                 ),
-                false => format!("`{}` cannot go on with values that were converted", field.strategy),
+                true if refers => (
+                    format!("`{}` refers to an entity and is made of a value", field.name),
+                    "what is kept of a reference is the id of the entity, which no expression knows",
+                ),
+                true if sums_up => (
+                    format!("`{}` cannot go on with values that were converted", field.strategy),
+                    CHANGES,
+                ),
+                _ => continue,
             };
             check
                 .report("H366", line.expr_span, &step.context, title)
-                .why("it decides by what each app added and took away, and that was of the older field")
+                .why(why)
                 .help("let the field keep its name, or drop the older and let the tables be read again");
         }
     }
 }
+
+const CHANGES: &str = "it goes by what each app added and took away, and that was of the older field";

@@ -32,6 +32,9 @@ mod matching;
 /// What becomes of the fields of older versions.
 mod migrate;
 
+/// Fields that refer to another entity.
+pub(super) mod references;
+
 /// Which columns are which field.
 pub(super) mod links;
 
