@@ -330,6 +330,85 @@ fn golden(path: &Path) {
 }
 
 #[test]
+fn older_fields_become_newer_ones_step_by_step() {
+    let migrate = "schema: schemas/customer.avsc@3
+    migrate:
+      2->3:
+        schema: v2
+        fields: { name: label, phone: tel, credit_limit: 'scale(pence, 2)', tags: 'split(labels, \";\")' }
+      1->2: { schema: v1, fields: { label: lower(title), tel: fax }, drop: [points] }";
+    let text = fixture("acme.yaml").replacen("schema: schemas/customer.avsc@3", migrate, 1);
+    let record = |fields: &[(&str, &str)]| {
+        let fields: Vec<String> = fields
+            .iter()
+            .map(|(name, kind)| format!(r#"{{"name":"{name}","type":["null","{kind}"],"default":null}}"#))
+            .collect();
+        format!(
+            r#"{{"type":"record","name":"Customer","fields":[{}]}}"#,
+            fields.join(",")
+        )
+    };
+    let (email, labels, pence) = (("email", "string"), ("labels", "string"), ("pence", "long"));
+    let older = |name: &str| match name {
+        "v1" => Ok(record(&[
+            email,
+            labels,
+            pence,
+            ("title", "string"),
+            ("fax", "string"),
+            ("points", "long"),
+        ])),
+        "v2" => Ok(record(&[email, labels, pence, ("label", "string"), ("tel", "string")])),
+        name => fs::read_to_string(folder("fixtures").join(name)).map_err(|_| format!("{name}: not found")),
+    };
+    // Sets go by what was added and taken away: of a text that became one nothing of that is known.
+    let problems = pipeline::parse("acme.yaml", &text, &env, &older).unwrap_err();
+    assert_eq!(
+        problems.iter().map(|problem| problem.code).collect::<Vec<_>>(),
+        ["H366"]
+    );
+    let text = text.replace(", tags: 'split(labels, \";\")' }", " }\n        drop: [labels]");
+    let acme = pipeline::parse("acme.yaml", &text, &env, &older);
+    let acme = acme.unwrap_or_else(|problems| panic!("{}", rendered(&problems)));
+    let migrate = &acme.entity("customer").unwrap().migrate;
+    assert_eq!(migrate.since, Some(1));
+    let lifts: Vec<(&str, Vec<&str>, Vec<&str>)> = migrate
+        .lifts
+        .iter()
+        .map(|lift| {
+            let into = lift.into.iter().map(|made| made.field.as_str()).collect();
+            (
+                lift.from.as_str(),
+                into,
+                lift.later.iter().map(String::as_str).collect(),
+            )
+        })
+        .collect();
+    let one = |from, into, later: &[&'static str]| (from, vec![into], later.to_vec());
+    assert_eq!(
+        lifts,
+        [
+            one("title", "label", &["label", "name"]),
+            one("fax", "tel", &["phone", "tel"]),
+            one("label", "name", &["name"]),
+            one("tel", "phone", &["phone"]),
+            one("pence", "credit_limit", &["credit_limit"]),
+        ]
+    );
+    let value = |at: usize, value: Value| migrate.lifts[at].value(&migrate.lifts[at].into[0], &value);
+    assert_eq!(value(0, "ANA".into()), Some("ana".into()));
+    assert_eq!(value(1, "7".into()), Some("7".into()));
+    assert_eq!(value(4, 1250.into()), Some("12.5".parse().unwrap()));
+    assert_eq!(value(4, "much".into()), None);
+    let rules = |file: &Pipeline| file.entity("customer").unwrap().rules.clone();
+    assert_ne!(
+        rules(&acme),
+        rules(&self::acme()),
+        "what was decided of other words is decided again"
+    );
+}
+
+#[test]
 fn a_missing_file_is_a_problem_and_no_crash() {
     let problems = pipeline::load(Path::new("/nowhere/acme.yaml"), &env).unwrap_err();
     assert_eq!(problems[0].code, "H100");

@@ -117,7 +117,7 @@ fn lanes(pipeline: &Pipeline, target: &str) -> Outcome<Vec<PostgresTarget>> {
     let mut lanes = vec![connect(pipeline, target, links.clone())?];
     for link in &links {
         let rest = PostgresTarget::rest(&pipeline.name, target, &dsn(pipeline, target)?, link)?;
-        lanes.extend(rest.map(|rest| rest.referring(pipeline)));
+        lanes.extend(rest.map(|rest| rest.referring(pipeline).lifting(&pipeline.entities)));
     }
     Ok(lanes)
 }
@@ -185,7 +185,7 @@ fn connect_timed(pipeline: &Pipeline, link: &Link) -> Outcome<PostgresTarget> {
     let dsn = dsn(pipeline, &link.system)?;
     match PostgresTarget::rest(&pipeline.name, &link.system, &dsn, link)? {
         Some(rest) => {
-            let mut rest = rest.referring(pipeline);
+            let mut rest = rest.referring(pipeline).lifting(&pipeline.entities);
             rest.check().map(|()| rest)
         }
         None => connect(pipeline, &link.system, vec![link.clone()]),
@@ -246,7 +246,8 @@ fn connect(pipeline: &Pipeline, target: &str, links: Vec<Link>) -> Outcome<Postg
         dsn: dsn(pipeline, target)?,
         links,
     };
-    let mut target = PostgresTarget::new(settings)?.referring(pipeline);
+    let target = PostgresTarget::new(settings)?;
+    let mut target = target.referring(pipeline).lifting(&pipeline.entities);
     target.check()?;
     Ok(target)
 }

@@ -10,10 +10,13 @@ use syncline_schemas::decision::OPERATOR;
 use syncline_schemas::lens::{Cell, Expr, Row};
 use syncline_schemas::mapped::RowKey;
 use syncline_schemas::mark::Act;
-use syncline_schemas::pipeline::{Direction, Link};
-use syncline_schemas::value::Value;
+use syncline_schemas::pipeline::{Direction, FieldKind, Lift, Link, Made};
+use syncline_schemas::position::Vector;
+use syncline_schemas::value::{Number, Value};
 use syncline_sink::lane::Lane;
-use syncline_sink::plan::{Applied, Found, Given, Limits, Plan, Refusal, Verdict, Write, address, plan};
+use syncline_sink::plan::{
+    Applied, AppliedField, Found, Given, Limits, Plan, Refusal, Verdict, Write, address, hash, plan,
+};
 
 fn row(columns: &[(&str, Value)]) -> Row {
     columns
@@ -548,4 +551,59 @@ fn positions_in_the_books_are_those_known_at_the_write() {
     assert_eq!(applied.fields["email"].vector, moved().vector);
     let text = serde_json::to_string(&applied).unwrap();
     assert_eq!(serde_json::from_str::<Applied>(&text).unwrap(), applied);
+}
+
+/// What becomes of a field: another, that is the same or is made by an expression.
+fn lift(from: &str, field: &str, by: Option<&str>) -> Lift {
+    Lift {
+        from: from.to_owned(),
+        into: vec![Made {
+            field: field.to_owned(),
+            kind: FieldKind::Text,
+            by: by.map(|by| by.parse().unwrap()),
+        }],
+        later: BTreeSet::from([field.to_owned()]),
+    }
+}
+
+#[test]
+fn what_was_written_under_an_older_version_counts_and_a_converted_value_is_told_before_it_is_overwritten() {
+    let written = |value: &str| AppliedField {
+        word: None,
+        hash: hash(&value.into()),
+        vector: Vector::new(),
+    };
+    let mut applied = Applied {
+        row: Some(key()),
+        fields: [("title", "Ana"), ("mail", "A@X")]
+            .map(|(name, value)| (name.to_owned(), written(value)))
+            .into(),
+        counters: [("pieces".to_owned(), Number::from(2_i64))].into(),
+        ..Applied::default()
+    };
+    applied.lift(&[
+        lift("title", "name", None),
+        lift("mail", "email", Some("lower(mail)")),
+        lift("pieces", "stock", None),
+    ]);
+    let found = found("Ana", "a@x", 5);
+    let agreed = |email: &str| {
+        let fields: [(&str, Value); 3] = [("name", "Bo".into()), ("email", email.into()), ("stock", 2.into())];
+        record("c1", &fields)
+    };
+    let same = given(&agreed("a@x"), Some(&applied), &found).unwrap();
+    assert_eq!(same.verdict, Verdict::Updated);
+    assert_eq!(written_names(&same), ["name"], "nothing is added to the counter twice");
+    let marked: Vec<String> = same.mark.unwrap().fields.into_iter().map(|field| field.name).collect();
+    assert_eq!(marked, ["name", "email"]);
+    let told = same.applied.unwrap();
+    assert_eq!(told.fields["email"].hash, hash(&"a@x".into()));
+    let other = given(&agreed("b@x"), Some(&applied), &found).unwrap();
+    assert_eq!(other.stale, ["email"], "nobody knows whether that is what we wrote");
+    let other = given(&agreed("b@x"), Some(&told), &found).unwrap();
+    assert_eq!(written_names(&other), ["email", "name"]);
+}
+
+fn written_names(plan: &Plan) -> Vec<String> {
+    self::written(plan).into_keys().collect()
 }

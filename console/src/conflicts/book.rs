@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use syncline_runtime::{Failure, Outcome};
 use syncline_schemas::action::{Action, conflict_subject};
 use syncline_schemas::codec::Wire;
-use syncline_schemas::conflict::Conflict;
+use syncline_schemas::conflict::{Conflict, Status};
 use syncline_schemas::decision::Decision;
 use syncline_schemas::pipeline::Pipeline;
 use syncline_schemas::topic;
@@ -45,9 +45,15 @@ impl Book {
     fn read_conflicts(&mut self, desk: &mut Desk, entity: &str) -> Outcome<()> {
         let topic = topic::conflicts(&desk.pipeline.name, entity);
         let bus = desk.bus.clone();
+        // A question on a field of an older version is asked anew of what became of it.
+        let lifts = desk.pipeline.entity(entity).map(|entity| entity.migrate.lifts.clone());
+        let lifts = lifts.unwrap_or_default();
         topics::each(&bus, &topic, |record| {
             let Some(value) = record.value else { return Ok(()) };
             let conflict = desk.read(&topic, &value, Conflict::decode)?;
+            if conflict.status == Status::Open && lifts.iter().any(|lift| lift.from == conflict.field) {
+                return Ok(());
+            }
             self.asked(entity, conflict, record.timestamp_ms)
         })
     }

@@ -21,6 +21,7 @@ pub fn judge(pipeline: &Pipeline, registry: &Registry) -> Outcome<Vec<Finding>> 
         let Ok(codec) = CanonicalCodec::new(&entity.schema_json) else {
             continue;
         };
+        found.extend(forgotten(pipeline, entity, codec.schema_json(), registry)?);
         let topic = topic::canonical(&pipeline.name, &entity.name, entity.version);
         let subject = topic::value_subject(&topic);
         if registry.check_compatible(&subject, codec.schema_json())? {
@@ -38,6 +39,48 @@ pub fn judge(pipeline: &Pipeline, registry: &Registry) -> Outcome<Vec<Finding>> 
         found.extend(refused(entity, &subject, &fields));
     }
     Ok(found)
+}
+
+/// The fields of the version before that this one has no more, where the file says of no version what becomes of its fields:
+/// where it does, `--check` has seen to all of them.
+fn forgotten(pipeline: &Pipeline, entity: &Entity, now: &str, registry: &Registry) -> Outcome<Vec<Finding>> {
+    if entity.version < 2 || entity.migrate.since.is_some() {
+        return Ok(Vec::new());
+    }
+    let before = entity.version - 1;
+    let topic = topic::canonical(&pipeline.name, &entity.name, before);
+    let then = registry.latest(&topic::value_subject(&topic))?;
+    let gone = then.map(|(_, then)| gone(&then, now)).unwrap_or_default();
+    let mut findings = Findings::at(&entity.name);
+    if !gone.is_empty() {
+        findings.risk(
+            "VERSION_FORGETS",
+            format!(
+                "version {} has no {}, which version {before} had, and nothing says what became of it",
+                entity.version,
+                gone.join(", ")
+            ),
+            "what apps said of it counts for no field, and of a new one in its place nothing is known before its rows \
+             change or are read again",
+            format!(
+                "say it under `migrate` of the entity: `{before}->{}: {{ schema: .., fields: .. }}`",
+                entity.version
+            ),
+        );
+    }
+    Ok(findings.done())
+}
+
+/// The names that the one schema has and the other has not.
+fn gone(then: &str, now: &str) -> Vec<String> {
+    let (Some(then), Some(now)) = (parsed(then), parsed(now)) else {
+        return Vec::new();
+    };
+    let now = fields(&now);
+    let is_there = |wanted: &str| now.iter().any(|field| name(field) == Some(wanted));
+    let then = fields(&then);
+    let gone = then.iter().filter_map(name).filter(|name| !is_there(name));
+    gone.map(str::to_owned).collect()
 }
 
 fn refused(entity: &Entity, subject: &str, fields: &[String]) -> Vec<Finding> {
@@ -147,6 +190,8 @@ mod tests {
         assert!(breaking(&before, &now, counts).unwrap().is_empty());
         assert_eq!(asked.get(), 3, "price, size and note have changed");
         assert!(breaking("no schema", &now, |_| Ok(false)).unwrap().is_empty());
+        assert_eq!(gone(&now, &before), ["size", "note"]);
+        assert!(gone(&before, &now).is_empty() && gone("no schema", &now).is_empty());
     }
 
     fn is_there(schema: &str, wanted: &str) -> bool {

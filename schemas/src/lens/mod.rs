@@ -57,7 +57,7 @@ pub use operator::Operator;
 pub use parse::ParseError;
 pub use telephone::Region;
 pub use types::{Gives, Names};
-pub(crate) use types::{condition, gives, identifies, rule};
+pub(crate) use types::{condition, gives, identifies, makes, rule};
 pub use verdict::{Ending, Verdict, is_met, is_so, judge};
 
 /// What a column holds.
@@ -147,6 +147,14 @@ pub fn kept(link: &Link, field: &str, value: &Value) -> Option<Vec<(String, Valu
 /// `value` in the shape of a `kind`, or why it has none.
 pub fn shaped(value: Value, kind: FieldKind) -> Result<Value, String> {
     shape::shape(value, kind, false)
+}
+
+/// What an expression over the one name `name` makes of its `value`, in the shape of a `kind`; or why it makes nothing.
+pub fn made(expr: &Expr, name: &str, value: &Value, kind: FieldKind) -> Result<Value, String> {
+    let cell = Cell::Set(value.clone());
+    let look_up = |other: &str| (other == name).then_some(&cell);
+    let made = eval::eval(expr, &look_up)?;
+    shape::shape(made.unwrap_or_default(), kind, false)
 }
 
 impl LinkField {

@@ -55,7 +55,12 @@ impl fmt::Display for Gives {
 
 /// Whether `expr` can give a `kind`; if not, why. What its columns hold is not known.
 pub(crate) fn gives(expr: &Expr, kind: FieldKind) -> Result<(), String> {
-    let given = of(expr, &|_| Ok(Gives::Anything))?;
+    makes(expr, kind, &|_| Ok(Gives::Anything))
+}
+
+/// Whether `expr` can give a `kind` where the names are these; if not, why.
+pub(crate) fn makes(expr: &Expr, kind: FieldKind, names: Names<'_>) -> Result<(), String> {
+    let given = of(expr, names)?;
     match (given, kind) {
         (Gives::Anything, _) | (Gives::List, FieldKind::List(_)) => Ok(()),
         (Gives::Verdict, _) => Err("accept, refuse, set and hold are for `rule`".to_owned()),

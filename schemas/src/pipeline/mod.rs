@@ -12,6 +12,7 @@ pub mod care;
 /// What stops a source whose whole tables change at once.
 pub mod guards;
 mod meaning;
+mod migrate;
 mod mode;
 mod model;
 mod problem;
@@ -24,6 +25,7 @@ mod source;
 mod substitute;
 mod yaml;
 
+pub use migrate::{Lift, Made, Migration};
 pub use mode::Mode;
 pub use model::{
     CapturedBy, DeletePolicy, Delivery, Direction, ElementKind, Entity, Fidelity, Field, FieldKind, Link, LinkField,

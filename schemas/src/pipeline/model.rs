@@ -8,6 +8,7 @@ use std::fmt;
 
 use super::care::Care;
 use super::guards::Guards;
+use super::migrate::Migration;
 use super::mode::Mode;
 use super::reference::Reference;
 use super::rule::{Check, Group, RuleRef, Strategy, Terms};
@@ -133,6 +134,8 @@ pub struct Entity {
     pub on_delete: BTreeMap<String, DeletePolicy>,
     /// What a delete means in every other system.
     pub default_delete: DeletePolicy,
+    /// What becomes of the fields of its older versions.
+    pub migrate: Migration,
     /// Identifies the rules: first 16 hex digits of a SHA-256 over the rules, not over spelling or line numbers.
     pub rules: String,
 }

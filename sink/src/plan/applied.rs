@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use syncline_schemas::mapped::RowKey;
+use syncline_schemas::pipeline::Lift;
 use syncline_schemas::position::{Position, Vector};
 use syncline_schemas::value::Number;
 
@@ -49,7 +50,44 @@ pub struct AppliedField {
     pub vector: Vector,
 }
 
+impl AppliedField {
+    /// Whether something was written, and nobody can tell from here what that is in terms of the field as it is now.
+    pub fn is_unclear(&self) -> bool {
+        self.hash.is_empty()
+    }
+}
+
 impl Applied {
+    /// The books in terms of the entity as it is now. Of a value only the hash is remembered, of which nothing can be made:
+    /// where values are converted, it is unclear from then on, until the row is next found as agreed or written.
+    pub fn lift(&mut self, lifts: &[Lift]) {
+        for lift in lifts {
+            let field = self.fields.remove(&lift.from);
+            let counter = self.counters.remove(&lift.from);
+            let left = self.left.remove(&lift.from);
+            for made in &lift.into {
+                let same = made.by.is_none();
+                let unclear = || AppliedField {
+                    word: None,
+                    hash: String::new(),
+                    vector: Vector::new(),
+                };
+                if let Some(field) = &field {
+                    let field = if same { field.clone() } else { unclear() };
+                    self.fields.entry(made.field.clone()).or_insert(field);
+                }
+                if let Some(counter) = counter.as_ref().filter(|_| same) {
+                    self.counters
+                        .entry(made.field.clone())
+                        .or_insert_with(|| counter.clone());
+                }
+                if left {
+                    self.left.insert(made.field.clone());
+                }
+            }
+        }
+    }
+
     /// The same, with nothing that a later record has to be made from.
     pub(super) fn renewed(&self) -> Self {
         Self {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use syncline_schemas::canonical::SaidWord;
 use syncline_schemas::lens::{self, Cell, Fields, Row};
 use syncline_schemas::mapped::RowKey;
 use syncline_schemas::mark::{Act, MarkedField};
@@ -9,7 +10,7 @@ use syncline_schemas::pipeline::LinkField;
 use syncline_schemas::position::Vector;
 use syncline_schemas::value::{Number, Value};
 
-use super::{Given, Plan, Refusal, Verdict, Write, hash};
+use super::{AppliedField, Given, Plan, Refusal, Verdict, Write, hash};
 
 /// How a field of the row compares with the agreed value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -192,9 +193,11 @@ impl Given<'_> {
 
     /// Whether the app's log has to be told of a decision that needed no write there.
     fn must_tell(&self, field: &str) -> bool {
-        let told = |unseen: &Vector| self.remembered(field).is_some_and(|last| last.vector.dominates(unseen));
-        self.word(field)
-            .is_some_and(|word| !word.unseen.is_empty() && !told(&word.unseen))
+        let last = self.remembered(field);
+        let told = |unseen: &Vector| last.is_some_and(|last| last.vector.dominates(unseen));
+        let unseen = |word: &SaidWord| !word.unseen.is_empty() && !told(&word.unseen);
+        // That also remembers what the app holds.
+        last.is_some_and(AppliedField::is_unclear) || self.word(field).is_some_and(unseen)
     }
 
     /// A field that is added to.

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use syncline_runtime::{Failure, Outcome};
+use syncline_schemas::pipeline::{Entity, Lift};
 
 use super::failure;
 use super::session::Session;
@@ -76,6 +77,8 @@ pub struct Owner {
     pub lane: String,
     /// The other lanes that may write the same rows.
     pub beside: Vec<String>,
+    /// What becomes of fields of older versions, by entity.
+    pub lifts: BTreeMap<String, Vec<Lift>>,
 }
 
 /// Entity, entity id, and what was written last.
@@ -147,7 +150,16 @@ impl Owner {
             target: target.to_owned(),
             lane: String::new(),
             beside: Vec::new(),
+            lifts: BTreeMap::new(),
         }
+    }
+
+    /// Lets what was written under older versions of these entities count for the newer.
+    pub fn lift(&mut self, entities: &[Entity]) {
+        let migrated = entities.iter().filter(|entity| !entity.migrate.lifts.is_empty());
+        self.lifts = migrated
+            .map(|entity| (entity.name.clone(), entity.migrate.lifts.clone()))
+            .collect();
     }
 
     /// A statement about the target.
@@ -237,7 +249,11 @@ impl Owner {
         let rows = session.rows(&self.statement(sql, key_arrays(keys))).await?;
         let read = rows.into_iter().map(|row| {
             let [entity, cid, state] = <[_; 3]>::try_from(row).ok()?;
-            Some(((entity?, cid?), serde_json::from_str(&state?).ok()?))
+            let (entity, mut applied): (String, Applied) = (entity?, serde_json::from_str(&state?).ok()?);
+            if let Some(lifts) = self.lifts.get(&entity) {
+                applied.lift(lifts);
+            }
+            Some(((entity, cid?), applied))
         });
         read.collect::<Option<_>>().ok_or_else(unreadable)
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use syncline_runtime::Outcome;
 use syncline_schemas::canonical::Canonical;
-use syncline_schemas::pipeline::{Link, Pipeline, Secret};
+use syncline_schemas::pipeline::{Entity, Link, Pipeline, Secret};
 use syncline_schemas::topic;
 
 use crate::lane::{self, Lane};
@@ -133,6 +133,13 @@ impl PostgresTarget {
             connection,
             claims: BTreeMap::new(),
         })
+    }
+
+    /// Lets what was written under older versions of these entities count for the newer.
+    #[must_use]
+    pub fn lifting(mut self, entities: &[Entity]) -> Self {
+        self.owner.lift(entities);
+        self
     }
 
     /// The same, its links referring to each other, and to those of the system that are written at other times, as the pipeline

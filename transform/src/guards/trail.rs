@@ -81,7 +81,7 @@ fn short(value: &Value) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use syncline_schemas::pipeline::{DeletePolicy, Field, FieldKind, RuleRef, Terms};
+    use syncline_schemas::pipeline::{DeletePolicy, Field, FieldKind, Migration, RuleRef, Terms};
 
     use super::*;
 
@@ -113,6 +113,7 @@ mod tests {
             references: Vec::new(),
             on_delete: BTreeMap::new(),
             default_delete: DeletePolicy::Ignore,
+            migrate: Migration::default(),
             rules: String::new(),
         }
     }

@@ -83,6 +83,39 @@ impl Answers {
         }
     }
 
+    /// The same said of a field that is made of this one, as far as something is made of the values.
+    pub fn converted(&self, of: impl Fn(&Value) -> Option<Value>) -> Self {
+        let given = |(at, given): (&Position, &Given)| {
+            let word = given.word.converted(&of)?;
+            let by = given.by.clone();
+            Some((*at, Given { by, word }))
+        };
+        let approval = |(at, approval): (&Position, &Approval)| {
+            let value = of(&approval.value)?;
+            Some((
+                *at,
+                Approval {
+                    value,
+                    ..approval.clone()
+                },
+            ))
+        };
+        Self {
+            given: self.given.iter().filter_map(given).collect(),
+            approvals: self.approvals.iter().filter_map(approval).collect(),
+        }
+    }
+
+    /// Takes in what was said of the field under another name.
+    pub fn join(&mut self, other: Self) {
+        for (position, given) in other.given {
+            keep(&mut self.given, position, given);
+        }
+        for (position, approval) in other.approvals {
+            keep(&mut self.approvals, position, approval);
+        }
+    }
+
     /// Up to where people said anything.
     pub fn last(&self) -> Option<Position> {
         self.given.keys().chain(self.approvals.keys()).max().copied()

@@ -108,6 +108,11 @@ impl EntityState {
         parts.filter_map(|(cid, part)| Some((cid.as_str(), part.state.as_deref()?)))
     }
 
+    /// What is known of those.
+    pub(super) fn parts_mut(&mut self) -> impl Iterator<Item = &mut EntityState> {
+        self.parts.values_mut().filter_map(|part| part.state.as_deref_mut())
+    }
+
     /// Everything that is known of `cid` and of the records in it, in the terms of `cid`; people's words apart, which
     /// have their own ([`EntityState::answer`]).
     pub(super) fn gathered(&self, cid: &str) -> Self {

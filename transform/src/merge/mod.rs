@@ -18,6 +18,9 @@ mod state;
 /// Records that are one.
 mod gathered;
 
+/// What was said in terms of older versions of the entity.
+mod lift;
+
 /// Whether a record has been compared with the others.
 mod compared;
 

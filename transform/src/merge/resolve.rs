@@ -75,6 +75,8 @@ pub fn resolve(cid: &str, state: &EntityState, entity: &Entity, authority: &[Str
     if state.waits() {
         return Resolved::default();
     }
+    let lifted = state.lifted(&entity.migrate.lifts);
+    let state = lifted.as_ref().unwrap_or(state);
     let gathered = state.joined().next().is_some().then(|| state.gathered(cid));
     let people = People::of(cid, state);
     let identity = state.identity();

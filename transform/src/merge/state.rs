@@ -150,7 +150,7 @@ impl EntityState {
     }
 
     /// Takes in what a source said. Twice is once; the order of sources does not matter. Of the entity only this is
-    /// asked: which counters have stock-takes, and which fields are guarded.
+    /// asked: which counters have stock-takes, which fields are guarded, and what is made of older fields.
     pub fn join(&mut self, said: &Mapped, entity: &Entity) {
         let mark = said.mark.as_ref().filter(|mark| mark.cid == said.cid);
         let lanes = self.lanes.entry(said.source.clone()).or_default();
@@ -176,6 +176,9 @@ impl EntityState {
             return;
         }
         let lane = lanes.entry(said.row.clone()).or_default();
+        let newer = lane.go_on_in_terms_of(said, mark, &entity.migrate.lifts);
+        let said = newer.as_ref().unwrap_or(said);
+        let mark = said.mark.as_ref().filter(|mark| mark.cid == said.cid);
         let counters = Counters::of(entity, lane);
         match (said.op, mark) {
             (RowOp::Present, _) => lane.present(said, mark, entity),
@@ -294,8 +297,7 @@ impl Lane {
 
     /// Of guarded fields, what leads to an edit is kept.
     fn watch(&mut self, said: &Mapped, entity: &Entity) {
-        let guarded = |name: &str| entity.field(name).is_some_and(|field| field.guard.is_some());
-        for field in said.fields.iter().filter(|field| guarded(&field.name)) {
+        for field in said.fields.iter().filter(|field| entity.is_guarded(&field.name)) {
             let lane = self.fields.entry(field.name.clone()).or_default();
             lane.watch.get_or_insert_default();
         }

@@ -11,6 +11,8 @@ use syncline_schemas::value::{Number, Value};
 
 use super::Row;
 
+mod versions;
+
 /// What the sink of an app keeps beside the app's data.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Applied {
@@ -34,6 +36,8 @@ struct Written {
     word: Option<Position>,
     value: Value,
     vector: Vector,
+    /// Whether nobody can tell what was written in terms of the field as it is now.
+    unclear: bool,
 }
 
 /// What is done with a field; a group is as its heaviest.
@@ -200,6 +204,7 @@ impl App {
             word,
             value: value.clone(),
             vector: record.vector.clone(),
+            unclear: false,
         };
         self.applied.fields.insert(name.to_owned(), written);
         self.row.get_or_insert_default().insert(name.to_owned(), value);
@@ -282,7 +287,8 @@ impl App {
         if current == *target {
             let told = |unseen: &Vector| written.is_some_and(|written| written.vector.dominates(unseen));
             let tell = word.is_some_and(|word| !word.unseen.is_empty() && !told(&word.unseen));
-            return if tell { Weight::Tell } else { Weight::Same };
+            let unclear = written.is_some_and(|written| written.unclear);
+            return if tell || unclear { Weight::Tell } else { Weight::Same };
         }
         if self.is_expected(record, name, &current) {
             Weight::Write
@@ -296,7 +302,7 @@ impl App {
         let word = record.app(self.name).and_then(|words| words.word(name));
         let written = self.applied.fields.get(name);
         // Where our last write still stands nobody has edited since, whatever the words say (an edit there and back).
-        let ours = written.is_some_and(|written| written.value == *current);
+        let ours = written.is_some_and(|written| written.value == *current && !written.unclear);
         let known = word.filter(|word| written.is_none_or(|written| Some(word.position) > written.word));
         let theirs = known.is_some_and(|word| word.value == *current);
         ours || theirs || (word.is_none() && written.is_none())

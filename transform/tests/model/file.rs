@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use syncline_schemas::pipeline::{Check, DeletePolicy, Entity, Field, FieldKind, Group, RuleRef, Strategy, Terms};
+use syncline_schemas::pipeline::{
+    Check, DeletePolicy, Entity, Field, FieldKind, Group, Migration, RuleRef, Strategy, Terms,
+};
 
 pub fn entity(fields: &[(&str, Strategy)], on_delete: DeletePolicy) -> Entity {
     Entity {
@@ -17,6 +19,7 @@ pub fn entity(fields: &[(&str, Strategy)], on_delete: DeletePolicy) -> Entity {
         references: Vec::new(),
         on_delete: BTreeMap::new(),
         default_delete: on_delete,
+        migrate: Migration::default(),
         rules: "0".repeat(16),
     }
 }

@@ -2,5 +2,6 @@
 
 mod deletes;
 mod keys;
+mod lifts;
 mod moves;
 mod queue;

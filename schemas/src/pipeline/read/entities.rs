@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::avro::{self, SchemaField};
+use super::super::migrate::Migration;
 use super::super::model::{DeletePolicy, Entity, Field, FieldKind, Pipeline};
 use super::super::rule::{Check as Condition, Group, RuleRef, Strategy, Terms};
 use super::super::source::Span;
@@ -11,6 +12,7 @@ use super::expressions;
 use super::fingerprint::fingerprint;
 use super::groups::{self, Head};
 use super::matching;
+use super::migrate;
 use super::references;
 use super::rules::{Kinds, Rule, Scope, kinds, strategy};
 use super::{Check, Keys, Map, suggestion};
@@ -27,8 +29,9 @@ const ENTITY: Keys = Keys {
         "match",
         "references",
         "on_delete",
+        "migrate",
     ],
-    later: &["subject", "initial", "migrate"],
+    later: &["subject", "initial"],
 };
 
 const POLICIES: [(&str, DeletePolicy); 4] = [
@@ -154,8 +157,12 @@ impl EntityReader<'_, '_, '_> {
             checks,
             on_delete: BTreeMap::new(),
             default_delete: DeletePolicy::default(),
+            migrate: Migration::default(),
             rules: String::new(),
         };
+        if let (Some(node), Some(schema)) = (map.get("migrate"), schema.as_deref()) {
+            entity.migrate = migrate::read(self.check, self.files, node, (&entity, schema));
+        }
         if let Some(node) = map.get("on_delete") {
             self.on_delete(node, &mut entity);
         }

@@ -77,7 +77,7 @@ impl Check<'_> {
     }
 }
 
-fn look_up(name: &str, known: &[(String, Gives)]) -> Result<Gives, String> {
+pub(super) fn look_up(name: &str, known: &[(String, Gives)]) -> Result<Gives, String> {
     let found = known.iter().find(|(other, _)| other == name);
     let names = known.iter().map(|(name, _)| name.as_str());
     found

@@ -70,6 +70,12 @@ pub(super) fn fingerprint(entity: &Entity, pipeline: &Pipeline) -> String {
         .iter()
         .for_each(|(system, policy)| say(format!("delete {system} {policy}")));
     say(format!("delete * {}", entity.default_delete));
+    for lift in &entity.migrate.lifts {
+        for made in &lift.into {
+            let by = made.by.as_ref().map(ToString::to_string).unwrap_or_default();
+            say(format!("lift {} {} {:?} {by}", lift.from, made.field, made.kind));
+        }
+    }
     hash.finalize()
         .iter()
         .take(8)

@@ -34,7 +34,7 @@ pub(super) fn of(key: &str) -> (&'static str, &'static str) {
             "naming its group at the field",
             "name the field in `groups` of the entity",
         ),
-        "initial" | "migrate" => ("this rule", REMOVE),
+        "initial" => ("this rule", REMOVE),
         "env" => ("settings by environment", "use ${env:NAME} where they differ"),
         _ => ("this", REMOVE),
     }

@@ -29,6 +29,9 @@ mod fingerprint;
 /// Which rows are one entity.
 mod matching;
 
+/// What becomes of the fields of older versions.
+mod migrate;
+
 /// Fields that refer to another entity.
 pub(super) mod references;
 
