@@ -282,7 +282,7 @@ impl Mapper {
             .iter()
             .find(|route| route.link.system == system && is_of(&mark, &route.link));
         match route.filter(|_| mark.pipeline == self.pipeline.name) {
-            Some(route) => self.put(route, mapping::seen(system, &placed, mark), record, work)?,
+            Some(route) => put(route, mapping::seen(system, &placed, mark), record, work),
             None => skipped("mark of another pipeline"),
         }
         Ok(Ok(()))
@@ -318,7 +318,7 @@ impl Mapper {
             }
         }
         for (route, mapping) in said {
-            self.put(&route, mapping, record, work)?;
+            put(&route, mapping, record, work);
         }
         Ok(refused)
     }
@@ -358,7 +358,7 @@ impl Mapper {
             Ok(Err(nothing)) => return Ok(Ok((Mapping::Nothing(nothing), false))),
             Err(refusal) => return Ok(Err(refusal)),
         };
-        let known = match self.known(route, &address, input, partition, work)? {
+        let known = match self.known(route, &address, partition, work)? {
             Ok(known) => known,
             Err(reason) => return Ok(Err(Refusal(reason))),
         };
@@ -369,12 +369,11 @@ impl Mapper {
     }
 
     /// What the crosswalk has, as far as it is ours. The old key of a row that moved may lie in another partition
-    /// than its change, and so may be what that change had to say of the old key.
+    /// than its change.
     fn known(
         &mut self,
         route: &Route,
         address: &Address,
-        input: &Input<'_>,
         partition: i32,
         work: &Work,
     ) -> Outcome<Result<Known, String>> {
@@ -383,13 +382,6 @@ impl Mapper {
             Ok(own) => own,
             Err(reason) => return Ok(Err(reason)),
         };
-        let elsewhere = match own {
-            Some(_) => Vec::new(),
-            None => match self.entries(route, &key, work)? {
-                Ok(entries) => entries,
-                Err(reason) => return Ok(Err(reason)),
-            },
-        };
         let old = match &address.was {
             None => Vec::new(),
             Some(was) => match self.entries(route, &mapping::crosswalk_key(&route.link, was), work)? {
@@ -397,7 +389,7 @@ impl Mapper {
                 Err(reason) => return Ok(Err(reason)),
             },
         };
-        Ok(Ok(Known::found(own, elsewhere, old, input)))
+        Ok(Ok(Known::found(own, old)))
     }
 
     /// What all shards of ours have under the key.
@@ -419,49 +411,6 @@ impl Mapper {
             Some(bytes) => Ok(self.schemas.read(&bytes, Crosswalk::decode)?.map(Some)),
             None => Ok(Ok(None)),
         }
-    }
-
-    /// The shard that has the key, else that of the change.
-    fn shard_of(&self, route: &Route, key: &str, partition: i32, work: &Work) -> Outcome<i32> {
-        for shard in self.shards.iter().filter(|shard| *shard.topic == *route.crosswalk) {
-            if work.overlay.get(&self.store, shard, key)?.is_some() {
-                return Ok(shard.partition);
-            }
-        }
-        Ok(partition)
-    }
-
-    fn put(&self, route: &Route, mapping: Mapping, cause: &InRecord, work: &mut Work) -> Outcome<()> {
-        let (mapped, crosswalk, sighting) = match mapping {
-            Mapping::Nothing(Nothing(why)) => {
-                skipped(why);
-                return Ok(());
-            }
-            Mapping::Left { key, entry, said } => {
-                route.put_crosswalk(key, &entry, cause.partition, work);
-                if let Some(said) = said {
-                    route.say(*said, cause, work);
-                }
-                return Ok(());
-            }
-            Mapping::Said {
-                mapped,
-                crosswalk,
-                sighting,
-            } => (mapped, crosswalk, sighting),
-        };
-        for (key, entry) in crosswalk {
-            let partition = match entry.left_at {
-                Some(_) => self.shard_of(route, &key, cause.partition, work)?,
-                None => cause.partition,
-            };
-            route.put_crosswalk(key, &entry, partition, work);
-        }
-        if let Some(sighting) = sighting {
-            route.sight(*sighting, cause, work);
-        }
-        route.say(*mapped, cause, work);
-        Ok(())
     }
 
     /// Tells every partition of merge, and our own crosswalk.
@@ -622,6 +571,32 @@ impl Route {
         work.outputs
             .push(Outgoing::keyed(&self.crosswalk, &key, value.clone()).in_partition(partition));
         work.overlay.put(&self.shard(partition), key, value);
+    }
+}
+
+/// Sends and keeps what a change comes to. What a partition says of a key is kept in that partition alone.
+fn put(route: &Route, mapping: Mapping, cause: &InRecord, work: &mut Work) {
+    match mapping {
+        Mapping::Nothing(Nothing(why)) => skipped(why),
+        Mapping::Left { key, entry, said } => {
+            route.put_crosswalk(key, &entry, cause.partition, work);
+            if let Some(said) = said {
+                route.say(*said, cause, work);
+            }
+        }
+        Mapping::Said {
+            mapped,
+            crosswalk,
+            sighting,
+        } => {
+            for (key, entry) in crosswalk {
+                route.put_crosswalk(key, &entry, cause.partition, work);
+            }
+            if let Some(sighting) = sighting {
+                route.sight(*sighting, cause, work);
+            }
+            route.say(*mapped, cause, work);
+        }
     }
 }
 

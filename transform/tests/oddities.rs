@@ -259,7 +259,6 @@ impl Hub {
         let known = Known {
             row: find(&address.row),
             was: address.was.as_ref().and_then(find),
-            ..Known::default()
         };
         let entity = self.pipeline.entity(&link.entity).unwrap();
         match mapping::apply(link, entity, input, address, &known)? {

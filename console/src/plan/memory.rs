@@ -182,7 +182,6 @@ impl Memory {
         Known {
             row: entry(&address.row),
             was: address.was.as_ref().and_then(entry),
-            ..Known::default()
         }
     }
 

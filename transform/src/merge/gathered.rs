@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use syncline_schemas::canonical::{Identity, Member};
 use syncline_schemas::mapped::RowKey;
+use syncline_schemas::pipeline::Entity;
 use syncline_schemas::position::Vector;
 use syncline_schemas::voice;
 
@@ -110,7 +111,7 @@ impl EntityState {
 
     /// Everything that is known of `cid` and of the records in it, in the terms of `cid`; people's words apart, which
     /// have their own ([`EntityState::answer`]).
-    pub(super) fn gathered(&self, cid: &str) -> Self {
+    pub(super) fn gathered(&self, cid: &str, entity: &Entity) -> Self {
         let mut all = Self {
             lanes: self.lanes.clone(),
             taken: self.taken.clone(),
@@ -118,6 +119,8 @@ impl EntityState {
             ..Self::default()
         };
         for (of, part) in self.joined() {
+            let heard = part.as_heard(entity);
+            let part = heard.as_ref().unwrap_or(part);
             let terms = Terms { of, to: cid };
             for (app, lanes) in &part.lanes {
                 all.lanes.insert(voice::of(app, of), terms.lanes(lanes));

@@ -72,10 +72,12 @@ pub fn resolve(cid: &str, state: &EntityState, entity: &Entity, authority: &[Str
             ..Resolved::default()
         };
     }
+    let heard = state.as_heard(entity);
+    let state = heard.as_ref().unwrap_or(state);
     if state.waits() {
         return Resolved::default();
     }
-    let gathered = state.joined().next().is_some().then(|| state.gathered(cid));
+    let gathered = state.joined().next().is_some().then(|| state.gathered(cid, entity));
     let people = People::of(cid, state);
     let identity = state.identity();
     let state = gathered.as_ref().unwrap_or(state);

@@ -97,15 +97,10 @@ impl Stages {
         };
         let all = |row: &RowKey| shards.iter().filter_map(|shard| entry(shard, row)).collect::<Vec<_>>();
         let old = address.was.as_ref().map(all).unwrap_or_default();
-        let known = Known::found(entry(&told.partition, &address.row), all(&address.row), old, &input);
+        let known = Known::found(entry(&told.partition, &address.row), old);
         let said = match apply(&self.link, &self.entity, &input, address, &known).unwrap() {
             Mapping::Said { mapped, crosswalk, .. } => {
-                for (key, entry) in crosswalk {
-                    let has = |shard: &&usize| self.crosswalk[*shard].contains_key(&key);
-                    let shard = shards.iter().find(has).filter(|_| entry.left_at.is_some());
-                    let shard = *shard.unwrap_or(&told.partition);
-                    self.crosswalk.entry(shard).or_default().insert(key, entry);
-                }
+                self.crosswalk.entry(told.partition).or_default().extend(crosswalk);
                 Some(mapped)
             }
             Mapping::Left { key, entry, said } => {
