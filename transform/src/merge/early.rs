@@ -135,7 +135,7 @@ pub(super) fn is_end(said: &Mapped) -> bool {
 }
 
 /// Where the row that begins at `position` ended under its old key: one change before.
-fn end_of(position: Position) -> Position {
+pub(super) fn end_of(position: Position) -> Position {
     Position {
         ordinal: position.ordinal.saturating_sub(1),
         ..position
@@ -226,13 +226,26 @@ impl EntityState {
     }
 
     /// Whether a row that had this key has gone on, at this position or later.
-    fn has_left(&self, source: &str, key: &RowKey, position: Position) -> bool {
+    pub(super) fn has_left(&self, source: &str, key: &RowKey, position: Position) -> bool {
         let left = self.left.get(source).and_then(|left| left.get(key));
         left.is_some_and(|left_at| *left_at >= position)
     }
 
-    /// What waits under a key is joined. A row that comes to the key later may have to wait in its turn.
+    /// From which key the row came that waits under this one, and where.
+    fn waits_since(&self, source: &str, row: &RowKey) -> Option<(RowKey, Position)> {
+        let early = self.early.get(source)?.get(row)?;
+        Some((early.was.clone(), early.began()))
+    }
+
+    /// What waits under a key is joined. A row that comes to the key later may have to wait in its turn. What the row said
+    /// under the key before, if that waits too, goes first: where no end is heard of either, that is all there is of it.
     fn settle(&mut self, source: &str, row: &RowKey, entity: &Entity) {
+        // Ever earlier, so it ends.
+        if let Some((was, began)) = self.waits_since(source, row)
+            && self.waits_since(source, &was).is_some_and(|(_, before)| before < began)
+        {
+            self.settle(source, &was, entity);
+        }
         let Some(rows) = self.early.get_mut(source) else { return };
         let early = rows.remove(row);
         if rows.is_empty() {

@@ -22,7 +22,7 @@ use syncline_schemas::value::Value;
 
 use super::answers::Answers;
 use super::compared::Compared;
-use super::early::{Early, is_end};
+use super::early::{Early, end_of, is_end};
 use super::field_lane::{FieldLane, notice};
 use super::gathered::{Moved, Part};
 use super::mutant::breaks;
@@ -168,11 +168,15 @@ impl EntityState {
             }
             _ => said.row.clone(),
         };
-        let lanes = self.lanes.entry(said.source.clone()).or_default();
         let ends = is_end(said);
+        let end = if ends { said.position } else { end_of(said.position) };
+        // The row went when its end was heard. What has the old key now is another, or what marks told of one to come.
+        let was = said.was.as_ref();
+        let moves = was.filter(|was| !self.has_left(&said.source, was, end));
+        let lanes = self.lanes.entry(said.source.clone()).or_default();
         // Offsets of two partitions are not compared: a position without an epoch may be one, unless it is that of an
         // end.
-        if let Some(was) = said.was.as_ref().filter(|_| ends || said.position.epoch > 0) {
+        if let Some(was) = was.filter(|_| ends || said.position.epoch > 0) {
             let left = self.left.entry(said.source.clone()).or_default();
             let left_at = left.entry(was.clone()).or_default();
             if said.position >= *left_at {
@@ -183,10 +187,7 @@ impl EntityState {
         }
         let left_at = self.left.get(&said.source).and_then(|left| left.get(&said.row));
         let has_left = left_at.is_some_and(|left_at| said.position <= *left_at) && !breaks("who-left-is-silent");
-        let moved = said
-            .was
-            .as_ref()
-            .filter(|was| lanes.get(was).is_some_and(|lane| lane.at < said.position));
+        let moved = moves.filter(|was| lanes.get(was).is_some_and(|lane| lane.at < said.position));
         // A row that has gone on once more has a lane under its next key, which began there.
         if let Some(moved) = moved.and_then(|was| lanes.remove(was)).filter(|_| !has_left) {
             lanes.entry(said.row.clone()).or_default().take_place_of(moved);

@@ -1,6 +1,7 @@
 //! Laws of single rules, beside those that hold for all of them.
 
 mod deletes;
+mod early;
 mod keys;
 mod moves;
 mod queue;
