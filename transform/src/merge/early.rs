@@ -108,6 +108,11 @@ impl Early {
         self.said.first().map(|said| said.position).unwrap_or_default()
     }
 
+    /// Up to where it is heard of.
+    pub fn reach(&self) -> Position {
+        self.said.iter().map(|said| said.position).max().unwrap_or_default()
+    }
+
     fn keep(&mut self, said: &Mapped) {
         if !self.said.contains(said) {
             self.said.push(said.clone());

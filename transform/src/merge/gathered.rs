@@ -2,7 +2,8 @@
 //!
 //! A merged record (the loser) keeps its state in full and goes on joining what its rows say. Whenever that changes, the
 //! record that it is merged into (the winner) is sent all of it and keeps it as a part, replacing what it had: so the order
-//! of arrival cannot matter, a split is to drop the part, and nothing that either ever knew is lost or mixed.
+//! of arrival cannot matter, a split is to drop the part, and nothing that either ever knew is lost or mixed. What was sent
+//! before what is kept, and is read again, knows less of the apps' logs, and replaces nothing.
 //!
 //! Resolve sees one state: the lanes of all, each part's under voices of their own ([`syncline_schemas::voice`]) and with all
 //! that they have seen turned into the winner's terms. Until two records were one nobody had seen both, and no vector
@@ -46,6 +47,17 @@ pub(super) struct Part {
 packed!(Moved { 0 to, 1 at });
 packed!(Part { 0 at, 1 state });
 
+impl Part {
+    /// Whether what is kept was sent after this.
+    fn knows_more_than(&self, sent: Option<&EntityState>) -> bool {
+        let (Some(kept), Some(sent)) = (&self.state, sent) else {
+            return false;
+        };
+        let (kept, sent) = (kept.reach(), sent.reach());
+        kept != sent && kept.dominates(&sent) && !breaks("parts-do-not-go-back")
+    }
+}
+
 impl EntityState {
     /// Takes in where the record went. The last word counts, in whatever order they are read.
     pub fn move_to(&mut self, to: Option<String>, at: i64) {
@@ -56,10 +68,28 @@ impl EntityState {
 
     /// Takes in what is known of a record that is merged into this one; none if it is no part any more.
     pub fn take_part(&mut self, of: &str, at: i64, state: Option<EntityState>) {
-        if self.parts.get(of).is_none_or(|part| part.at <= at) {
+        let is_news = |part: &Part| part.at < at || (part.at == at && !part.knows_more_than(state.as_ref()));
+        if self.parts.get(of).is_none_or(is_news) {
             let state = state.map(Box::new);
             self.parts.insert(of.to_owned(), Part { at, state });
         }
+    }
+
+    /// How far the apps' logs are known, by all that was heard of the record's rows. It never goes back. Marks without a
+    /// row do not show in it.
+    fn reach(&self) -> Vector {
+        let mut reach = Vector::new();
+        for (source, lanes) in &self.lanes {
+            let lanes = lanes.values().filter(|lane| !lane.is_new());
+            lanes.for_each(|lane| reach.advance(source, lane.at));
+        }
+        for (source, left) in &self.left {
+            left.values().for_each(|left_at| reach.advance(source, *left_at));
+        }
+        for (source, rows) in &self.early {
+            rows.values().for_each(|early| reach.advance(source, early.reach()));
+        }
+        reach
     }
 
     /// By which word a record came into this one, or went.

@@ -40,7 +40,7 @@ fn said(app: &str, id: usize, position: Position, op: RowOp, fields: &[(&str, Va
     }
 }
 
-fn holds(app: &str, id: usize, lsn: u64, field: &str, value: impl Into<Value>) -> Mapped {
+pub(super) fn holds(app: &str, id: usize, lsn: u64, field: &str, value: impl Into<Value>) -> Mapped {
     said(app, id, at(lsn, 0), RowOp::Present, &[(field, value.into())])
 }
 
@@ -85,7 +85,7 @@ fn agreed(field: &str, value: &Value) -> MarkedField {
     }
 }
 
-fn joined<'a>(entity: &Entity, said: impl IntoIterator<Item = &'a Mapped>) -> EntityState {
+pub(super) fn joined<'a>(entity: &Entity, said: impl IntoIterator<Item = &'a Mapped>) -> EntityState {
     let mut state = EntityState::default();
     said.into_iter().for_each(|said| state.join(said, entity));
     state

@@ -4,4 +4,5 @@ mod deletes;
 mod early;
 mod keys;
 mod moves;
+mod parts;
 mod queue;
