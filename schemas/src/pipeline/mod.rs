@@ -111,6 +111,7 @@ fn build(check: &mut read::Check<'_>, tree: &yaml::Node, files: read::entities::
     read::settings::systems(check, &root, &mut pipeline);
     let named = read::entities::read(check, &root, files, &mut pipeline);
     read::links::read(check, &root, &mut pipeline);
+    read::entities::only_read(&mut pipeline);
     read::settings::replicas(check, &root, &mut pipeline);
     pipeline.guards = read::guards::read(check, &root);
     meaning::check(check, &root, &pipeline, &named);

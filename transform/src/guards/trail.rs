@@ -109,6 +109,7 @@ mod tests {
             score: None,
             on_delete: BTreeMap::new(),
             default_delete: DeletePolicy::Ignore,
+            only_read: Default::default(),
             rules: String::new(),
         }
     }

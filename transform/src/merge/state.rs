@@ -75,6 +75,9 @@ pub(super) struct Lane {
     pub at: Position,
     /// The first change joined since the row was last made.
     pub made: Position,
+    /// And when, microseconds since 1970, where some app's deletions are weighed by that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made_us: Option<i64>,
     /// Whether it was we who made it.
     pub ours: bool,
     /// The last change that was the app's own doing: of a field, of the key, or of the row as a whole.
@@ -112,7 +115,7 @@ pub(super) enum Presence {
 packed!(EntityState {
     0 lanes, 1 answers, 2 decisions, 3 time_us, 4 taken, 5 moved, 6 parts, 7 compared, 8 left, 9 onto, 10 early
 });
-packed!(Lane { 0 at, 1 made, 2 ours, 3 said, 4 presence, 5 undone, 6 removal, 7 fields, 8 beside, 9 again });
+packed!(Lane { 0 at, 1 made, 2 ours, 3 said, 4 presence, 5 undone, 6 removal, 7 fields, 8 beside, 9 again, 10 made_us });
 
 impl Packed for Presence {
     fn is_unset(&self) -> bool {
@@ -288,6 +291,7 @@ impl Lane {
         let ours = mark.is_some_and(|mark| mark.act.makes());
         let mut own_doing = false;
         if self.made == said.position {
+            self.made_us = (!entity.only_read.is_empty()).then_some(said.commit_us);
             self.ours = ours;
             own_doing = !ours;
         }

@@ -16,6 +16,7 @@ pub fn entity(fields: &[(&str, Strategy)], on_delete: DeletePolicy) -> Entity {
         score: None,
         on_delete: BTreeMap::new(),
         default_delete: on_delete,
+        only_read: Default::default(),
         rules: "0".repeat(16),
     }
 }

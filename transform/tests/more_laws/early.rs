@@ -15,12 +15,12 @@ fn key(id: usize) -> RowKey {
     RowKey(format!("{{\"id\":{id}}}"))
 }
 
-fn at(lsn: u64, ordinal: u64) -> Position {
+pub(super) fn at(lsn: u64, ordinal: u64) -> Position {
     Position::new(1, Lsn(lsn), ordinal)
 }
 
 /// What an app says of its row there; the clock is the log.
-fn said(app: &str, id: usize, position: Position, op: RowOp, fields: &[(&str, Value)]) -> Mapped {
+pub(super) fn said(app: &str, id: usize, position: Position, op: RowOp, fields: &[(&str, Value)]) -> Mapped {
     let field = |(name, value): &(&str, Value)| FieldValue {
         name: (*name).to_owned(),
         value: value.clone(),

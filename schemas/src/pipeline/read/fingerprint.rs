@@ -70,6 +70,10 @@ pub(super) fn fingerprint(entity: &Entity, pipeline: &Pipeline) -> String {
         .iter()
         .for_each(|(system, policy)| say(format!("delete {system} {policy}")));
     say(format!("delete * {}", entity.default_delete));
+    entity
+        .only_read
+        .iter()
+        .for_each(|system| say(format!("only read {system}")));
     hash.finalize()
         .iter()
         .take(8)
