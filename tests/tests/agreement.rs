@@ -3,9 +3,9 @@
 //! what has become of every edit.
 //!
 //! `SYNCLINE_AGREEMENT_SECONDS` is how long they work (1800 for the whole of it), `SYNCLINE_AGREEMENT_RATE` how many
-//! transactions a second each app makes, `SYNCLINE_AGREEMENT_PARTITIONS` how many partitions topics have, and `SYNCLINE_SEED`
-//! repeats a run's choices. On a failure the oracle tells what is parked, and, for each finding, the history of that field in
-//! every app's log, what was agreed, and the last conflict.
+//! transactions a second each app makes, `SYNCLINE_AGREEMENT_PARTITIONS` how many partitions topics have, and
+//! `SYNCLINE_SEED` repeats a run's choices. On a failure the oracle tells what is parked, and, for each finding, the
+//! history of that field in every app's log, what was agreed, and the last conflict.
 //!
 //! It stands beside the other tests because its load wants the machine.
 

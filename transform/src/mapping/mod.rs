@@ -6,11 +6,12 @@
 //! A key that a row has left stays in the crosswalk with the position at which it was left, and when another row takes it,
 //! with the position of that: a repeated older event is recognised, and the new row does not inherit the entity.
 //!
-//! A key change is two records, which may be in two partitions and be read in either order. The end under the old key is in
-//! the partition of that key, before whatever the key is used for next; so the one who takes the key is never taken for the
-//! one who left it. It alone says that the key was left: what still stands before it in that partition is the row's own,
-//! and nobody may take it for repeated because the beginning was read. The beginning under the new key asks who left
-//! the old one *there*: if that is not known any more, because others have had the key since, the row's own values decide.
+//! A key change is two records, which may be in two partitions and be read in either order. The end under the old key
+//! is in the partition of that key, before whatever the key is used for next; so the one who takes the key is never
+//! taken for the one who left it. It alone says that the key was left: what still stands before it in that partition is
+//! the row's own, and nobody may take it for repeated because the beginning was read. The beginning under the new key
+//! asks who left the old one *there*: if that is not known any more, because others have had the key since, the row's
+//! own values decide.
 //!
 //! Where the beginning is read before anything of the old key, it cannot know who had that. Its entity is then what
 //! the old key's would be at first sight, so that whoever reads the old key, maybe another process with another part

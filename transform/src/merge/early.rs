@@ -1,15 +1,15 @@
-//! Rows that have gone on under another key, and are heard of there before all is heard that was said under the old one.
+//! Rows that are heard of under a new key before all is heard that they said under the old one.
 //!
-//! A key change stands in the partitions of both keys: as the end of the row under the old one, behind all that was said
-//! there, and as its beginning under the new one. Partitions are read in any order. What is read of the new key first
-//! cannot be joined: whether it is an edit or our own write, and what its author had seen, is told by what the row
-//! was before, and that is still to come. So it waits until the end is heard, and is then joined where it stands in
+//! A key change stands in the partitions of both keys: as the end of the row under the old one, behind all that was
+//! said there, and as its beginning under the new one. Partitions are read in any order. What is read of the new key
+//! first cannot be joined: whether it is an edit or our own write, and what its author had seen, is told by what the
+//! row was before, and that is still to come. So it waits until the end is heard, and is then joined where it stands in
 //! the row's log. So the state that is left is the same in whatever order partitions were read.
 //!
-//! Nobody is kept waiting by it. What waits counts as if nothing more came before it, at first: the agreed record is made from
-//! the state [as it is heard](EntityState::as_heard). An edit under the old key then counts as said when the row moved, and
-//! what we had written there as the app's own, until the end is heard. And where no end ever comes (a source that does not
-//! tell deletions, a topic that begins behind it) nothing is lost but that.
+//! Nobody is kept waiting by it. What waits counts as if nothing more came before it, at first: the agreed record is
+//! made from the state [as it is heard](EntityState::as_heard). An edit under the old key then counts as said when the
+//! row moved, and what we had written there as the app's own, until the end is heard. And where no end ever comes (a
+//! source that does not tell deletions, a topic that begins behind it) nothing is lost but that.
 
 use serde::{Deserialize, Serialize};
 use syncline_schemas::mapped::{FieldValue, Mapped, RowKey, RowOp};
@@ -199,8 +199,8 @@ impl EntityState {
         (early.began() <= said.position).then(|| row.clone())
     }
 
-    /// The key under which the row has to wait from now on, if this is a beginning whose end is not heard yet. Offsets of two
-    /// partitions are not compared: a position without an epoch may be one.
+    /// The key under which the row has to wait from now on, if this is a beginning whose end is not heard yet. Offsets
+    /// of two partitions are not compared: a position without an epoch may be one.
     fn begins_early(&self, said: &Mapped) -> Option<RowKey> {
         let begins = said.op == RowOp::Present && said.position.epoch > 0 && !breaks("moved-rows-wait");
         let was = said.was.as_ref().filter(|_| begins)?;
@@ -242,8 +242,9 @@ impl EntityState {
         Some((early.was.clone(), early.began()))
     }
 
-    /// What waits under a key is joined. A row that comes to the key later may have to wait in its turn. What the row said
-    /// under the key before, if that waits too, goes first: where no end is heard of either, that is all there is of it.
+    /// What waits under a key is joined. A row that comes to the key later may have to wait in its turn. What the row
+    /// said under the key before, if that waits too, goes first: where no end is heard of either, that is all there is
+    /// of it.
     fn settle(&mut self, source: &str, row: &RowKey, entity: &Entity) {
         // Ever earlier, so it ends.
         if let Some((was, began)) = self.waits_since(source, row)

@@ -1,9 +1,9 @@
 //! Records that are one: what was said of each is kept apart, and looked at together.
 //!
-//! A merged record (the loser) keeps its state in full and goes on joining what its rows say. Whenever that changes, the
-//! record that it is merged into (the winner) is sent all of it and keeps it as a part, replacing what it had: so the order
-//! of arrival cannot matter, a split is to drop the part, and nothing that either ever knew is lost or mixed. What was sent
-//! before what is kept, and is read again, knows less of the apps' logs, and replaces nothing.
+//! A merged record (the loser) keeps its state in full and goes on joining what its rows say. Whenever that changes,
+//! the record that it is merged into (the winner) is sent all of it and keeps it as a part, replacing what it had: so
+//! the order of arrival cannot matter, a split is to drop the part, and nothing that either ever knew is lost or mixed.
+//! What was sent before what is kept, and is read again, knows less of the apps' logs, and replaces nothing.
 //!
 //! Resolve sees one state: the lanes of all, each part's under voices of their own ([`syncline_schemas::voice`]) and with all
 //! that they have seen turned into the winner's terms. Until two records were one nobody had seen both, and no vector
@@ -75,8 +75,8 @@ impl EntityState {
         }
     }
 
-    /// How far the apps' logs are known, by all that was heard of the record's rows. It never goes back. Marks without a
-    /// row do not show in it.
+    /// How far the apps' logs are known, by all that was heard of the record's rows. It never goes back. Marks without
+    /// a row do not show in it.
     fn reach(&self) -> Vector {
         let mut reach = Vector::new();
         for (source, lanes) in &self.lanes {

@@ -2,8 +2,8 @@
 //!
 //! A row's changes come in the order of its app's log, so a change at or before the last one joined is a repetition and
 //! is dropped. Marks without a row travel by another topic and may come late; they are joined by their position: they
-//! reach every word that stands after them, whenever they are read, also in a row that has another key by then. A row that
-//! is heard of under a new key before all is heard that it said under the old one waits ([`super::early`]).
+//! reach every word that stands after them, whenever they are read, also in a row that has another key by then. A row
+//! that is heard of under a new key before all is heard that it said under the old one waits ([`super::early`]).
 //!
 //! Marks name the fields which the app now has as agreed. Such a field is an echo as far as it holds what we wrote; what
 //! differs (a trigger of the app rewrote it) is an edit by somebody who had seen our value. Fields which a row of our
@@ -115,7 +115,9 @@ pub(super) enum Presence {
 packed!(EntityState {
     0 lanes, 1 answers, 2 decisions, 3 time_us, 4 taken, 5 moved, 6 parts, 7 compared, 8 left, 9 onto, 10 early
 });
-packed!(Lane { 0 at, 1 made, 2 ours, 3 said, 4 presence, 5 undone, 6 removal, 7 fields, 8 beside, 9 again, 10 made_us });
+packed!(Lane {
+    0 at, 1 made, 2 ours, 3 said, 4 presence, 5 undone, 6 removal, 7 fields, 8 beside, 9 again, 10 made_us
+});
 
 impl Packed for Presence {
     fn is_unset(&self) -> bool {

@@ -244,7 +244,8 @@ fn who_deletes_what_he_has_in_common_with_a_row_made_anew_has_seen_it() {
     }
 }
 
-/// No mark tells what an app had seen into which nothing is written: what it deletes after a row was made anew is that row.
+/// No mark tells what an app had seen into which nothing is written: what it deletes after a row was made anew is that
+/// row.
 #[test]
 fn an_app_that_is_only_read_deletes_the_row_made_anew_if_it_is_later() {
     let mut entity = entity(&[("code", Strategy::Latest)], DeletePolicy::DeleteWins);

@@ -1,5 +1,5 @@
-//! Rows that are heard of under a new key before all is heard that was said under the old one: what is left is what reading
-//! the log in its order leaves, to the last byte.
+//! Rows that are heard of under a new key before all is heard that was said under the old one: what is left is what
+//! reading the log in its order leaves, to the last byte.
 
 use syncline_schemas::mapped::{FieldValue, Mapped, RowKey, RowOp};
 use syncline_schemas::mark::{Act, Mark, MarkedField};
@@ -195,8 +195,8 @@ fn a_row_without_an_end_waits_no_longer_than_it_must() {
     assert_eq!(record.fields["name"], Value::from("199"));
 }
 
-/// A row that is edited by its app, written and told by us, and moved on, also back to keys that it had: its partitions and the
-/// marks without a row are read in any order, and again from where a process that was killed had begun.
+/// A row that is edited by its app, written and told by us, and moved on, also back to keys that it had: its partitions
+/// and the marks without a row are read in any order, and again from where a process that was killed had begun.
 #[test]
 fn in_whatever_order_partitions_are_read_the_state_is_that_of_the_log() {
     let fields = [

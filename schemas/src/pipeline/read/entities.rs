@@ -87,8 +87,8 @@ pub(in super::super) fn read(
     named
 }
 
-/// Notes which systems are only read, where that matters, and says so in the rules of the entity. It is known once the links
-/// are.
+/// Notes which systems are only read, where that matters, and says so in the rules of the entity. It is known once the
+/// links are.
 pub(in super::super) fn only_read(pipeline: &mut Pipeline) {
     for place in 0..pipeline.entities.len() {
         let entity = &pipeline.entities[place];

@@ -6,8 +6,8 @@
 //! Two apps may delete the same. Whoever then makes it anew knows of one deletion, the one for which his row was
 //! removed, and means both: the other one's author saw what had gone already and not what was made since. Where
 //! deletions win, such a one would end the new row, which nobody has asked for; so it is answered too, and a conflict
-//! tells of it. Where they do not win over edits, making a row anew is an edit like any other. What an app had seen that
-//! is only read, no mark tells: there the clocks do.
+//! tells of it. Where they do not win over edits, making a row anew is an edit like any other. What an app had seen
+//! that is only read, no mark tells: there the clocks do.
 
 use syncline_schemas::conflict::{Conflict, Status, WHOLE};
 use syncline_schemas::pipeline::DeletePolicy;
@@ -177,8 +177,8 @@ impl View<'_> {
             })
     }
 
-    /// Whether the deletion by an app that is only read is later than the row was made, as far as clocks tell: nothing else
-    /// does, for no mark of ours ever stands in the log of such an app.
+    /// Whether the deletion by an app that is only read is later than the row was made, as far as clocks tell: nothing
+    /// else does, for no mark of ours ever stands in the log of such an app.
     fn is_deleted_after(&self, gone: &Speaker<'_>, made: &Lane) -> bool {
         let Presence::Deleted { stamp_us, .. } = gone.lane.presence else {
             return false;
