@@ -9,18 +9,22 @@
 //! Nobody is kept waiting by it. What waits counts as if nothing more came before it, at first: the agreed record is
 //! made from the state [as it is heard](EntityState::as_heard). An edit under the old key then counts as said when the
 //! row moved, and what we had written there as the app's own, until the end is heard. And where no end ever comes (a
-//! source that does not tell deletions, a topic that begins behind it) nothing is lost but that.
+//! source that does not tell deletions, a topic that begins behind it) nothing is lost but that. Only what the sink
+//! would keep in its books is not said of a row of which nothing else is known: whether the app made it, and how much
+//! of a counter is its own. A delivery by a wrong answer to that would be counted wrong for good.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use syncline_schemas::mapped::{FieldValue, Mapped, RowKey, RowOp};
 use syncline_schemas::mark::{Act, Mark, MarkedField};
-use syncline_schemas::pipeline::Entity;
+use syncline_schemas::pipeline::{Entity, Strategy};
 use syncline_schemas::position::Position;
 use syncline_schemas::value::Value;
 
 use super::mutant::breaks;
 use super::packed::{Packed, Packer, Unpacker, Unreadable, packed};
-use super::state::EntityState;
+use super::state::{EntityState, Lane};
 
 /// Records that wait for the end of one row. With more of them it is no longer waited for: they are joined as they are.
 const RECORDS_MAX: usize = 64;
@@ -147,6 +151,16 @@ pub(super) fn end_of(position: Position) -> Position {
     }
 }
 
+impl Lane {
+    /// Of a row of which only what it holds is known: how much of a counter is the app's own is not.
+    fn forget_counted(&mut self, entity: &Entity) {
+        let is_counter = |name: &str| entity.field(name).is_some_and(|field| field.strategy == Strategy::Add);
+        for (_, lane) in self.fields.iter_mut().filter(|(name, _)| is_counter(name)) {
+            lane.word = None;
+        }
+    }
+}
+
 impl EntityState {
     /// Takes in what a source said. Twice is once; the order of sources, and of the partitions of one, does not matter.
     /// Of the entity only this is asked: which counters have stock-takes, and which fields are guarded.
@@ -175,8 +189,10 @@ impl EntityState {
         }
     }
 
-    /// The state with all that waits joined as if nothing more came before it; none if nothing waits.
-    pub(super) fn as_heard(&self, entity: &Entity) -> Option<Self> {
+    /// The state with all that waits joined as if nothing more came before it; none if nothing waits. Where rows begin
+    /// of which nothing else is known is noted in `unread`: who made them, and what was delivered to them, is still to
+    /// be heard.
+    pub(super) fn as_heard(&self, entity: &Entity, unread: &mut BTreeSet<Position>) -> Option<Self> {
         if self.early.is_empty() {
             return None;
         }
@@ -186,6 +202,13 @@ impl EntityState {
         let mut said: Vec<&Mapped> = rows.flat_map(|early| &early.said).collect();
         said.sort_by_key(|said| said.position);
         said.into_iter().for_each(|said| heard.take(said, entity));
+        for (source, rows) in &early {
+            let lanes = heard.lanes.get_mut(source).into_iter().flat_map(BTreeMap::values_mut);
+            for lane in lanes.filter(|lane| rows.values().any(|early| early.began() == lane.made)) {
+                unread.insert(lane.made);
+                lane.forget_counted(entity);
+            }
+        }
         Some(heard)
     }
 

@@ -10,13 +10,13 @@
 //! says so. Every row speaks, also where several are of one app: what somebody edited in a duplicate is not lost, and
 //! all of them are kept in agreement until somebody removes one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use syncline_schemas::canonical::{Identity, Member};
 use syncline_schemas::mapped::RowKey;
 use syncline_schemas::pipeline::Entity;
-use syncline_schemas::position::Vector;
+use syncline_schemas::position::{Position, Vector};
 use syncline_schemas::voice;
 
 use super::compared::Compared;
@@ -140,8 +140,8 @@ impl EntityState {
     }
 
     /// Everything that is known of `cid` and of the records in it, in the terms of `cid`; people's words apart, which
-    /// have their own ([`EntityState::answer`]).
-    pub(super) fn gathered(&self, cid: &str, entity: &Entity) -> Self {
+    /// have their own ([`EntityState::answer`]). Notes in `unread` what [`EntityState::as_heard`] does.
+    pub(super) fn gathered(&self, cid: &str, entity: &Entity, unread: &mut BTreeSet<Position>) -> Self {
         let mut all = Self {
             lanes: self.lanes.clone(),
             taken: self.taken.clone(),
@@ -149,7 +149,7 @@ impl EntityState {
             ..Self::default()
         };
         for (of, part) in self.joined() {
-            let heard = part.as_heard(entity);
+            let heard = part.as_heard(entity, unread);
             let part = heard.as_ref().unwrap_or(part);
             let terms = Terms { of, to: cid };
             for (app, lanes) in &part.lanes {

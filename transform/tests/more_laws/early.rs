@@ -141,6 +141,14 @@ fn what_we_had_written_before_a_move_is_counted_once() {
     ];
     let [end, beginning] = moves(7, 70, 30, "stock", 15);
     let crm = [holds("crm", 1, 10, "stock", 10), holds("crm", 1, 12, "stock", 15)];
+    let early = joined(&entity, crm.iter().chain([&beginning]));
+    let early = resolved(&entity, &early).canonical.unwrap();
+    let words = early.app("shop").unwrap();
+    assert_eq!(
+        (&words.row, words.made, words.word("stock")),
+        (&key(70), None, None),
+        "nobody knows what was delivered to it"
+    );
     let state = joined(&entity, crm.iter().chain([&beginning]).chain(&old).chain([&end]));
     let record = resolved(&entity, &state).canonical.unwrap();
     assert_eq!(record.fields["stock"], Value::from(15));
