@@ -3,9 +3,9 @@
 mod common;
 
 use common::db::{Db, World, delivery};
-use common::{app, customer, knowing, link, number, with, word};
+use common::{app, at, customer, knowing, link, number, with, word};
 use syncline_runtime::Class;
-use syncline_schemas::canonical::Canonical;
+use syncline_schemas::canonical::{AppWords, Canonical};
 use syncline_schemas::value::Value;
 use syncline_sink::plan::Verdict;
 use syncline_sink::target::{Delivery, Target};
@@ -88,6 +88,41 @@ fn an_insert_that_met_the_apps_own_row_heals_when_that_row_is_known() {
         world.db.query("SELECT id, name FROM contacts WHERE email = 'a@x'"),
         ["1|a"]
     );
+    assert_eq!(sink.target.parked(None).unwrap(), []);
+}
+
+/// The app deletes its row, which does not stand, and makes another for the same one before it has the first back.
+#[test]
+fn a_row_that_cannot_be_made_again_heals_when_the_one_that_the_app_made_is_known() {
+    let world = World::contacts();
+    world.db.exec("ALTER TABLE contacts ADD UNIQUE (email)");
+    let mut sink = world.target(&link());
+    assert_eq!(sink.deliver(&[customer("a", 1)]).count(Verdict::Inserted), 1);
+    world.db.exec("DELETE FROM contacts");
+    world
+        .db
+        .exec("INSERT INTO contacts (name, email, stock) VALUES ('Ada', 'a@x', 10)");
+    let mut remade = knowing(customer("a", 2), "crm", 5);
+    remade.apps = vec![AppWords {
+        remake: true,
+        ..app("crm", 1, Vec::new())
+    }];
+    assert_eq!(sink.deliver(&[remade]).parked, 1);
+    let mut known = knowing(customer("a", 3), "crm", 9);
+    known.apps = vec![AppWords {
+        made: Some(at(9)),
+        ..app(
+            "crm",
+            2,
+            vec![word("name", "Ada", 9), word("email", "a@x", 9), word("stock", 10, 9)],
+        )
+    }];
+    let report = sink.deliver(&[known]);
+    assert_eq!(
+        (report.healed, report.parked, report.count(Verdict::Updated)),
+        (1, 0, 1)
+    );
+    assert_eq!(world.db.query("SELECT id, name FROM contacts"), ["2|a"]);
     assert_eq!(sink.target.parked(None).unwrap(), []);
 }
 

@@ -341,7 +341,7 @@ impl Mapper {
             .iter()
             .find(|route| route.link.system == system && is_of(&mark, &route.link));
         match route.filter(|_| mark.pipeline == self.pipeline.name) {
-            Some(route) => self.put(route, mapping::seen(system, &placed, mark), record, work)?,
+            Some(route) => put(route, mapping::seen(system, &placed, mark), record, work),
             None => skipped("mark of another pipeline"),
         }
         Ok(Ok(()))
@@ -380,7 +380,7 @@ impl Mapper {
             }
         }
         for (route, turn) in turns {
-            self.carry_out(&route, turn, record, work)?;
+            self.carry_out(&route, turn, record, work);
         }
         Ok(refused)
     }
@@ -421,7 +421,7 @@ impl Mapper {
             Ok(Err(nothing)) => return Ok(Ok((Mapping::Nothing(nothing), false))),
             Err(refusal) => return Ok(Err(refusal)),
         };
-        let known = match self.known(route, &address, input, cause.partition, work)? {
+        let known = match self.known(route, &address, cause.partition, work)? {
             Ok(known) => Known { references, ..known },
             Err(reason) => return Ok(Err(Refusal(reason))),
         };
@@ -435,12 +435,11 @@ impl Mapper {
     }
 
     /// What the crosswalk has, as far as it is ours. The old key of a row that moved may lie in another partition
-    /// than its change, and so may be what that change had to say of the old key.
+    /// than its change.
     fn known(
         &mut self,
         route: &Route,
         address: &Address,
-        input: &Input<'_>,
         partition: i32,
         work: &Work,
     ) -> Outcome<Result<Known, String>> {
@@ -449,13 +448,6 @@ impl Mapper {
             Ok(own) => own,
             Err(reason) => return Ok(Err(reason)),
         };
-        let elsewhere = match own {
-            Some(_) => Vec::new(),
-            None => match self.entries(route, &key, work)? {
-                Ok(entries) => entries,
-                Err(reason) => return Ok(Err(reason)),
-            },
-        };
         let old = match &address.was {
             None => Vec::new(),
             Some(was) => match self.entries(route, &mapping::crosswalk_key(&route.link, was), work)? {
@@ -463,7 +455,7 @@ impl Mapper {
                 Err(reason) => return Ok(Err(reason)),
             },
         };
-        Ok(Ok(Known::found(own, elsewhere, old, input)))
+        Ok(Ok(Known::found(own, old)))
     }
 
     /// What all shards of ours have under the key.
@@ -485,60 +477,6 @@ impl Mapper {
             Some(bytes) => Ok(self.schemas.read(&bytes, Crosswalk::decode)?.map(Some)),
             None => Ok(Ok(None)),
         }
-    }
-
-    /// The shard that has the key, else that of the change.
-    fn shard_of(&self, route: &Route, key: &str, partition: i32, work: &Work) -> Outcome<i32> {
-        for shard in self.shards.iter().filter(|shard| *shard.topic == *route.crosswalk) {
-            if work.overlay.get(&self.store, shard, key)?.is_some() {
-                return Ok(shard.partition);
-            }
-        }
-        Ok(partition)
-    }
-
-    fn put(&self, route: &Route, mapping: Mapping, cause: &InRecord, work: &mut Work) -> Outcome<()> {
-        let (mapped, crosswalk, sighting) = match mapping {
-            Mapping::Nothing(Nothing(why)) => {
-                skipped(why);
-                return Ok(());
-            }
-            Mapping::Left { key, entry, said } => {
-                route.put_crosswalk(key, &entry, cause.partition, work);
-                if let Some(said) = said {
-                    route.say(*said, cause, work);
-                }
-                return Ok(());
-            }
-            Mapping::Said {
-                mapped,
-                crosswalk,
-                sighting,
-            } => (mapped, crosswalk, sighting),
-        };
-        self.put_entries(route, crosswalk, cause, work)?;
-        if let Some(sighting) = sighting {
-            route.sight(*sighting, cause, work);
-        }
-        route.say(*mapped, cause, work);
-        Ok(())
-    }
-
-    fn put_entries(
-        &self,
-        route: &Route,
-        entries: Vec<(String, Crosswalk)>,
-        cause: &InRecord,
-        work: &mut Work,
-    ) -> Outcome<()> {
-        for (key, entry) in entries {
-            let partition = match entry.left_at {
-                Some(_) => self.shard_of(route, &key, cause.partition, work)?,
-                None => cause.partition,
-            };
-            route.put_crosswalk(key, &entry, partition, work);
-        }
-        Ok(())
     }
 
     /// Tells every partition of merge, and our own crosswalk.
@@ -746,6 +684,36 @@ fn nobody() -> Crosswalk {
         left_at: None,
         since: None,
         known_ms: None,
+    }
+}
+
+/// Sends and keeps what a change comes to. What a partition says of a key is kept in that partition alone.
+fn put(route: &Route, mapping: Mapping, cause: &InRecord, work: &mut Work) {
+    match mapping {
+        Mapping::Nothing(Nothing(why)) => skipped(why),
+        Mapping::Left { key, entry, said } => {
+            route.put_crosswalk(key, &entry, cause.partition, work);
+            if let Some(said) = said {
+                route.say(*said, cause, work);
+            }
+        }
+        Mapping::Said {
+            mapped,
+            crosswalk,
+            sighting,
+        } => {
+            put_entries(route, crosswalk, cause, work);
+            if let Some(sighting) = sighting {
+                route.sight(*sighting, cause, work);
+            }
+            route.say(*mapped, cause, work);
+        }
+    }
+}
+
+fn put_entries(route: &Route, entries: Vec<(String, Crosswalk)>, cause: &InRecord, work: &mut Work) {
+    for (key, entry) in entries {
+        route.put_crosswalk(key, &entry, cause.partition, work);
     }
 }
 

@@ -160,10 +160,7 @@ impl Memory {
         let mapped = match mapping::address(link, input) {
             Ok(Ok(address)) => {
                 let references = self.references(desk, link, input);
-                let known = Known {
-                    references,
-                    ..self.known(link, &address)
-                };
+                let known = self.known(link, &address, references);
                 mapping::apply(link, entity, input, address, &known)
             }
             Ok(Err(_)) => return,
@@ -175,12 +172,12 @@ impl Memory {
         }
     }
 
-    fn known(&self, link: &Link, address: &Address) -> Known {
+    fn known(&self, link: &Link, address: &Address, references: References) -> Known {
         let entry = |row| self.entry(&mapping::crosswalk_key(link, row));
         Known {
             row: entry(&address.row),
             was: address.was.as_ref().and_then(entry),
-            ..Known::default()
+            references,
         }
     }
 

@@ -116,6 +116,7 @@ fn build(check: &mut read::Check<'_>, tree: &yaml::Node, files: read::entities::
     let named = read::entities::read(check, &root, files, &mut pipeline);
     read::links::read(check, &root, &mut pipeline);
     read::references::check(check, &root, &pipeline);
+    read::entities::only_read(&mut pipeline);
     read::settings::replicas(check, &root, &mut pipeline);
     pipeline.guards = read::guards::read(check, &root);
     meaning::check(check, &root, &pipeline, &named);

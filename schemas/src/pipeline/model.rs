@@ -136,6 +136,8 @@ pub struct Entity {
     pub default_delete: DeletePolicy,
     /// What becomes of the fields of its older versions.
     pub migrate: Migration,
+    /// Systems whose deletes win and into which nothing is ever written: no mark tells what their users had seen.
+    pub only_read: BTreeSet<String>,
     /// Identifies the rules: first 16 hex digits of a SHA-256 over the rules, not over spelling or line numbers.
     pub rules: String,
 }

@@ -284,8 +284,8 @@ impl Work<'_> {
         plan::address(&self.record, &open.links[self.link].link.system, self.applied.as_ref())
     }
 
-    /// Whether a parked key is tried again: a person asked, or the app's own row, unknown when the record was refused, has
-    /// become known. An insert that met that very row would now be an update.
+    /// Whether a parked key is tried again: a person asked, or there was no row to write into when the record was
+    /// refused, and one is known now. An insert that met that very row would now be an update.
     fn heals(&self, parked: &Parked, open: Open<'_>, turn: Turn<'_>) -> bool {
         matches!(turn, Turn::Replay) || (!parked.row_known && self.address(open).is_some())
     }
@@ -615,8 +615,17 @@ impl Work<'_> {
         self.parked.is_none() && self.waiting.is_none_or(|waiting| !waiting.is_over)
     }
 
+    /// Whether the record was to be written into a row that is known. One that went and is made again is none: what
+    /// refuses it is most likely a row that the app has made for the same one meanwhile, under another key, and that we
+    /// have not heard of. Were it taken for known, nothing would ever be written into the row that is there.
     fn row_known(&self, owner: &Owner) -> bool {
-        plan::address(&self.record, &owner.target, self.applied.as_ref()).is_some()
+        let words = self.record.app(&owner.target);
+        let removed = self.applied.as_ref().is_some_and(|applied| applied.removed);
+        let is_made_again = match words {
+            Some(words) => words.remake || (removed && words.made.is_none()),
+            None => removed,
+        };
+        !is_made_again && plan::address(&self.record, &owner.target, self.applied.as_ref()).is_some()
     }
 }
 

@@ -114,6 +114,7 @@ mod tests {
             on_delete: BTreeMap::new(),
             default_delete: DeletePolicy::Ignore,
             migrate: Migration::default(),
+            only_read: Default::default(),
             rules: String::new(),
         }
     }

@@ -19,7 +19,7 @@ use syncline_schemas::pipeline::Link;
 use syncline_schemas::topic;
 use syncline_schemas::waiting::{self, Waiting};
 
-use super::{Mapper, Route, STAGE, Work};
+use super::{Mapper, Route, STAGE, Work, put, put_entries};
 use crate::change::Change;
 use crate::mapping::parents::{self, Found, Image, References, SENT_AGAIN};
 use crate::mapping::{self, Address, Input, Mapping, Nothing, Refusal};
@@ -166,17 +166,16 @@ impl Mapper {
     }
 
     /// Does what was decided about a change that has just come.
-    pub(super) fn carry_out(&mut self, route: &Route, turn: Turn, record: &InRecord, work: &mut Work) -> Outcome<()> {
+    pub(super) fn carry_out(&mut self, route: &Route, turn: Turn, record: &InRecord, work: &mut Work) {
         match turn {
-            Turn::Mapped(mapping) => self.put(route, mapping, record, work)?,
+            Turn::Mapped(mapping) => put(route, mapping, record, work),
             Turn::Orphan { key, reason, .. } => self.bury(record, &key, &reason, work),
             Turn::Waits { waiter, so_far } => {
-                self.identify(route, &waiter, so_far, record, work)?;
+                identify(route, &waiter, so_far, record, work);
                 let at = LaneAt::of(route, &record.topic, record.partition);
                 self.wait(route, &at, record, waiter, work);
             }
         }
-        Ok(())
     }
 
     /// Looks up which entities a change refers to.
@@ -247,32 +246,6 @@ impl Mapper {
             }
         }
         Ok(Ok(known))
-    }
-
-    /// Says which entity the row is, though it waits: others may wait for it. Which entity that is does not depend on what it
-    /// refers to, nor does what it is compared by.
-    fn identify(
-        &self,
-        route: &Route,
-        waiter: &Waiter,
-        so_far: Option<Mapping>,
-        record: &InRecord,
-        work: &mut Work,
-    ) -> Outcome<()> {
-        if !route.is_circular || waiter.missing.is_empty() {
-            return Ok(());
-        }
-        if let Some(Mapping::Said {
-            crosswalk, sighting, ..
-        }) = so_far
-        {
-            self.put_entries(route, crosswalk, record, work)?;
-            // Whoever has its entity already is not sighted again when it is mapped.
-            if let Some(sighting) = sighting {
-                route.sight(*sighting, record, work);
-            }
-        }
-        Ok(())
     }
 
     fn wait(&mut self, route: &Route, at: &LaneAt, record: &InRecord, waiter: Waiter, work: &mut Work) {
@@ -388,11 +361,11 @@ impl Mapper {
         };
         match turn {
             Ok(Turn::Waits { waiter, so_far }) => {
-                self.identify(&route, &waiter, so_far, &record, work)?;
+                identify(&route, &waiter, so_far, &record, work);
                 self.room.put(at, offset, waiter);
             }
             Ok(turn) => {
-                self.carry_out(&route, turn, &record, work)?;
+                self.carry_out(&route, turn, &record, work);
                 self.leave(&route, at, offset, work);
             }
             Err(Refusal(reason)) => {
@@ -518,5 +491,23 @@ fn shown(ms: i64) -> String {
         (0, _) => format!("{} min", ms / 60_000),
         (_, 0) => format!("{} s", ms / 1_000),
         _ => format!("{ms} ms"),
+    }
+}
+
+/// Says which entity the row is, though it waits: others may wait for it. Which entity that is does not depend on what it
+/// refers to, nor does what it is compared by.
+fn identify(route: &Route, waiter: &Waiter, so_far: Option<Mapping>, record: &InRecord, work: &mut Work) {
+    if !route.is_circular || waiter.missing.is_empty() {
+        return;
+    }
+    if let Some(Mapping::Said {
+        crosswalk, sighting, ..
+    }) = so_far
+    {
+        put_entries(route, crosswalk, record, work);
+        // Whoever has its entity already is not sighted again when it is mapped.
+        if let Some(sighting) = sighting {
+            route.sight(*sighting, record, work);
+        }
     }
 }

@@ -6,15 +6,17 @@
 //! A key that a row has left stays in the crosswalk with the position at which it was left, and when another row takes it,
 //! with the position of that: a repeated older event is recognised, and the new row does not inherit the entity.
 //!
-//! A key change is two records, which may be in two partitions and be read in either order. The end under the old key is in
-//! the partition of that key, before whatever the key is used for next; so the one who takes the key is never taken for the
-//! one who left it. The beginning under the new key asks who left the old one *there*: if that is not known any more,
-//! because others have had the key since, the row's own values decide.
+//! A key change is two records, which may be in two partitions and be read in either order. The end under the old key
+//! is in the partition of that key, before whatever the key is used for next; so the one who takes the key is never
+//! taken for the one who left it. It alone says that the key was left: what still stands before it in that partition is
+//! the row's own, and nobody may take it for repeated because the beginning was read. The beginning under the new key
+//! asks who left the old one *there*: if that is not known any more, because others have had the key since, the row's
+//! own values decide.
 //!
 //! Where the beginning is read before anything of the old key, it cannot know who had that. Its entity is then what
 //! the old key's would be at first sight, so that whoever reads the old key, maybe another process with another part
-//! of the crosswalk, comes to the same; and the end under the old key tells merge, after all that was said under it,
-//! that the row's words go on under the new one.
+//! of the crosswalk, comes to the same. The end under the old key tells merge, after all that was said under it, that
+//! the row's words go on under the new one: merge waits for that with what it was told under the new key.
 
 use std::fmt;
 
@@ -111,26 +113,16 @@ pub struct Known {
     pub row: Option<Crosswalk>,
     /// Under its old key.
     pub was: Option<Crosswalk>,
-    /// Whether the row's own partition has nothing: its key is known as left by the beginning of a move, in that one's.
-    pub elsewhere: bool,
     /// The entities that the row refers to.
     pub references: References,
 }
 
 impl Known {
-    /// From what parts of the crosswalk have: under the row's key `own`, that of its partition, and those
-    /// `elsewhere`, and all under its `old` key. A key is left elsewhere where the beginning of the move was read
-    /// before anything of the key; what its own partition has is as good or better. Positions that are offsets are
-    /// not compared.
-    pub fn found(own: Option<Crosswalk>, elsewhere: Vec<Crosswalk>, old: Vec<Crosswalk>, input: &Input<'_>) -> Self {
-        let left = |entry: &Crosswalk| entry.left_at.is_some() && is_of_log(input);
-        let elsewhere = match own {
-            Some(_) => None,
-            None => elsewhere.into_iter().filter(left).max_by_key(|entry| entry.left_at),
-        };
+    /// From what parts of the crosswalk have: under the row's key `own`, that of its partition, and all under its `old`
+    /// key, which may lie in another.
+    pub fn found(own: Option<Crosswalk>, old: Vec<Crosswalk>) -> Self {
         Self {
-            elsewhere: elsewhere.is_some(),
-            row: own.or(elsewhere),
+            row: own,
             was: old
                 .into_iter()
                 .max_by_key(|entry| (entry.since.max(entry.left_at), !entry.cid.is_empty())),
@@ -213,12 +205,7 @@ pub fn apply(
     known: &Known,
 ) -> Result<Mapping, Refusal> {
     match &input.event.after {
-        // What another partition has of the key is no sign that this was read: it is to be in its own.
-        _ if input.moves_away && known.elsewhere => Ok(left(link, &address.row, known, input)),
-        // Whom we made a row for is said by its mark alone, which no beginning of a move has.
-        _ if known.is_past(input.position) && !(known.elsewhere && made_for(input).is_some()) => {
-            Ok(Mapping::Nothing(Nothing("repeated after its row has moved")))
-        }
+        _ if known.is_past(input.position) => Ok(Mapping::Nothing(Nothing("repeated after its row has moved"))),
         _ if input.moves_away => Ok(left(link, &address.row, known, input)),
         Some(after) if input.event.op != Op::Delete => present(link, entity, input, after, address, known),
         _ => Ok(deleted(link, input, address, known)),
@@ -362,9 +349,7 @@ fn left(link: &Link, row: &RowKey, known: &Known, input: &Input<'_>) -> Mapping 
     };
     let (entry, said) = match &known.row {
         Some(here) if here.left_at.is_none() => (entry(Some(here)), goes_on(link, row, &here.cid, input)),
-        Some(other) if known.elsewhere && other.left_at >= Some(position) => (entry(Some(other)), None),
-        Some(_) if !known.elsewhere => return Mapping::Nothing(Nothing("moved")),
-        _ if is_of_log(input) => (entry(None), None),
+        None if is_of_log(input) => (entry(None), None),
         _ => return Mapping::Nothing(Nothing("moved")),
     };
     Mapping::Left {
@@ -428,34 +413,24 @@ fn crosswalk_changes(
     cid: &str,
     known: &Known,
 ) -> Vec<(String, Crosswalk)> {
-    let entry = |row, left_at, since, known_ms| {
+    let entry = |row, since| {
         let cid = cid.to_owned();
         let entry = Crosswalk {
             cid,
-            left_at,
+            left_at: None,
             since,
-            known_ms,
+            known_ms: None,
         };
         (crosswalk_key(link, row), entry)
     };
-    let (position, was) = (input.position, known.was.as_ref());
-    // The end under the old key says it too, where that is read.
-    let unsaid = |was: &Crosswalk| was.left_at.is_none() && !is_taken(was, input);
-    let left = address
-        .was
-        .as_ref()
-        .filter(|_| is_of_log(input) && was.is_none_or(unsaid));
-    let left = left.map(|key| {
-        let (since, known_ms) = was.map_or((None, None), |was| (was.since, was.known_ms));
-        entry(key, Some(end_of_old_key(position)), since, known_ms)
-    });
+    let position = input.position;
     let takes_key = takes_key(address, known, position);
     let since = match takes_key || known.left_at().is_some() {
         true => Some(position),
         false => known.row.as_ref().and_then(|entry| entry.since),
     };
-    let new = (known.cid() != Some(cid) || takes_key).then(|| entry(&address.row, None, since, None));
-    left.into_iter().chain(new).collect()
+    let new = (known.cid() != Some(cid) || takes_key).then(|| entry(&address.row, since));
+    new.into_iter().collect()
 }
 
 fn said(link: &Link, input: &Input<'_>, cid: String, row: RowKey, op: RowOp, fields: Fields, before: Fields) -> Mapped {

@@ -1,20 +1,22 @@
 //! Records that are one: what was said of each is kept apart, and looked at together.
 //!
-//! A merged record (the loser) keeps its state in full and goes on joining what its rows say. Whenever that changes, the
-//! record that it is merged into (the winner) is sent all of it and keeps it as a part, replacing what it had: so the order
-//! of arrival cannot matter, a split is to drop the part, and nothing that either ever knew is lost or mixed.
+//! A merged record (the loser) keeps its state in full and goes on joining what its rows say. Whenever that changes,
+//! the record that it is merged into (the winner) is sent all of it and keeps it as a part, replacing what it had: so
+//! the order of arrival cannot matter, a split is to drop the part, and nothing that either ever knew is lost or mixed.
+//! What was sent before what is kept, and is read again, knows less of the apps' logs, and replaces nothing.
 //!
 //! Resolve sees one state: the lanes of all, each part's under voices of their own ([`syncline_schemas::voice`]) and with all
 //! that they have seen turned into the winner's terms. Until two records were one nobody had seen both, and no vector
 //! says so. Every row speaks, also where several are of one app: what somebody edited in a duplicate is not lost, and
 //! all of them are kept in agreement until somebody removes one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use syncline_schemas::canonical::{Identity, Member};
 use syncline_schemas::mapped::RowKey;
-use syncline_schemas::position::Vector;
+use syncline_schemas::pipeline::Entity;
+use syncline_schemas::position::{Position, Vector};
 use syncline_schemas::voice;
 
 use super::compared::Compared;
@@ -45,6 +47,17 @@ pub(super) struct Part {
 packed!(Moved { 0 to, 1 at });
 packed!(Part { 0 at, 1 state });
 
+impl Part {
+    /// Whether what is kept was sent after this.
+    fn knows_more_than(&self, sent: Option<&EntityState>) -> bool {
+        let (Some(kept), Some(sent)) = (&self.state, sent) else {
+            return false;
+        };
+        let (kept, sent) = (kept.reach(), sent.reach());
+        kept != sent && kept.dominates(&sent) && !breaks("parts-do-not-go-back")
+    }
+}
+
 impl EntityState {
     /// Takes in where the record went. The last word counts, in whatever order they are read.
     pub fn move_to(&mut self, to: Option<String>, at: i64) {
@@ -55,10 +68,28 @@ impl EntityState {
 
     /// Takes in what is known of a record that is merged into this one; none if it is no part any more.
     pub fn take_part(&mut self, of: &str, at: i64, state: Option<EntityState>) {
-        if self.parts.get(of).is_none_or(|part| part.at <= at) {
+        let is_news = |part: &Part| part.at < at || (part.at == at && !part.knows_more_than(state.as_ref()));
+        if self.parts.get(of).is_none_or(is_news) {
             let state = state.map(Box::new);
             self.parts.insert(of.to_owned(), Part { at, state });
         }
+    }
+
+    /// How far the apps' logs are known, by all that was heard of the record's rows. It never goes back. Marks without
+    /// a row do not show in it.
+    fn reach(&self) -> Vector {
+        let mut reach = Vector::new();
+        for (source, lanes) in &self.lanes {
+            let lanes = lanes.values().filter(|lane| !lane.is_new());
+            lanes.for_each(|lane| reach.advance(source, lane.at));
+        }
+        for (source, left) in &self.left {
+            left.values().for_each(|left_at| reach.advance(source, *left_at));
+        }
+        for (source, rows) in &self.early {
+            rows.values().for_each(|early| reach.advance(source, early.reach()));
+        }
+        reach
     }
 
     /// By which word a record came into this one, or went.
@@ -114,8 +145,8 @@ impl EntityState {
     }
 
     /// Everything that is known of `cid` and of the records in it, in the terms of `cid`; people's words apart, which
-    /// have their own ([`EntityState::answer`]).
-    pub(super) fn gathered(&self, cid: &str) -> Self {
+    /// have their own ([`EntityState::answer`]). Notes in `unread` what [`EntityState::as_heard`] does.
+    pub(super) fn gathered(&self, cid: &str, entity: &Entity, unread: &mut BTreeSet<Position>) -> Self {
         let mut all = Self {
             lanes: self.lanes.clone(),
             taken: self.taken.clone(),
@@ -123,6 +154,8 @@ impl EntityState {
             ..Self::default()
         };
         for (of, part) in self.joined() {
+            let heard = part.as_heard(entity, unread);
+            let part = heard.as_ref().unwrap_or(part);
             let terms = Terms { of, to: cid };
             for (app, lanes) in &part.lanes {
                 all.lanes.insert(voice::of(app, of), terms.lanes(lanes));

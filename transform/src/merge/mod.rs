@@ -15,6 +15,9 @@
 /// The state of an entity, and how a said thing joins it.
 mod state;
 
+/// Rows that are heard of under a new key before all is heard of the old one.
+mod early;
+
 /// Records that are one.
 mod gathered;
 

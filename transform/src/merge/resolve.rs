@@ -31,14 +31,14 @@ mod queue;
 /// What deletions come to.
 mod fate;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use syncline_schemas::canonical::{AppWords, Canonical, Identity, SaidWord};
 use syncline_schemas::conflict::Conflict;
 use syncline_schemas::decision::OPERATOR;
 use syncline_schemas::mapped::RowKey;
 use syncline_schemas::pipeline::{Entity, Field, Strategy};
-use syncline_schemas::position::Vector;
+use syncline_schemas::position::{Position, Vector};
 use syncline_schemas::value::Value;
 use syncline_schemas::voice;
 
@@ -72,12 +72,16 @@ pub fn resolve(cid: &str, state: &EntityState, entity: &Entity, authority: &[Str
             ..Resolved::default()
         };
     }
+    let mut unread = BTreeSet::new();
+    let heard = state.as_heard(entity, &mut unread);
+    let state = heard.as_ref().unwrap_or(state);
     if state.waits() {
         return Resolved::default();
     }
     let lifted = state.lifted(&entity.migrate.lifts);
     let state = lifted.as_ref().unwrap_or(state);
-    let gathered = state.joined().next().is_some().then(|| state.gathered(cid));
+    let is_several = state.joined().next().is_some();
+    let gathered = is_several.then(|| state.gathered(cid, entity, &mut unread));
     let people = People::of(cid, state);
     let identity = state.identity();
     let state = gathered.as_ref().unwrap_or(state);
@@ -96,6 +100,7 @@ pub fn resolve(cid: &str, state: &EntityState, entity: &Entity, authority: &[Str
         identity,
         composed: Composed::of(&units, &speakers),
         speakers,
+        unread,
     };
     view.resolve(&units)
 }
@@ -187,6 +192,8 @@ struct View<'a> {
     /// Words on groups.
     composed: Composed,
     speakers: Vec<Speaker<'a>>,
+    /// Where rows begin of which is not known who made them.
+    unread: BTreeSet<Position>,
 }
 
 /// What became of a field, or of a group.
@@ -324,7 +331,7 @@ impl<'a> View<'a> {
             Presence::Removed => fate.deleted,
             Presence::Deleted { .. } => false,
         };
-        let made = Some(speaker.lane.made).filter(|_| there && !speaker.lane.ours);
+        let made = Some(speaker.lane.made).filter(|made| there && !speaker.lane.ours && !self.unread.contains(made));
         Some(AppWords {
             app: voice::app(speaker.source).to_owned(),
             via: voice::origin(speaker.source).map(str::to_owned),

@@ -2,7 +2,8 @@
 //!
 //! A row's changes come in the order of its app's log, so a change at or before the last one joined is a repetition and
 //! is dropped. Marks without a row travel by another topic and may come late; they are joined by their position: they
-//! reach every word that stands after them, whenever they are read.
+//! reach every word that stands after them, whenever they are read, also in a row that has another key by then. A row
+//! that is heard of under a new key before all is heard that it said under the old one waits ([`super::early`]).
 //!
 //! Marks name the fields which the app now has as agreed. Such a field is an echo as far as it holds what we wrote; what
 //! differs (a trigger of the app rewrote it) is an edit by somebody who had seen our value. Fields which a row of our
@@ -21,6 +22,7 @@ use syncline_schemas::value::Value;
 
 use super::answers::Answers;
 use super::compared::Compared;
+use super::early::{Early, end_of, is_end};
 use super::field_lane::{FieldLane, notice};
 use super::gathered::{Moved, Part};
 use super::mutant::breaks;
@@ -58,6 +60,12 @@ pub struct EntityState {
     /// before that and is read later is of a row that has spoken since.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) left: BTreeMap<String, BTreeMap<RowKey, Position>>,
+    /// By source and key: under which one the row has gone on that left it last.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) onto: BTreeMap<String, BTreeMap<RowKey, RowKey>>,
+    /// By source and key: rows that wait until all is heard that they said under their old one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) early: BTreeMap<String, BTreeMap<RowKey, Early>>,
 }
 
 /// One row of one app.
@@ -67,6 +75,9 @@ pub(super) struct Lane {
     pub at: Position,
     /// The first change joined since the row was last made.
     pub made: Position,
+    /// And when, microseconds since 1970, where some app's deletions are weighed by that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made_us: Option<i64>,
     /// Whether it was we who made it.
     pub ours: bool,
     /// The last change that was the app's own doing: of a field, of the key, or of the row as a whole.
@@ -101,8 +112,12 @@ pub(super) enum Presence {
     Removed,
 }
 
-packed!(EntityState { 0 lanes, 1 answers, 2 decisions, 3 time_us, 4 taken, 5 moved, 6 parts, 7 compared, 8 left });
-packed!(Lane { 0 at, 1 made, 2 ours, 3 said, 4 presence, 5 undone, 6 removal, 7 fields, 8 beside, 9 again });
+packed!(EntityState {
+    0 lanes, 1 answers, 2 decisions, 3 time_us, 4 taken, 5 moved, 6 parts, 7 compared, 8 left, 9 onto, 10 early
+});
+packed!(Lane {
+    0 at, 1 made, 2 ours, 3 said, 4 presence, 5 undone, 6 removal, 7 fields, 8 beside, 9 again, 10 made_us
+});
 
 impl Packed for Presence {
     fn is_unset(&self) -> bool {
@@ -149,25 +164,36 @@ impl EntityState {
         packed::from_bytes(bytes)
     }
 
-    /// Takes in what a source said. Twice is once; the order of sources does not matter. Of the entity only this is
-    /// asked: which counters have stock-takes, which fields are guarded, and what is made of older fields.
-    pub fn join(&mut self, said: &Mapped, entity: &Entity) {
+    /// Takes in what a source said of a row of which all is known that stands before. Of the entity only this is asked: which
+    /// counters have stock-takes, which fields are guarded, and what is made of older fields.
+    pub(super) fn take(&mut self, said: &Mapped, entity: &Entity) {
         let mark = said.mark.as_ref().filter(|mark| mark.cid == said.cid);
+        let row = match (said.op, mark) {
+            (RowOp::Seen, Some(_)) if !breaks("marks-follow-rows") => {
+                self.gone_on(&said.source, &said.row, said.position)
+            }
+            _ => said.row.clone(),
+        };
+        let ends = is_end(said);
+        let end = if ends { said.position } else { end_of(said.position) };
+        // The row went when its end was heard. What has the old key now is another, or what marks told of one to come.
+        let was = said.was.as_ref();
+        let moves = was.filter(|was| !self.has_left(&said.source, was, end));
         let lanes = self.lanes.entry(said.source.clone()).or_default();
-        let ends = said.op == RowOp::Seen && said.mark.is_none();
         // Offsets of two partitions are not compared: a position without an epoch may be one, unless it is that of an
         // end.
-        if let Some(was) = said.was.as_ref().filter(|_| ends || said.position.epoch > 0) {
+        if let Some(was) = was.filter(|_| ends || said.position.epoch > 0) {
             let left = self.left.entry(said.source.clone()).or_default();
             let left_at = left.entry(was.clone()).or_default();
-            *left_at = said.position.max(*left_at);
+            if said.position >= *left_at {
+                *left_at = said.position;
+                let onto = self.onto.entry(said.source.clone()).or_default();
+                onto.insert(was.clone(), said.row.clone());
+            }
         }
         let left_at = self.left.get(&said.source).and_then(|left| left.get(&said.row));
         let has_left = left_at.is_some_and(|left_at| said.position <= *left_at) && !breaks("who-left-is-silent");
-        let moved = said
-            .was
-            .as_ref()
-            .filter(|was| lanes.get(was).is_some_and(|lane| lane.at < said.position));
+        let moved = moves.filter(|was| lanes.get(was).is_some_and(|lane| lane.at < said.position));
         // A row that has gone on once more has a lane under its next key, which began there.
         if let Some(moved) = moved.and_then(|was| lanes.remove(was)).filter(|_| !has_left) {
             lanes.entry(said.row.clone()).or_default().take_place_of(moved);
@@ -175,7 +201,7 @@ impl EntityState {
         if ends || (has_left && said.op != RowOp::Seen) {
             return;
         }
-        let lane = lanes.entry(said.row.clone()).or_default();
+        let lane = lanes.entry(row).or_default();
         let newer = lane.go_on_in_terms_of(said, mark, &entity.migrate.lifts);
         let said = newer.as_ref().unwrap_or(said);
         let mark = said.mark.as_ref().filter(|mark| mark.cid == said.cid);
@@ -230,6 +256,7 @@ impl EntityState {
             && self.moved.is_none()
             && self.parts.is_empty()
             && self.compared.is_empty()
+            && self.early.is_empty()
     }
 }
 
@@ -270,6 +297,7 @@ impl Lane {
         let ours = mark.is_some_and(|mark| mark.act.makes());
         let mut own_doing = false;
         if self.made == said.position {
+            self.made_us = (!entity.only_read.is_empty()).then_some(said.commit_us);
             self.ours = ours;
             own_doing = !ours;
         }

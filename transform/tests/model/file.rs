@@ -20,6 +20,7 @@ pub fn entity(fields: &[(&str, Strategy)], on_delete: DeletePolicy) -> Entity {
         on_delete: BTreeMap::new(),
         default_delete: on_delete,
         migrate: Migration::default(),
+        only_read: Default::default(),
         rules: "0".repeat(16),
     }
 }

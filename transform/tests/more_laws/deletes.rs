@@ -1,10 +1,15 @@
 //! Deletions that do not stand, and rows that are made anew after them.
 
-use syncline_schemas::conflict::WHOLE;
+use syncline_schemas::conflict::{Conflict, WHOLE};
+use syncline_schemas::mapped::{Mapped, RowOp};
+use syncline_schemas::mark::{Act, Mark};
 use syncline_schemas::pipeline::{DeletePolicy, Strategy};
+use syncline_schemas::position::Vector;
 use syncline_schemas::value::Value;
+use syncline_transform::merge::resolve;
 
-use crate::model::{Dice, Row, World, entity, terms};
+use super::early::{at, holds, joined, said};
+use crate::model::{CID, Dice, Row, World, entity, terms};
 use crate::{APPS, HOUR_US, assert_agreed, assert_order_free, every_strategy, part, random_world, scaled, step};
 
 /// What was added since a stock-take is there once, also when the row that it was added to is restored.
@@ -236,5 +241,49 @@ fn who_deletes_what_he_has_in_common_with_a_row_made_anew_has_seen_it() {
         assert!(world.canonical.as_ref().unwrap().deleted);
         assert!(world.apps.iter().all(|app| app.row.is_none()));
         assert!(world.conflicts.is_empty(), "{:?}", world.conflicts);
+    }
+}
+
+/// No mark tells what an app had seen into which nothing is written: what it deletes after a row was made anew is that
+/// row.
+#[test]
+fn an_app_that_is_only_read_deletes_the_row_made_anew_if_it_is_later() {
+    let mut entity = entity(&[("code", Strategy::Latest)], DeletePolicy::DeleteWins);
+    let removed = Mark {
+        pipeline: "p".to_owned(),
+        entity: "customer".to_owned(),
+        cid: CID.to_owned(),
+        table: "public.customers".to_owned(),
+        row: None,
+        act: Act::Delete,
+        vector: Vector::from_iter([("shop", at(20, 0))]),
+        stamp_us: 20,
+        fields: Vec::new(),
+    };
+    let crm = [
+        holds("crm", 1, 10, "code", "old"),
+        Mapped {
+            mark: Some(removed),
+            ..said("crm", 1, at(30, 0), RowOp::Deleted, &[])
+        },
+        holds("crm", 2, 40, "code", "new"),
+    ];
+    let deleted = |app: &str, lsn: u64| said(app, 1, at(lsn, 0), RowOp::Deleted, &[]);
+    let shop = [holds("shop", 1, 10, "code", "old"), deleted("shop", 20)];
+    for (only_read, lsn, is_gone) in [(true, 25, false), (true, 50, true), (false, 50, false)] {
+        entity.only_read.clear();
+        entity.only_read.extend(only_read.then(|| "billing".to_owned()));
+        let billing = [holds("billing", 1, 10, "code", "old"), deleted("billing", lsn)];
+        let state = joined(&entity, shop.iter().chain(&crm).chain(&billing));
+        let turned = joined(&entity, billing.iter().chain(&crm).chain(&shop));
+        assert_eq!(state.to_bytes(), turned.to_bytes());
+        let resolved = resolve(CID, &state, &entity, &APPS.map(str::to_owned));
+        assert_eq!(
+            resolved.canonical.unwrap().deleted,
+            is_gone,
+            "only read {only_read}, at {lsn}"
+        );
+        let told = |conflict: &Conflict| conflict.field == WHOLE;
+        assert!(resolved.conflicts.iter().any(told), "and it is told");
     }
 }

@@ -92,6 +92,33 @@ pub(in super::super) fn read(
     named
 }
 
+/// Notes which systems are only read, where that matters, and says so in the rules of the entity. It is known once the
+/// links are.
+pub(in super::super) fn only_read(pipeline: &mut Pipeline) {
+    for place in 0..pipeline.entities.len() {
+        let entity = &pipeline.entities[place];
+        let is_only_read = |name: &String| {
+            let mut links = pipeline.links.iter();
+            let mut is_linked = false;
+            let is_written = links.any(|link| {
+                let is_own = link.entity == entity.name && link.system == *name;
+                is_linked |= is_own;
+                is_own && link.writes()
+            });
+            is_linked && !is_written
+        };
+        let names = pipeline.systems.iter().map(|system| &system.name);
+        let names: BTreeSet<String> = names
+            .filter(|name| entity.delete_policy(name) == DeletePolicy::DeleteWins && is_only_read(name))
+            .cloned()
+            .collect();
+        if !names.is_empty() {
+            pipeline.entities[place].only_read = names;
+            pipeline.entities[place].rules = fingerprint(&pipeline.entities[place], pipeline);
+        }
+    }
+}
+
 struct EntityReader<'c, 's, 'a> {
     check: &'c mut Check<'s>,
     files: Files<'a>,
@@ -158,6 +185,7 @@ impl EntityReader<'_, '_, '_> {
             on_delete: BTreeMap::new(),
             default_delete: DeletePolicy::default(),
             migrate: Migration::default(),
+            only_read: BTreeSet::new(),
             rules: String::new(),
         };
         if let (Some(node), Some(schema)) = (map.get("migrate"), schema.as_deref()) {

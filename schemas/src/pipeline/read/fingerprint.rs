@@ -76,6 +76,10 @@ pub(super) fn fingerprint(entity: &Entity, pipeline: &Pipeline) -> String {
             say(format!("lift {} {} {:?} {by}", lift.from, made.field, made.kind));
         }
     }
+    entity
+        .only_read
+        .iter()
+        .for_each(|system| say(format!("only read {system}")));
     hash.finalize()
         .iter()
         .take(8)

@@ -97,15 +97,10 @@ impl Stages {
         };
         let all = |row: &RowKey| shards.iter().filter_map(|shard| entry(shard, row)).collect::<Vec<_>>();
         let old = address.was.as_ref().map(all).unwrap_or_default();
-        let known = Known::found(entry(&told.partition, &address.row), all(&address.row), old, &input);
+        let known = Known::found(entry(&told.partition, &address.row), old);
         let said = match apply(&self.link, &self.entity, &input, address, &known).unwrap() {
             Mapping::Said { mapped, crosswalk, .. } => {
-                for (key, entry) in crosswalk {
-                    let has = |shard: &&usize| self.crosswalk[*shard].contains_key(&key);
-                    let shard = shards.iter().find(has).filter(|_| entry.left_at.is_some());
-                    let shard = *shard.unwrap_or(&told.partition);
-                    self.crosswalk.entry(shard).or_default().insert(key, entry);
-                }
+                self.crosswalk.entry(told.partition).or_default().extend(crosswalk);
                 Some(mapped)
             }
             Mapping::Left { key, entry, said } => {
@@ -198,4 +193,34 @@ fn who_takes_the_key_that_was_left_unread_is_another() {
     ];
     // Where one process has read who took the key, it does not know any more who left it: the row's own values decide.
     agree(&log, 2, &[(true, true), (true, false), (false, false)]);
+}
+
+/// Also where all of its old key is read after the beginning under the new one, by the same process or by another.
+#[test]
+fn an_edit_just_before_a_move_is_told_where_it_stands() {
+    let log = [
+        told(0, 7, (10, 0), Some("Ada"), None),
+        told(0, 7, (20, 0), Some("Ada L"), None),
+        told(0, 7, (30, 4), None, Some(70)),
+        told(1, 70, (30, 5), Some("Ada L"), Some(7)),
+    ];
+    for (is_matched, is_alone) in [(true, true), (true, false), (false, true), (false, false)] {
+        for order in interleaved(&log) {
+            let mut stages = Stages::new(is_matched, is_alone);
+            order.iter().for_each(|told| stages.read(*told));
+            assert_eq!(stages.entities.len(), 1, "{order:?}");
+            for (cid, state) in &stages.entities {
+                let record = resolve(cid, state, &stages.entity, &["shop".to_owned()])
+                    .canonical
+                    .unwrap();
+                let words = record.app("shop").unwrap();
+                assert_eq!(words.row.0, r#"{"id":70}"#, "{order:?}");
+                assert_eq!(
+                    words.word("name").unwrap().position,
+                    Position::new(1, Lsn(20), 0),
+                    "{order:?}"
+                );
+            }
+        }
+    }
 }

@@ -6,7 +6,8 @@
 //! Two apps may delete the same. Whoever then makes it anew knows of one deletion, the one for which his row was
 //! removed, and means both: the other one's author saw what had gone already and not what was made since. Where
 //! deletions win, such a one would end the new row, which nobody has asked for; so it is answered too, and a conflict
-//! tells of it. Where they do not win over edits, making a row anew is an edit like any other.
+//! tells of it. Where they do not win over edits, making a row anew is an edit like any other. What an app had seen
+//! that is only read, no mark tells: there the clocks do.
 
 use syncline_schemas::conflict::{Conflict, Status, WHOLE};
 use syncline_schemas::pipeline::DeletePolicy;
@@ -172,7 +173,18 @@ impl View<'_> {
                 let made = speaker.lane.made;
                 lanes.any(|lane| lane.removal.as_ref().is_some_and(|removal| removal.position < made))
                     && !knows_row(gone.lane, speaker.source, made)
+                    && !self.is_deleted_after(gone, speaker.lane)
             })
+    }
+
+    /// Whether the deletion by an app that is only read is later than the row was made, as far as clocks tell: nothing
+    /// else does, for no mark of ours ever stands in the log of such an app.
+    fn is_deleted_after(&self, gone: &Speaker<'_>, made: &Lane) -> bool {
+        let Presence::Deleted { stamp_us, .. } = gone.lane.presence else {
+            return false;
+        };
+        self.entity.only_read.contains(voice::app(gone.source))
+            && made.made_us.is_some_and(|made_us| stamp_us > made_us)
     }
 
     /// Whether a word is that of a row which the app made itself after it had had one that went, by anybody's doing.
