@@ -130,6 +130,7 @@ impl Mapper {
         let known = Known {
             row: find(&address.row),
             was: address.was.as_ref().and_then(find),
+            ..Known::default()
         };
         match apply(&link, &entity, &input, address, &known)? {
             Mapping::Said { mapped, crosswalk, .. } => {
