@@ -23,7 +23,7 @@ use super::elements::Elements;
 use super::field_lane::FieldLane;
 use super::mutant::breaks;
 use super::state::{EntityState, Lane};
-use super::word::{Notice, Step, Word};
+use super::word::{Step, Word};
 
 impl EntityState {
     /// The state in the terms of the entity as it is now; none if it is in those already.
@@ -229,12 +229,7 @@ impl FieldLane {
         self.knowledge.join(&other.knowledge);
         self.clock_us = self.clock_us.max(other.clock_us);
         self.watch = self.watch.or(other.watch);
-        let fresh: Vec<Notice> = other
-            .ahead
-            .into_iter()
-            .filter(|notice| !self.ahead.contains(notice))
-            .collect();
-        self.ahead.extend(fresh);
+        other.ahead.into_iter().for_each(|notice| self.expect(notice));
         self
     }
 }

@@ -277,7 +277,8 @@ impl Lane {
         }
         let early = std::mem::replace(self, moved);
         for (name, field) in early.fields {
-            self.fields.entry(name).or_default().ahead.extend(field.ahead);
+            let lane = self.fields.entry(name).or_default();
+            field.ahead.into_iter().for_each(|notice| lane.expect(notice));
         }
     }
 
@@ -455,8 +456,8 @@ impl Lane {
             let notice = notice(mark, position);
             if position <= at {
                 lane.learn(&notice);
-            } else if !lane.ahead.contains(&notice) {
-                lane.ahead.push(notice);
+            } else {
+                lane.expect(notice);
             }
         }
     }
