@@ -415,7 +415,7 @@ impl Lane {
         }
         self.at = said.position;
         // Whoever deleted it had seen what stands before, as whoever edits it has.
-        self.fields.values_mut().for_each(|lane| lane.catch_up(said.position));
+        self.fields.values_mut().for_each(|lane| lane.hear(said.position));
         match mark.filter(|mark| mark.act == Act::Delete) {
             Some(mark) => {
                 self.presence = Presence::Removed;
@@ -453,9 +453,11 @@ impl Lane {
         for field in mark.told() {
             let lane = self.fields.entry(field.name.clone()).or_default();
             let notice = notice(mark, position);
+            let is_silent = lane.is_silent();
             if position <= at {
                 lane.learn(&notice);
-            } else if !lane.ahead.contains(&notice) {
+            }
+            if (position > at || is_silent) && !lane.ahead.contains(&notice) {
                 lane.ahead.push(notice);
             }
         }
