@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use syncline_schemas::mapped::Mapped;
-use syncline_schemas::mark::Act;
+use syncline_schemas::mapped::{Mapped, RowOp};
+use syncline_schemas::mark::{Act, Mark, MarkedField};
 use syncline_schemas::pipeline::{DeletePolicy, Entity, FieldKind, Lift, Made, Strategy};
+use syncline_schemas::position::{Lsn, Position};
 use syncline_schemas::value::Value;
 use syncline_transform::merge::{EntityState, resolve};
 
@@ -329,4 +330,65 @@ fn our_write_of_before_is_no_edit_where_the_links_of_now_read_it() {
     let state = from_the_start(&world);
     assert_ne!(state, world.state, "the row has gone on in newer terms");
     assert_eq!(resolve(CID, &state, &world.entity, &world.authority).canonical, agreed);
+}
+
+#[test]
+fn a_mark_in_newer_terms_reaches_what_was_said_behind_it_in_older_ones_whenever_it_is_read() {
+    let mut world = World::new(&APPS[..2], oldest(DeletePolicy::UpdateWins), &[]);
+    let row: Row = [("name".to_owned(), "Ana Bo".into())].into();
+    (0..2).for_each(|app| world.insert(app, row.clone()));
+    assert!(world.settle());
+    world.edit(0, "name", "Bo Bo".into());
+    world.read(0, usize::MAX);
+    let vector = world.canonical.as_ref().unwrap().vector.clone();
+    world.edit(1, "name", "Cy D E".into());
+    let edit = world.apps[1].log.last().unwrap().clone();
+    let told = MarkedField {
+        name: "first".to_owned(),
+        value: Some("Bo".into()),
+        delivered: None,
+    };
+    let mark = Mark {
+        pipeline: "p".to_owned(),
+        entity: "customer".to_owned(),
+        cid: CID.to_owned(),
+        table: "public.t".to_owned(),
+        row: None,
+        act: Act::Seen,
+        vector,
+        stamp_us: edit.commit_us,
+        fields: vec![told],
+    };
+    let notice = Mapped {
+        op: RowOp::Seen,
+        position: Position::new(1, Lsn(edit.position.lsn.0 - 1), 0),
+        fields: Vec::new(),
+        mark: Some(mark),
+        ..edit.clone()
+    };
+    let entity = next(&world.entity, CONVERTED[0]);
+    for deletes in [false, true] {
+        if deletes {
+            world.delete(1);
+        }
+        let said: Vec<&Mapped> = world.apps.iter().flat_map(|app| &app.log).collect();
+        let read = |at: Option<usize>| {
+            let mut state = EntityState::default();
+            for (index, one) in said.iter().enumerate() {
+                if at == Some(index) {
+                    state.join(&notice, &entity);
+                }
+                state.join(one, &entity);
+            }
+            if at == Some(said.len()) {
+                state.join(&notice, &entity);
+            }
+            resolve(CID, &state, &entity, &world.authority).canonical
+        };
+        let first = read(Some(0));
+        assert_ne!(first, read(None), "it tells something");
+        for at in 1..=said.len() {
+            assert_eq!(read(Some(at)), first, "read before {at}, deleted: {deletes}");
+        }
+    }
 }
