@@ -254,6 +254,20 @@ impl FieldLane {
         now.iter().for_each(|notice| self.learn(notice));
     }
 
+    /// Takes in the notices that stand before `position`, where nothing is said of the field. While nothing is known of it,
+    /// they are kept as well: what is made of an older field may be its word, which stands after them.
+    pub fn hear(&mut self, position: Position) {
+        let kept = if self.is_silent() {
+            self.ahead.clone()
+        } else {
+            Vec::new()
+        };
+        self.catch_up(position);
+        if !kept.is_empty() {
+            self.ahead = kept;
+        }
+    }
+
     /// The app's users see what the notice says, from where it stands.
     pub fn learn(&mut self, notice: &Notice) {
         self.knowledge.join(&notice.vector);

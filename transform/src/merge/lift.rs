@@ -10,12 +10,14 @@
 //!
 //! Marks without a row come by another topic, before or after that point whatever their terms; and a row's change in newer
 //! terms may bear a mark in older ones, left before the file changed. Older names are then read as what has come of them,
-//! or an echo would be taken for an edit; and newer ones, of a row that has not come so far, as what they will be made of.
+//! or an echo would be taken for an edit. Newer ones, of a row that has not come so far, wait beside what they will be made
+//! of, each under its own name: of one field that becomes two, a mark may tell one and not the other.
 //! So a notice never brings a row to that point: else it would be another one each time it is read.
 
 use syncline_schemas::mapped::{FieldValue, Mapped, RowOp};
 use syncline_schemas::mark::{Mark, MarkedField};
 use syncline_schemas::pipeline::{Lift, Made};
+use syncline_schemas::position::Position;
 use syncline_schemas::value::Value;
 
 use super::answers::Answers;
@@ -89,11 +91,7 @@ impl Lane {
         let is_past = |lift: &Lift| !self.speaks_of(&lift.from) && (self.is_lifted(lift) || is_due(lift));
         let past: Vec<&Lift> = lifts.iter().filter(|lift| is_past(lift)).collect();
         let is_said = past.iter().any(|lift| named(said, mark).any(|name| *name == lift.from));
-        let newer = is_said.then(|| retold(said, &past));
-        if !is_notice {
-            return newer;
-        }
-        self.told_before(newer.as_ref().unwrap_or(said), lifts).or(newer)
+        is_said.then(|| retold(said, &past))
     }
 
     /// A field whose values were converted just now, that holds what we wrote in older terms. The sink remembers no more of
@@ -118,33 +116,11 @@ impl Lane {
         lift.later.iter().any(|name| self.speaks_of(name))
     }
 
-    /// A notice in newer terms, of a row whose words in older ones may still be read, though they stand in its log after the
-    /// notice: it is told the older fields as well.
-    fn told_before(&self, said: &Mapped, lifts: &[Lift]) -> Option<Mapped> {
-        let mark = said.mark.as_ref()?;
-        let mut fields = mark.fields.clone();
-        for lift in lifts.iter().rev().filter(|lift| !self.is_lifted(lift)) {
-            let is_made = |field: &&MarkedField| lift.into.iter().any(|made| made.field == field.name);
-            let told = fields.iter().filter(|field| !field.is_kept()).find(is_made).cloned();
-            if let Some(told) = told
-                && !fields.iter().any(|field| field.name == lift.from)
-            {
-                fields.push(MarkedField {
-                    name: lift.from.clone(),
-                    ..told
-                });
-            }
-        }
-        (fields.len() > mark.fields.len()).then(|| Mapped {
-            mark: Some(Mark { fields, ..mark.clone() }),
-            ..said.clone()
-        })
-    }
-
     /// Takes the fields of these lifts, as far as the row has them, to what is made of them. Gives those whose values were
     /// converted.
     fn lift<'l>(&mut self, lifts: &'l [Lift], is_due: impl Fn(&Lift) -> bool) -> Vec<&'l str> {
         let mut converted: Vec<&str> = Vec::new();
+        let at = self.at;
         for lift in lifts.iter().filter(|lift| is_due(lift)) {
             let Some(older) = self.fields.remove(&lift.from) else {
                 continue;
@@ -154,7 +130,7 @@ impl Lane {
                 let newer = match self.fields.remove(&made.field) {
                     None => lifted,
                     // Only notices have come.
-                    Some(early) if early.is_silent() => lifted.with_notices_of(early),
+                    Some(early) if early.is_silent() => lifted.with_notices_of(early, at),
                     Some(newer) => newer,
                 };
                 self.fields.insert(made.field.clone(), newer);
@@ -220,16 +196,18 @@ impl FieldLane {
         }
     }
 
-    fn is_silent(&self) -> bool {
+    pub(super) fn is_silent(&self) -> bool {
         self.shadow.is_none() && self.first.is_none() && self.word.is_none()
     }
 
-    /// With what notices told another lane of the same field.
-    fn with_notices_of(mut self, other: Self) -> Self {
+    /// With what notices told another lane of the same field. Those that stand before `at`, where the row is, reach what
+    /// was said in older terms after them.
+    fn with_notices_of(mut self, other: Self, at: Position) -> Self {
         self.knowledge.join(&other.knowledge);
         self.clock_us = self.clock_us.max(other.clock_us);
         self.watch = self.watch.or(other.watch);
         other.ahead.into_iter().for_each(|notice| self.expect(notice));
+        self.catch_up(at);
         self
     }
 }

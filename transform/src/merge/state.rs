@@ -416,7 +416,7 @@ impl Lane {
         }
         self.at = said.position;
         // Whoever deleted it had seen what stands before, as whoever edits it has.
-        self.fields.values_mut().for_each(|lane| lane.catch_up(said.position));
+        self.fields.values_mut().for_each(|lane| lane.hear(said.position));
         match mark.filter(|mark| mark.act == Act::Delete) {
             Some(mark) => {
                 self.presence = Presence::Removed;
@@ -454,9 +454,11 @@ impl Lane {
         for field in mark.told() {
             let lane = self.fields.entry(field.name.clone()).or_default();
             let notice = notice(mark, position);
+            let is_silent = lane.is_silent();
             if position <= at {
                 lane.learn(&notice);
-            } else {
+            }
+            if position > at || is_silent {
                 lane.expect(notice);
             }
         }
