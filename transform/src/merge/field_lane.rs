@@ -238,7 +238,9 @@ impl FieldLane {
     /// Keeps a notice that stands after the last change joined: once, in the order of the log.
     pub fn expect(&mut self, notice: Notice) {
         let at = self.ahead.partition_point(|known| known.position < notice.position);
-        let mut same = self.ahead[at..].iter().take_while(|known| known.position == notice.position);
+        let mut same = self.ahead[at..]
+            .iter()
+            .take_while(|known| known.position == notice.position);
         if !same.any(|known| *known == notice) {
             self.ahead.insert(at, notice);
         }

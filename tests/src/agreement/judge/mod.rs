@@ -267,13 +267,17 @@ impl One<'_> {
     /// Whether the entity is gone by the deletion of an app that has no room for this unit: whatever was said of it, there is
     /// nothing that who deleted could have seen.
     fn went_with_all(&self, unit: &Unit) -> bool {
-        let has_no_room = |lane: &Lane| !lane.states.contains_key(unit.name);
         let deleted = |lane: &Lane| {
             lane.events
                 .iter()
                 .any(|(_, event, by)| (*event, *by) == (Event::Deleted, By::User))
         };
-        self.record.is_gone() && self.story.lanes.iter().any(|lane| has_no_room(lane) && deleted(lane))
+        self.record.is_gone()
+            && self
+                .story
+                .lanes
+                .iter()
+                .any(|lane| has_no_room(lane, unit) && deleted(lane))
     }
 
     /// Whether a conflict has it. What was there before capture stands at the place where it was first read.
@@ -344,7 +348,11 @@ impl One<'_> {
             .all(|(_, state)| matches!(state.held, Some(None)) && state.made);
         for value in values {
             let is_said = match &value {
-                None => unsaid || self.said(unit).any(|(_, state)| state.held == Some(None)),
+                None => {
+                    unsaid
+                        || self.was_made_without_it(unit)
+                        || self.said(unit).any(|(_, state)| state.held == Some(None))
+                }
                 Some(text) if unit.kind == Kind::Lines => text.lines().all(|line| self.has_line(unit, line)),
                 value => self.said(unit).any(|(_, state)| state.held.as_ref() == Some(value)),
             };
@@ -359,12 +367,24 @@ impl One<'_> {
         }
     }
 
+    /// Whether the entity was made anew, after its row had gone, in an app that has no room for this unit.
+    fn was_made_without_it(&self, unit: &Unit) -> bool {
+        self.story.lanes.iter().any(|lane| {
+            let mut since = lane.events.iter().skip_while(|(_, event, _)| *event != Event::Deleted);
+            has_no_room(lane, unit) && since.any(|(_, event, by)| (*event, *by) == (Event::Made, By::User))
+        })
+    }
+
     fn has_line(&self, unit: &Unit, line: &str) -> bool {
         self.said(unit).any(|(_, state)| {
             let text = state.held.as_ref().and_then(Option::as_deref).unwrap_or_default();
             text.lines().any(|other| other == line)
         })
     }
+}
+
+fn has_no_room(lane: &Lane, unit: &Unit) -> bool {
+    !lane.states.contains_key(unit.name)
 }
 
 /// Whether the rows that the logs come to are those in the tables, or the oracle itself is wrong.
