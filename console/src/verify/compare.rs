@@ -85,14 +85,14 @@ impl<'a> Referred<'a> {
             Value::Text(cid) => self.within.get(cid),
             _ => None,
         };
-        within.map_or_else(|| agreed.clone(), |cid| Value::text(cid))
+        within.map_or_else(|| agreed.clone(), Value::text)
     }
 
     /// The record that the row refers to; none if that cannot be told.
     fn id(&self, row: &Row) -> Option<Value> {
         match self.parent.row(row)? {
             None => Some(Value::Null),
-            Some(key) => self.ids.get(&key).map(|cid| Value::text(cid)),
+            Some(key) => self.ids.get(&key).map(Value::text),
         }
     }
 }
