@@ -176,9 +176,20 @@ impl<T: Target> Hand<'_, T> {
             return Ok(false);
         }
         self.waiting.at = Some(Instant::now());
-        let Some(Tended { report, waiting }) = self.insist(1, |target| target.tend(at_once))? else {
-            return Ok(false);
+        // As of several rows: what is too slow here is no reason to hold up what comes from the topics.
+        let Tended { report, waiting } = match self.insist(2, |target| target.tend(at_once)) {
+            Ok(Some(tended)) => tended,
+            Ok(None) => return Ok(false),
+            Err(failure) if failure.code == TOO_SLOW => {
+                self.parts.report(&failure);
+                return Ok(false);
+            }
+            Err(failure) => return Err(failure),
         };
+        if report.released > 0 {
+            // More of them may go.
+            self.waiting.at = None;
+        }
         metrics::count(&self.parts.target, &report);
         metrics::waiting(&self.parts.target, &self.waiting.counts, &waiting);
         let changed = waiting != self.waiting.counts;

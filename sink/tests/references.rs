@@ -206,13 +206,42 @@ fn who_refers_to_a_record_refers_to_all_that_are_merged_with_it() {
     assert_eq!(crm.deliver(&[order("o3", "c2", "three")]).waiting, 1);
 }
 
+fn with_parent((entity, mut order): (&'static str, Canonical), parent: &str) -> (&'static str, Canonical) {
+    order.fields.insert("parent".to_owned(), parent.into());
+    (entity, order)
+}
+
+fn deleted((entity, mut record): (&'static str, Canonical), lsn: u64) -> (&'static str, Canonical) {
+    record.deleted = true;
+    record.fields.clear();
+    later((entity, record), lsn)
+}
+
+#[test]
+fn time_in_which_nobody_reads_is_no_waiting() {
+    let mut crm = Crm::new(TABLES, "10m");
+    crm.deliver(&[order("o1", "c1", "early")]);
+    let hours = "UPDATE syncline.waiting SET since = since - interval '3 hours', until = until - interval '3 hours'";
+    crm.world.db.exec(hours);
+    crm.target.claim(&["customer", "order"].map(partition)).unwrap();
+    assert_eq!((crm.tend().parked, crm.waiting().as_str()), (0, "1"));
+    crm.world.db.exec(hours);
+    assert_eq!(crm.tend().parked, 1, "somebody has read for three hours");
+}
+
+#[test]
+fn a_row_that_refers_to_itself_goes() {
+    let mut crm = Crm::new(TABLES, "10m");
+    crm.deliver(&[customer("c1"), with_parent(order("o1", "c1", "one"), "o1")]);
+    crm.tend();
+    assert_eq!(crm.orders(), ["71|one|1"]);
+    let report = crm.deliver(&[deleted(order("o1", "c1", "one"), 2)]);
+    assert_eq!((report.count(Verdict::Deleted), report.waiting), (1, 0));
+}
+
 #[test]
 fn a_deferred_reference_comes_after_its_row() {
     let mut crm = Crm::new(TABLES, "10m");
-    let with_parent = |(entity, mut order): (&'static str, Canonical), parent: &str| {
-        order.fields.insert("parent".to_owned(), parent.into());
-        (entity, order)
-    };
     let one = with_parent(order("o1", "c1", "one"), "o2");
     let two = with_parent(order("o2", "c1", "two"), "o1");
     let report = crm.deliver(&[customer("c1"), one, two]);
@@ -226,11 +255,6 @@ fn a_deferred_reference_comes_after_its_row() {
 fn a_parent_stays_while_children_refer_to_it() {
     let mut crm = Crm::new(TABLES, "1ms");
     crm.deliver(&[customer("c1"), order("o1", "c1", "one")]);
-    let deleted = |(entity, mut record): (&'static str, Canonical), lsn| {
-        record.deleted = true;
-        record.fields.clear();
-        later((entity, record), lsn)
-    };
     let report = crm.deliver(&[deleted(customer("c1"), 2)]);
     assert_eq!((report.waiting, report.count(Verdict::Deleted)), (1, 0));
     assert_eq!(crm.world.db.text("SELECT count(*) FROM contacts"), "1");

@@ -48,21 +48,25 @@ impl Followed {
         }
     }
 
-    /// Reads everything that there is now, and follows from there on.
-    pub fn catch_up(&mut self, context: &Context, store: &mut DiskStore) -> Outcome<()> {
+    /// Reads everything that there is now, and follows from there on. True if anything had come.
+    pub fn catch_up(&mut self, context: &Context, store: &mut DiskStore) -> Outcome<bool> {
+        let mut has_come = false;
         for (topic, crosswalk) in &mut self.topics {
             crosswalk.partitions = admin::partitions(&context.bus, topic)?.unwrap_or(0);
             let mut from = BTreeMap::new();
             for partition in 0..crosswalk.partitions {
                 let shard = shard(topic, partition);
+                let before = store.offset(&shard)?;
                 changelog::restore_from(&context.bus, store, &shard, topic, &context.shutdown)?;
-                from.insert(partition, store.offset(&shard)?.unwrap_or(0));
+                let now = store.offset(&shard)?;
+                has_come |= now != before;
+                from.insert(partition, now.unwrap_or(0));
             }
             if !context.shutdown.requested() {
                 crosswalk.follower = Some(Follower::open(&context.bus, topic, &from)?);
             }
         }
-        Ok(())
+        Ok(has_come)
     }
 
     /// Takes in what has come since, and gives the keys of it.

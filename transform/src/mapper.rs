@@ -68,8 +68,9 @@ pub struct Route {
     waiting: Option<(Arc<str>, u32)>,
     /// Whether others refer to the entity.
     is_referred_to: bool,
-    /// Whether rows get their entity before the rows are known that they refer to: those may refer back.
-    is_circular: bool,
+    /// Whether rows get their entity before the rows are known that they refer to: others refer to them, and would be given up
+    /// for a row that waits itself, or wait for each other for ever.
+    is_awaited: bool,
 }
 
 /// What became of a record.
@@ -546,7 +547,7 @@ impl Route {
             guards,
             waiting,
             is_referred_to: pipeline.is_referred_to(&entity.name),
-            is_circular: !is_matched_by_reference(entity) && pipeline.leads_to(&entity.name, &entity.name, |_| true),
+            is_awaited: !is_matched_by_reference(entity) && pipeline.is_referred_to(&entity.name),
             link: link.clone(),
             entity: entity.clone(),
             mapped_id: register(&mapped, MappedRecord::schema_json())?,
@@ -574,7 +575,7 @@ impl Route {
             crosswalk_id: 0,
             waiting: None,
             is_referred_to: false,
-            is_circular: false,
+            is_awaited: false,
         }
     }
 

@@ -133,6 +133,11 @@ impl WaitingRoom {
         }
     }
 
+    /// The crosswalk may have something new under any key.
+    pub fn wake_lacking(&mut self) {
+        self.ready.extend(self.lacking.values().flatten().cloned());
+    }
+
     /// One is to be looked at.
     pub fn wake(&mut self, at: &LaneAt, offset: i64) {
         self.ready.insert((at.clone(), offset));
@@ -287,6 +292,16 @@ mod tests {
         room.prove("c", 15);
         assert_eq!(ready(&mut room), [1]);
         assert!(room.is_proven("c", 10) && !room.is_proven("c", 16) && !room.is_proven("d", 1));
+    }
+
+    #[test]
+    fn whoever_lacks_a_key_is_looked_at_when_any_may_have_come() {
+        let mut room = WaitingRoom::default();
+        room.put(&lane(), 1, waiter("a", &["c|1"], 10));
+        room.put(&lane(), 2, waiter("a", &[], 10));
+        room.put(&lane(), 3, waiter("b", &["d|1"], 20));
+        room.wake_lacking();
+        assert_eq!(ready(&mut room), [1, 3], "not who waits behind another");
     }
 
     #[test]

@@ -252,6 +252,7 @@ impl Target for PostgresTarget {
         let claimed = self.transact(async |session, owner| {
             owner.arrange(session, &lanes).await?;
             owner.forget_runs(session, &live).await?;
+            owner.wait_anew(session, &live).await?;
             owner.claim(session, partitions).await
         })?;
         let starts = claimed

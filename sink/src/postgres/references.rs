@@ -364,7 +364,13 @@ pub async fn referred_to(
                 continue;
             };
             let cells = rows.iter().map(|(_, row)| links[*link].key_cells(row)?.pop()?);
-            let statement = statement::present(&child.table.name, column, cells.collect());
+            // A row that refers to itself goes with itself.
+            let itself = links[*link]
+                .key()
+                .first()
+                .copied()
+                .filter(|_| child.table.name == links[*link].table.name);
+            let statement = statement::present_but(&child.table.name, column, itself, cells.collect());
             for at in places(session.rows(&statement).await?) {
                 let Some((work, _)) = rows.get(at) else { continue };
                 let wait = Wait {

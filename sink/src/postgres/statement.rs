@@ -118,11 +118,18 @@ pub fn lock_rows(table: &TableName, key: &[&Column], columns: &[&Column], keys: 
 
 /// The places of those values that some row has in this column.
 pub fn present(table: &TableName, column: &Column, values: Cells) -> Statement {
+    present_but(table, column, None, values)
+}
+
+/// The same, leaving out rows that have the value in this column too.
+pub fn present_but(table: &TableName, column: &Column, but: Option<&Column>, values: Cells) -> Statement {
+    let but = but.map(|but| format!(" AND t.{} IS DISTINCT FROM k.c0::{}", but.name, but.sql_type));
     let sql = format!(
-        "SELECT k.ord::text FROM {} WHERE EXISTS (SELECT FROM {table} AS t WHERE t.{} = k.c0::{})",
+        "SELECT k.ord::text FROM {} WHERE EXISTS (SELECT FROM {table} AS t WHERE t.{} = k.c0::{}{})",
         unnest_ordered("k", 1),
         column.name,
-        column.sql_type
+        column.sql_type,
+        but.unwrap_or_default()
     );
     Statement {
         sql,

@@ -97,6 +97,20 @@ impl Owner {
             .map(drop)
     }
 
+    /// Time in which nobody read these partitions is no waiting: what waits begins anew with whoever takes them over.
+    pub async fn wait_anew(&self, session: &Session, partitions: &[Partition]) -> Outcome<()> {
+        if partitions.is_empty() {
+            return Ok(());
+        }
+        let sql = "UPDATE syncline.waiting AS w SET since = clock_timestamp(), \
+                until = clock_timestamp() + (w.until - w.since) \
+            FROM unnest($3::text[], $4::text[]) AS k(topic, partition) \
+            WHERE w.pipeline = ($1::text[])[1] AND w.target = ($2::text[])[1] AND w.topic = k.topic \
+                AND w.partition = k.partition::int AND w.until IS NOT NULL";
+        let arrays = super::books::partition_arrays(partitions);
+        session.execute(&self.lane_statement(sql, arrays)).await.map(drop)
+    }
+
     /// These keys wait no more.
     pub async fn wait_no_more(&self, session: &Session, keys: &[(String, String)]) -> Outcome<()> {
         if keys.is_empty() {

@@ -151,7 +151,7 @@ impl Mapper {
         record: &InRecord,
         work: &Work,
     ) -> Outcome<(Option<Mapping>, bool)> {
-        if self.guards.is_none() && !route.is_circular {
+        if self.guards.is_none() && !route.is_awaited {
             return Ok((None, false));
         }
         let pipeline = Arc::clone(&self.pipeline);
@@ -497,7 +497,7 @@ fn shown(ms: i64) -> String {
 /// Says which entity the row is, though it waits: others may wait for it. Which entity that is does not depend on what it
 /// refers to, nor does what it is compared by.
 fn identify(route: &Route, waiter: &Waiter, so_far: Option<Mapping>, record: &InRecord, work: &mut Work) {
-    if !route.is_circular || waiter.missing.is_empty() {
+    if !route.is_awaited || waiter.missing.is_empty() {
         return;
     }
     if let Some(Mapping::Said {

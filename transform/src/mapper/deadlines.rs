@@ -88,8 +88,13 @@ impl Mapper {
     /// Reads the crosswalks to their ends; true if the parents' tables were read once.
     fn is_known(&mut self, context: &Context, proof: &Proof) -> Outcome<bool> {
         match self.followed.catch_up(context, &mut self.store) {
-            Ok(()) => {}
-            Err(failure) if failure.code == "KAFKA_UNDECIDED" => return Ok(false),
+            // Nobody is told of each key: those who lack any are looked at again.
+            Ok(true) => self.room.wake_lacking(),
+            Ok(false) => {}
+            Err(failure) if failure.code == "KAFKA_UNDECIDED" => {
+                self.room.wake_lacking();
+                return Ok(false);
+            }
             Err(failure) => return Err(failure),
         }
         for link in self.named(&proof.links) {

@@ -26,7 +26,8 @@ use super::mutant::breaks;
 use super::packed::{Packed, Packer, Unpacker, Unreadable, packed};
 use super::state::{EntityState, Lane};
 
-/// Records that wait for the end of one row. With more of them it is no longer waited for: they are joined as they are.
+/// Records of one app that wait for the ends of rows. With more of them it is no longer waited for the first: its records are
+/// joined as they are.
 const RECORDS_MAX: usize = 64;
 /// And bytes of text in them: a state has to fit one record of Kafka.
 const TEXT_BYTES_MAX: usize = 256 * 1024;
@@ -112,9 +113,11 @@ impl Early {
         self.said.first().map(|said| said.position).unwrap_or_default()
     }
 
-    /// Up to where it is heard of.
+    /// Up to where the row is heard of. A mark without a row says nothing of the row, and counts no more once it is joined: with
+    /// it, what is known would go back then.
     pub fn reach(&self) -> Position {
-        self.said.iter().map(|said| said.position).max().unwrap_or_default()
+        let of_row = self.said.iter().filter(|said| said.op != RowOp::Seen || is_end(said));
+        of_row.map(|said| said.position).max().unwrap_or_default()
     }
 
     fn keep(&mut self, said: &Mapped) {
@@ -122,12 +125,16 @@ impl Early {
             self.said.push(said.clone());
         }
     }
+}
 
-    fn is_full(&self) -> bool {
-        let fields = self.said.iter().flat_map(|said| said.fields.iter().chain(&said.before));
-        let bytes: usize = fields.map(|field| text_bytes(&field.value)).sum();
-        self.said.len() > RECORDS_MAX || bytes > TEXT_BYTES_MAX
-    }
+/// Of rows that wait, that which has waited longest, if there is too much in all of them.
+fn too_many(rows: &BTreeMap<RowKey, Early>) -> Option<RowKey> {
+    let said = || rows.values().flat_map(|early| &early.said);
+    let fields = said().flat_map(|said| said.fields.iter().chain(&said.before));
+    let bytes: usize = fields.map(|field| text_bytes(&field.value)).sum();
+    let is_full = said().count() > RECORDS_MAX || bytes > TEXT_BYTES_MAX;
+    let first = rows.iter().min_by_key(|(_, early)| early.began());
+    first.filter(|_| is_full).map(|(row, _)| row.clone())
 }
 
 fn text_bytes(value: &Value) -> usize {
@@ -173,13 +180,13 @@ impl EntityState {
         }
         if let Some(row) = waiting.or_else(|| self.begins_early(said)) {
             let rows = self.early.entry(said.source.clone()).or_default();
-            let early = rows.entry(row.clone()).or_insert_with(|| Early {
+            let early = rows.entry(row).or_insert_with(|| Early {
                 was: said.was.clone().unwrap_or_default(),
                 said: Vec::new(),
             });
             early.keep(said);
-            if early.is_full() {
-                self.settle(&said.source, &row, entity);
+            if let Some(first) = too_many(rows) {
+                self.settle(&said.source, &first, entity);
             }
             return;
         }

@@ -45,7 +45,7 @@ pub(super) fn holds(app: &str, id: usize, lsn: u64, field: &str, value: impl Int
 }
 
 /// The end of a row under one key and its beginning under another.
-fn moves(from: usize, to: usize, lsn: u64, field: &str, value: impl Into<Value>) -> [Mapped; 2] {
+pub(super) fn moves(from: usize, to: usize, lsn: u64, field: &str, value: impl Into<Value>) -> [Mapped; 2] {
     let was = Some(key(from));
     let end = Mapped {
         was: was.clone(),
@@ -59,7 +59,7 @@ fn moves(from: usize, to: usize, lsn: u64, field: &str, value: impl Into<Value>)
 }
 
 /// The same with our mark: the field is as agreed, which was made from what crm had said up to there.
-fn ours(said: Mapped, act: Act, field: MarkedField, crm: u64) -> Mapped {
+pub(super) fn ours(said: Mapped, act: Act, field: MarkedField, crm: u64) -> Mapped {
     let mark = Mark {
         pipeline: "p".to_owned(),
         entity: "customer".to_owned(),
@@ -77,7 +77,7 @@ fn ours(said: Mapped, act: Act, field: MarkedField, crm: u64) -> Mapped {
     }
 }
 
-fn agreed(field: &str, value: &Value) -> MarkedField {
+pub(super) fn agreed(field: &str, value: &Value) -> MarkedField {
     MarkedField {
         name: field.to_owned(),
         value: Some(value.clone()),
