@@ -39,9 +39,9 @@ use crate::{BusConfig, GroupConsumer, OutRecord};
 const INIT_TIMEOUT_MS: u64 = 60_000;
 const COMMIT_TIMEOUT_MS: u64 = 60_000;
 const ABORT_TIMEOUT_MS: u64 = 5_000;
-/// How long a drain may bring nothing: a request is given up after [`REQUEST_TIMEOUT_MS`], and a little later its successor
-/// should have been answered.
-const STALL_MS_MAX: u64 = REQUEST_TIMEOUT_MS + 5_000;
+/// How long a drain may bring nothing: then the connection is taken for dead, before the request is given up that waits on it.
+/// Else the commit that follows would wait as long for its own, and both together longer than anybody expects of us.
+const STALL_MS_MAX: u64 = REQUEST_TIMEOUT_MS - 5_000;
 /// A commit that took longer has met a dead connection.
 const SLOW_COMMIT_MS: u64 = REQUEST_TIMEOUT_MS - 5_000;
 /// Between two looks at what is outstanding. Not a wait within `poll`: rdkafka's spins below a millisecond.

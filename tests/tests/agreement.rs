@@ -22,7 +22,7 @@ use syncline_tests::agreement::log::Log;
 use syncline_tests::agreement::record::Records;
 use syncline_tests::{Db, Dice, Killer, OwnServer, Stage, World, in_world, process, until};
 
-const SECONDS: u64 = 60;
+const SECONDS: u64 = 45;
 const RATE_PER_S: u64 = 20;
 /// With several, the partitions of a row's old and new key are read in either order.
 const PARTITIONS: u64 = 2;
