@@ -104,7 +104,7 @@ run_all() {
     case " $LONGEST ${ALONE[*]} " in *" $suite "*) ;; *) others+=(--test "$suite") ;; esac
   done
   (
-    renice --priority 15 "$BASHPID" >/dev/null
+    renice --priority 10 "$BASHPID" >/dev/null
     others_status=0
     run --lib --bins "${others[@]}" || others_status=$?
     run --doc || others_status=$?
