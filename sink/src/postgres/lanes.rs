@@ -104,9 +104,6 @@ impl Owner {
 
     /// These lanes have all keys that are parked in their partitions. The dead letters stay with who refused them.
     async fn share_parked(&self, session: &Session, lanes: &[Place]) -> Outcome<()> {
-        if lanes.is_empty() {
-            return Ok(());
-        }
         let sql = "INSERT INTO syncline.parked (pipeline, target, entity, cid, topic, partition, \"offset\", refused_offset, \
                 row_known, reason, at) \
             SELECT DISTINCT ON (v.target, p.entity, p.cid) p.pipeline, v.target, p.entity, p.cid, p.topic, p.partition, \
@@ -116,9 +113,7 @@ impl Owner {
             WHERE p.pipeline = ($1::text[])[1] AND split_part(p.target, '/', 1) = ($2::text[])[1] \
             ORDER BY v.target, p.entity, p.cid, p.\"offset\" DESC \
             ON CONFLICT (pipeline, target, entity, cid) DO NOTHING";
-        let mut arrays = arrays_of(lanes);
-        arrays.truncate(3);
-        session.execute(&self.statement(sql, arrays)).await.map(drop)
+        self.share(session, sql, lanes).await
     }
 
     /// What waits in any lane of these partitions waits in all of these lanes: the last record of each key. A lane that has one
@@ -134,6 +129,13 @@ impl Owner {
             WHERE w.pipeline = ($1::text[])[1] AND split_part(w.target, '/', 1) = ($2::text[])[1] \
             ORDER BY w.entity, w.cid, v.target, w.\"offset\" DESC \
             ON CONFLICT (pipeline, target, entity, cid) DO NOTHING";
+        self.share(session, sql, lanes).await
+    }
+
+    async fn share(&self, session: &Session, sql: &str, lanes: &[Place]) -> Outcome<()> {
+        if lanes.is_empty() {
+            return Ok(());
+        }
         let mut arrays = arrays_of(lanes);
         arrays.truncate(3);
         session.execute(&self.statement(sql, arrays)).await.map(drop)

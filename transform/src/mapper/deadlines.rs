@@ -6,7 +6,8 @@
 //! instance and all others, has mapped everything before those ends, and the crosswalk is read to its end. Who is not known
 //! then was not known at that moment. A table that is still being read for the first time proves nothing.
 //!
-//! The clock only says when it is worth asking; nothing that it says goes into a record.
+//! The clock says when it is worth asking, and which moment is meant; nothing that it says goes into a record. So it must not be
+//! ahead of the clocks that stamp the records (README, limits).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};

@@ -21,9 +21,13 @@ entities:
     schema: order.avsc@1
     fields: { customer: latest, note: latest, parent: latest }
     references: { customer: required, parent: { entity: order, required: false, deferred: true } }
+  line: { schema: order.avsc@1, fields: { note: latest, parent: latest }, references: { parent: { entity: order } } }
+  part: { schema: order.avsc@1, fields: { note: latest, parent: latest }, references: { parent: { entity: line } } }
 links:
   shop.customers -> customer: { key: id, email: email }
   shop.orders -> order: { key: id, customer: customer_id, note: note, parent: parent_id }
+  shop.lines -> line: { key: id, note: note, parent: parent_id }
+  shop.parts -> part: { key: id, note: note, parent: parent_id }
 "#;
 const CUSTOMER: &str =
     r#"{"type":"record","name":"Customer","fields":[{"name":"email","type":["null","string"],"default":null}]}"#;
@@ -32,6 +36,8 @@ const ORDER: &str = r#"{"type":"record","name":"Order","fields":[
     {"name":"parent","type":["null","string"],"default":null}]}"#;
 const CUSTOMERS: &str = "shop.public.customers";
 const ORDERS: &str = "shop.public.orders";
+const LINES: &str = "shop.public.lines";
+const PARTS: &str = "shop.public.parts";
 const CUSTOMER_CHANGE: &str = r#"{"type":"record","name":"Envelope","namespace":"c","fields":[
     {"name":"after","type":["null",{"type":"record","name":"Value","fields":[
         {"name":"id","type":"long"},{"name":"email","type":"string"}]}]},
@@ -77,7 +83,7 @@ fn pipeline() -> Pipeline {
 
 fn places() -> Vec<TopicPartition> {
     let of = |topic: &'static str| (0..PARTITIONS).map(move |partition| (topic.to_owned(), partition));
-    of(CUSTOMERS).chain(of(ORDERS)).collect()
+    [CUSTOMERS, ORDERS, LINES, PARTS].into_iter().flat_map(of).collect()
 }
 
 impl Mapper {
@@ -169,7 +175,11 @@ impl Log {
     }
 
     fn order(&mut self, row: i64, customer: Option<i64>, note: &str, parent: Option<i64>) {
-        self.push(ORDERS, row, 1_000, ORDER_CHANGE, |value| {
+        self.like_an_order(ORDERS, row, customer, note, parent);
+    }
+
+    fn like_an_order(&mut self, topic: &str, row: i64, customer: Option<i64>, note: &str, parent: Option<i64>) {
+        self.push(topic, row, 1_000, ORDER_CHANGE, |value| {
             long(value, row);
             nullable(value, customer);
             text(value, note);
@@ -282,7 +292,7 @@ impl<'a> Run<'a> {
 
     /// Time is up for everybody. Letters have no keys of their own, so they are put in order.
     fn end(mut self) -> Out {
-        for parent in [CUSTOMERS, ORDERS] {
+        for parent in [CUSTOMERS, ORDERS, LINES] {
             self.mapper().room.prove(parent, i64::MAX);
         }
         self.batch(&[], false);
@@ -403,4 +413,30 @@ fn what_waits_is_named_and_holds_up_no_one_else() {
         .count();
     assert!(mapped > 0, "those whose customers are there are on their way");
     run.end();
+}
+
+/// A part waits for its line, which waits for its order: the line is there, whenever the order comes.
+#[test]
+fn nobody_is_given_up_for_a_row_that_waits_itself() {
+    let mut log = Log::default();
+    for row in 0..2 {
+        log.customer(row, 2_000);
+        log.order(row, Some(row), "last", None);
+        log.like_an_order(LINES, row, None, "before its order", Some(row));
+        log.like_an_order(PARTS, row, None, "before its line", Some(row));
+    }
+    let expected = read_in_order(&log, &[CUSTOMERS, ORDERS, LINES, PARTS]);
+    assert!(!expected.keys().any(|(topic, _)| topic.contains(".dlq.")));
+    let directory = tempfile::tempdir().unwrap();
+    let mut run = Run::new(&log, directory.path());
+    for topic in [PARTS, LINES, ORDERS, CUSTOMERS] {
+        for partition in 0..PARTITIONS {
+            run.batch(&[(((*topic).to_owned(), partition), usize::MAX)], false);
+        }
+        if topic == LINES {
+            run.mapper().room.prove(LINES, i64::MAX);
+            run.batch(&[], false);
+        }
+    }
+    assert_eq!(run.end(), expected);
 }
